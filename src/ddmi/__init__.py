@@ -1,0 +1,1 @@
+"""Generative models of continuous signals: a sample is a function."""

@@ -1,0 +1,300 @@
+"""Sources of pictures: what they promise, how they are split, and folders of picture files.
+
+Pictures are uint8 arrays (H, W, 3), RGB, row 0 at the top.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ddmi.errors import UserError
+
+Picture = NDArray[np.uint8]
+Progress = Callable[[int, int], None]
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # what the content may be, whatever the file is called
+_HELD_OUT_FOLDERS = {"test": "test", "val": "val", "valid": "val", "validation": "val"}
+SHORTEST_SIDE = 4  # pixels; anything smaller is a placeholder, not a picture
+
+
+@runtime_checkable
+class PictureSource(Protocol):
+    """A fixed, ordered set of pictures that can be read at any square size."""
+
+    names: list[str]  # stable, unique, sorted
+    captions: list[str] | None  # one per picture ("" where it has none), or None when no picture has one
+    labels: list[int] | None  # class of each picture, an index into `classes`
+    classes: list[str]  # [] when there are none
+    groups: list[list[int]]  # indices that are variants of one subject; [[0], [1], ...] when there are none
+    smallest: int | None  # shortest side in pixels over the set; None: vector drawings, exact at any size
+
+    def read(self, index: int, size: int) -> Picture:
+        """Picture `index` as (size, size, 3) uint8: centre-cropped to a square, antialiased."""
+        ...
+
+
+class Memory:
+    """Pictures by (index, size) in at most `budget` bytes; when it is full, nothing more is kept and nothing leaves."""
+
+    def __init__(self, budget: int):
+        self.budget = budget
+        self.used = 0
+        self._kept: dict[tuple[int, int], Picture] = {}
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Memory], tuple[int]]:
+        return Memory, (self.budget,)  # a copy in another process starts empty
+
+    def read(self, index: int, size: int, make: Callable[[int, int], Picture]) -> Picture:
+        """A copy of the kept picture, or of what `make(index, size)` gives."""
+        kept = self._kept.get((index, size))
+        if kept is None:
+            kept = make(index, size)
+            with self._lock:
+                if (index, size) not in self._kept and self.used + kept.nbytes <= self.budget:
+                    self._kept[index, size] = kept
+                    self.used += kept.nbytes
+        return kept.copy()
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any PIL mode as 8-bit RGB: 16-bit grey is scaled (65535 -> 255), transparency is composited on white."""
+    if image.mode.startswith("I"):
+        grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")  # round(v * 255 / 65535)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def fit(image: Image.Image, size: int) -> Picture:
+    """The central square of an RGB image at size x size pixels: Lanczos, antialiased when shrinking, never padded."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    # Cropped before it is resized: resize(box=...) would let the filter see pixels outside the square.
+    image = image.crop((left, top, left + side, top + side))
+    if side != size:
+        image = image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=None)
+    return np.array(image, dtype=np.uint8)
+
+
+def split(source: PictureSource, part: Literal["train", "test", "all"], held_out: float = 0.05) -> list[int]:
+    """Indices of one part of a source, in order; variants of one subject are always on one side.
+
+    A source that comes already split (`source.parts`: "train", "test" or "val" for each picture) keeps its own parts;
+    "test" is then its test part, or its val part when it has no test part. Otherwise a group goes to the test part when
+    the SHA-256 of its first name, read as a fraction of 2^256, is below `held_out`: adding pictures moves no others.
+    With two groups or more neither part is empty; one group alone is all "train".
+    """
+    if part not in ("train", "test", "all"):
+        raise UserError(f"unknown part {part!r}: allowed are train, test, all")
+    if not 0 < held_out < 1:
+        raise UserError(f"held_out must lie between 0 and 1, not {held_out}")
+    if part == "all":
+        return list(range(len(source.names)))
+    parts: list[str] | None = getattr(source, "parts", None)
+    if parts is not None:
+        wanted = part if part in parts else "val"
+        return [index for index, given in enumerate(parts) if given == wanted]
+
+    digests = [hashlib.sha256(source.names[group[0]].encode()).digest() for group in source.groups]
+    fractions = [int.from_bytes(digest[:8], "big") / 2**64 for digest in digests]
+    order = sorted(range(len(fractions)), key=fractions.__getitem__)
+    count = sum(fraction < held_out for fraction in fractions)
+    count = max(1, min(count, len(order) - 1)) if len(order) > 1 else 0
+    chosen = order[:count] if part == "test" else order[count:]
+    return sorted(index for group in chosen for index in source.groups[group])
+
+
+class PictureFolder:
+    """Picture files in a folder, at any depth: png, jpg, jpeg, webp, bmp.
+
+    Every file is decoded once here, so that a bad one (truncated, not a picture, shorter side under 4 pixels, a
+    decompression bomb) is known before training. Hidden files and folders are passed over; links are followed.
+
+    Captions: `captions.jsonl` at the root, one {"file": name relative to the root, "text": caption} a line (the first
+    line of a file counts), else a `.txt` beside a picture. Classes: the names of the folders one level down (below
+    train/test/val, where there are those), when there are two or more and no picture lies above them.
+
+    Args:
+        on_bad: "skip" leaves bad files out and lists them in `bad` as (name, reason); "stop" raises at the first.
+        memory: bytes of pictures that `read` may keep.
+        progress: called with (files checked, files in all).
+
+    Raises:
+        UserError: no such folder, no readable picture, an lmdb database, a bad file under "stop", bad captions.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        on_bad: Literal["skip", "stop"] = "skip",
+        memory: int = 2 << 30,
+        progress: Progress | None = None,
+    ):
+        if on_bad not in ("skip", "stop"):
+            raise UserError(f"unknown on_bad {on_bad!r}: allowed are skip, stop")
+        self.root = Path(root)
+        files = _files(self.root)
+        names = [name for name in files if PurePosixPath(name).suffix.lower() in EXTENSIONS]
+        if "data.mdb" in files or (not names and any(name.endswith("/data.mdb") for name in files)):
+            raise UserError(f"{self.root} is an lmdb database (LSUN): export it as image files first")
+        if not names:
+            raise UserError(f"no pictures in {self.root}: {_COUNTING}")
+        self.bad: list[tuple[str, str]] = []
+        self.names: list[str] = []
+        sides: list[int] = []
+        for name, found in zip(names, self._check(names, on_bad, progress), strict=True):
+            if isinstance(found, str):
+                self.bad.append((name, found))
+            else:
+                self.names.append(name)
+                sides.append(found)
+        if not sides:
+            name, reason = self.bad[0]
+            raise UserError(f"no readable picture in {self.root}, the first, {name}: {reason}; {_COUNTING}")
+        self.smallest: int | None = min(sides)
+        self.groups = [[index] for index in range(len(self.names))]
+        self.parts = _parts(self.names)
+        self.labels, self.classes = _labels(self.names, self.parts is not None)
+        self.captions = _captions(self.root, self.names, files)
+        self._memory = Memory(memory)
+
+    def _check(self, names: list[str], on_bad: str, progress: Progress | None) -> list[int | str]:
+        """The shorter side of each picture, or the reason why it cannot be used."""
+        found: list[int | str] = []
+        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "pictures")
+        try:
+            for name, result in zip(names, pool.map(_shorter_side, (self.root / name for name in names)), strict=True):
+                if isinstance(result, str) and on_bad == "stop":
+                    raise UserError(f'bad picture {self.root / name}: {result}; on_bad="skip" leaves such files out')
+                found.append(result)
+                if progress is not None:
+                    progress(len(found), len(names))
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return found
+
+    def read(self, index: int, size: int) -> Picture:
+        """Picture `index` as (size, size, 3) uint8; enlarged when the file is smaller. The array is the caller's."""
+        return self._memory.read(index, size, self._decode)
+
+    def _decode(self, index: int, size: int) -> Picture:
+        path = self.root / self.names[index]
+        try:
+            with Image.open(path, formats=_FORMATS) as image:
+                return fit(to_rgb(ImageOps.exif_transpose(image)), size)
+        except OSError as error:
+            raise UserError(f"cannot read the picture {path} any more: {error}") from error
+
+
+def open_folder(
+    path: str | Path,
+    *,
+    on_bad: Literal["skip", "stop"] = "skip",
+    memory: int = 2 << 30,
+    progress: Progress | None = None,
+) -> PictureSource:
+    """The pictures of a folder: CIFAR-10's python batches where they are there, else a `PictureFolder`."""
+    from ddmi.data.cifar import CifarBatches
+
+    if CifarBatches.found(path):
+        return CifarBatches(path, memory=memory)
+    return PictureFolder(path, on_bad=on_bad, memory=memory, progress=progress)
+
+
+_COUNTING = f"files that count end in {', '.join(EXTENSIONS)}, at any depth"
+
+
+def _files(root: Path) -> list[str]:
+    """Names of all files below `root`, relative, with "/", sorted; each real folder is visited once."""
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder: a folder of pictures is needed; {_COUNTING}")
+    names: list[str] = []
+    seen: set[str] = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        below[:] = [] if real in seen else sorted(name for name in below if not name.startswith("."))
+        if real not in seen:
+            seen.add(real)
+            names += [(Path(folder) / name).relative_to(root).as_posix() for name in files if not name.startswith(".")]
+    return sorted(names)
+
+
+def _shorter_side(path: Path) -> int | str:
+    """The shorter side in pixels of a picture that decodes to its end, else the reason why it is bad."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            side = min(image.size)
+            if side < SHORTEST_SIDE:
+                return f"{image.width}x{image.height} pixels, the shorter side must be at least {SHORTEST_SIDE}"
+            image.draft("L", (1, 1))  # a jpg is still read to its end, but transformed at an eighth of its size
+            image.load()
+            return side
+    except UnidentifiedImageError:
+        return "not a picture"
+    except Exception as error:  # decoders raise nearly every kind of error on a broken file
+        return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parts(names: list[str]) -> list[str] | None:
+    """The part of each picture, by its top folder, when there are a train and a held-out folder; the rest is train."""
+    parts = [_HELD_OUT_FOLDERS.get(name.split("/")[0].lower(), "train") if "/" in name else "train" for name in names]
+    has_train = any(name.lower().startswith("train/") for name in names)
+    return parts if has_train and set(parts) != {"train"} else None
+
+
+def _labels(names: list[str], in_parts: bool) -> tuple[list[int] | None, list[str]]:
+    folders = [name.split("/")[int(in_parts) : -1] for name in names]
+    classes = sorted({folder[0] for folder in folders if folder})
+    direct = {folder[0] for folder in folders if len(folder) == 1}
+    if len(classes) < 2 or direct != set(classes) or not all(folders):
+        return None, []
+    rank = {name: index for index, name in enumerate(classes)}
+    return [rank[folder[0]] for folder in folders], classes
+
+
+def _captions(root: Path, names: list[str], files: list[str]) -> list[str] | None:
+    table = root / "captions.jsonl"
+    captions: dict[str, str] = {}
+    if table.is_file():
+        for number, line in enumerate(_text(table).splitlines(), 1):
+            if line.strip():
+                try:
+                    entry = json.loads(line)
+                    file, text = PurePosixPath(entry["file"]).as_posix(), " ".join(entry["text"].split())
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    raise UserError(f'{table}, line {number}: needs {{"file": ..., "text": ...}}') from error
+                captions.setdefault(file, text)
+        if not captions.keys() & set(names):
+            raise UserError(
+                f"{table} names none of the pictures: its names are relative to {root}, such as {names[0]!r}"
+            )
+    else:
+        there = set(files)
+        for name in names:
+            beside = PurePosixPath(name).with_suffix(".txt").as_posix()
+            if beside in there:
+                captions[name] = " ".join(_text(root / beside).split())
+    return [captions.get(name, "") for name in names] if captions else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text") from error

@@ -1,0 +1,117 @@
+"""The decoder D_psi: latent planes to hierarchically decomposed basis fields (HDBF, section 3.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ddmi.nn.attention import PlaneAttention
+from ddmi.nn.blocks import ResidualBlock, Upsample, norm
+from ddmi.planes import Layout, Planes
+
+BasisFields = list[Planes]
+"""The basis fields Xi^1 .. Xi^n, coarse to fine; each is one (b, c, h, w) a plane."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """One level of the decoder.
+
+    `multiplier` sets its width, `enlarge` the factor by which it enlarges what comes from the level before,
+    `field` whether it gives a basis field.
+    """
+
+    multiplier: int
+    enlarge: int = 1
+    field: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Table 9, rows "Decoder". Defaults are those of the 256x256 pictures.
+
+    `hierarchical=False` is the first row of Table 8: a single basis field, from the last level.
+    `exchange` puts attention across planes into the middle; with one plane it is plain self-attention.
+    """
+
+    base: int = 64
+    levels: tuple[Level, ...] = (Level(multiplier=4), Level(multiplier=2, enlarge=2), Level(multiplier=1, enlarge=2))
+    blocks: int = 3
+    field_width: int = 64
+    hierarchical: bool = True
+    exchange: bool = True
+    head_width: int = 64
+    checkpointing: bool = False
+
+    @property
+    def fields(self) -> tuple[int, ...]:
+        """Indices of the levels that give a basis field, coarse to fine."""
+        given = tuple(i for i, level in enumerate(self.levels) if level.field)
+        if not given:
+            raise ValueError("at least one level of the decoder must give a basis field")
+        return given if self.hierarchical else (len(self.levels) - 1,)
+
+    def shapes(self, layout: Layout) -> list[dict[str, tuple[int, int]]]:
+        """(height, width) of every plane at every level."""
+        sizes = {plane.name: plane.shape for plane in layout}
+        shapes = []
+        for level in self.levels:
+            sizes = {
+                plane.name: tuple(  # type: ignore[misc]
+                    cells * (level.enlarge if grows else 1)
+                    for cells, grows in zip(sizes[plane.name], plane.growth, strict=True)
+                )
+                for plane in layout
+            }
+            shapes.append(sizes)
+        return shapes
+
+
+class _Level(nn.Module):
+    def __init__(self, inputs: int, width: int, blocks: int) -> None:
+        super().__init__()
+        self.enter = Upsample(inputs, width)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, width) for _ in range(blocks)))
+
+
+class Decoder(nn.Module):
+    """z {plane: (b, latent, h, w)} -> basis fields; every plane through the same weights."""
+
+    def __init__(self, config: DecoderConfig, latent: int, layout: Layout) -> None:
+        super().__init__()
+        self.config = config
+        self.shapes = config.shapes(layout)
+        widths = [config.base * level.multiplier for level in config.levels]
+        self.enter = nn.Conv2d(latent, widths[0], 3, padding=1)
+        self.middle = nn.ModuleList(ResidualBlock(widths[0], widths[0]) for _ in range(2))
+        self.exchange = PlaneAttention(widths[0], config.head_width) if config.exchange else None
+        self.levels = nn.ModuleList(
+            _Level(inputs, width, config.blocks) for inputs, width in zip([widths[0], *widths], widths, strict=False)
+        )
+        last = len(widths) - 1
+        self.projections = nn.ModuleDict()
+        for i in config.fields:
+            if i < last:
+                self.projections[str(i)] = nn.Conv2d(widths[i], config.field_width, 1)
+            else:
+                finest = nn.Conv2d(widths[i], config.field_width, 3, padding=1)
+                self.projections[str(i)] = nn.Sequential(norm(widths[i]), nn.SiLU(), finest)
+
+    def forward(self, z: Planes) -> BasisFields:
+        """Basis fields coarse to fine, each {plane: (b, field_width, h * enlarged, w * enlarged)}."""
+        hidden = {name: self.middle[0](self.enter(x)) for name, x in z.items()}
+        if self.exchange is not None:
+            hidden = self.exchange(hidden)
+        hidden = {name: self.middle[1](x) for name, x in hidden.items()}
+        fields = []
+        for i, (level, shapes) in enumerate(zip(self.levels, self.shapes, strict=True)):
+            hidden = {name: level.enter(x, shapes[name]) for name, x in hidden.items()}
+            if self.config.checkpointing and self.training:
+                hidden = {name: checkpoint(level.blocks, x, use_reentrant=False) for name, x in hidden.items()}  # type: ignore[misc]
+            else:
+                hidden = {name: level.blocks(x) for name, x in hidden.items()}
+            if str(i) in self.projections:
+                fields.append({name: self.projections[str(i)](x) for name, x in hidden.items()})
+        return fields

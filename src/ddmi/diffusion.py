@@ -1,0 +1,174 @@
+"""Latent diffusion (section 3.2, B.2): noise schedule, mixed parameterisation, denoising loss, guidance.
+
+The network does not know what it predicts; this module does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmi.planes import Layout, pack, unpack
+from ddmi.unet import Condition, UNet, UNetConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """Stage 2.
+
+    Args:
+        timesteps, beta_start, beta_end: T, and a schedule linear in sqrt(beta).
+        parameterisation: "mixed" (LSGM, section B.2) or "epsilon".
+        mixing_init: initial logit of a, the share of the network in the mixed prediction, one a channel.
+        condition: "none", "text" (cross-attention on token states) or "class".
+        classes: number of classes; 0: as many as the data has.
+        text_encoder: "minilm", "clip", or "clip:" with a hub id or a local folder; `text_width` is its state width.
+        condition_dropout: share of the training samples that see the null condition.
+        guidance_scale: default w of sampling; 1 is plain conditional.
+        ema_decay: of the averaged weights that are sampled from, reached by a warm-up.
+    """
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    timesteps: int = 1000
+    beta_start: float = 0.0015
+    beta_end: float = 0.0195
+    parameterisation: Literal["mixed", "epsilon"] = "mixed"
+    mixing_init: float = -6.0
+    condition: Literal["none", "text", "class"] = "none"
+    classes: int = 0
+    text_encoder: str = "clip"
+    text_width: int = 768
+    condition_dropout: float = 0.1
+    guidance_scale: float = 1.0
+    ema_decay: float = 0.9999
+
+
+def betas(config: DiffusionConfig) -> Float[Tensor, "t"]:
+    """beta_1 .. beta_T, linear in their square roots (diffusers calls it scaled_linear)."""
+    ends = config.beta_start**0.5, config.beta_end**0.5
+    return torch.linspace(*ends, config.timesteps, dtype=torch.float64).square()
+
+
+class Diffusion(nn.Module):
+    """A denoiser of normalised latents.
+
+    Latents travel packed (b, c, l). `mean` and `std` are the latent's statistics by plane and channel, measured on the
+    training set; the network only sees latents normalised by them. `null_tokens` is the null condition of a text model.
+    """
+
+    alpha_bar: Tensor
+    mean: Tensor
+    std: Tensor
+    null_tokens: Tensor
+    null_mask: Tensor
+
+    def __init__(self, config: DiffusionConfig, layout: Layout, channels: int) -> None:
+        super().__init__()
+        self.config, self.layout, self.channels = config, layout, channels
+        self.unet = UNet(
+            config.unet,
+            layout,
+            channels,
+            text=config.text_width if config.condition == "text" else 0,
+            classes=config.classes if config.condition == "class" else 0,
+        )
+        if config.parameterisation == "mixed":
+            self.mixing = nn.Parameter(torch.full((channels, 1), config.mixing_init))
+        self.register_buffer("alpha_bar", torch.cumprod(1 - betas(config), 0), persistent=False)
+        self.register_buffer("mean", torch.zeros(len(layout), channels))
+        self.register_buffer("std", torch.ones(len(layout), channels))
+        if config.condition == "text":
+            self.register_buffer("null_tokens", torch.zeros(1, config.text_width))
+            self.register_buffer("null_mask", torch.ones(1, dtype=torch.bool))
+
+    # statistics ------------------------------------------------------------------------------------------------------
+
+    def _spread(self, statistic: Float[Tensor, "p c"]) -> Float[Tensor, "c l"]:
+        counts = torch.tensor([plane.shape[0] * plane.shape[1] for plane in self.layout], device=statistic.device)
+        return torch.repeat_interleave(statistic, counts, dim=0).t()
+
+    def normalise(self, z: Float[Tensor, "b c l"]) -> Float[Tensor, "b c l"]:
+        """Latents with mean 0 and standard deviation 1 in each channel of each plane."""
+        return (z - self._spread(self.mean)) / self._spread(self.std)
+
+    def restore(self, z: Float[Tensor, "b c l"]) -> Float[Tensor, "b c l"]:
+        """The inverse of `normalise`."""
+        return z * self._spread(self.std) + self._spread(self.mean)
+
+    # the forward process ---------------------------------------------------------------------------------------------
+
+    def signal_share(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b 1 1"]:
+        """alpha-bar at times t in [0, T - 1], log-linear between whole times; float64."""
+        low = t.double().floor().clamp(0, self.config.timesteps - 1)
+        high = (low + 1).clamp(max=self.config.timesteps - 1)
+        logs = self.alpha_bar.log()
+        at = logs[low.long()] + (t.double() - low) * (logs[high.long()] - logs[low.long()])
+        return at.exp()[:, None, None]
+
+    def diffuse(
+        self, z: Float[Tensor, "b c l"], noise: Float[Tensor, "b c l"], t: Float[Tensor, "b"]
+    ) -> Float[Tensor, "b c l"]:
+        """z_t = sqrt(alpha-bar) z + sqrt(1 - alpha-bar) noise."""
+        share = self.signal_share(t)
+        return share.sqrt().to(z.dtype) * z + (1 - share).sqrt().to(z.dtype) * noise
+
+    # the network's prediction ----------------------------------------------------------------------------------------
+
+    def epsilon(
+        self, z: Float[Tensor, "b c l"], t: Float[Tensor, "b"], condition: Condition | None = None
+    ) -> Float[Tensor, "b c l"]:
+        """The predicted noise. Mixed parameterisation (LSGM eq. 10): (1 - a) sqrt(1 - alpha-bar) z_t + a network(z_t, t).
+
+        The first part is the exact answer for standard normal latents; the network learns the rest.
+        """
+        output = pack(self.unet(unpack(z, self.layout), t, condition), self.layout).float()
+        if self.config.parameterisation == "epsilon":
+            return output
+        share = torch.sigmoid(self.mixing)
+        return (1 - share) * (1 - self.signal_share(t)).sqrt().to(z.dtype) * z + share * output
+
+    def forward(
+        self,
+        z: Float[Tensor, "b c l"],
+        noise: Float[Tensor, "b c l"],
+        t: Float[Tensor, "b"],
+        condition: Condition | None = None,
+    ) -> Float[Tensor, ""]:
+        """Eq. 10 with w(t) = 1, as a mean over latent dimensions; z is normalised."""
+        return F.mse_loss(self.epsilon(self.diffuse(z, noise, t), t, condition), noise)
+
+    # conditions ------------------------------------------------------------------------------------------------------
+
+    def null(self, batch: int) -> Condition | None:
+        """The null condition for a batch; None for an unconditional model."""
+        if self.config.condition == "text":
+            return Condition(self.null_tokens.expand(batch, -1, -1), self.null_mask.expand(batch, -1))
+        if self.config.condition == "class":
+            return Condition(labels=torch.full((batch,), self.config.classes, device=self.mean.device))
+        return None
+
+    def guided(
+        self, z: Float[Tensor, "b c l"], t: Float[Tensor, "b"], condition: Condition | None, scale: float
+    ) -> Float[Tensor, "b c l"]:
+        """Classifier-free guidance (section 4.2): e(null) + w (e(condition) - e(null)); one evaluation at w = 1 and w = 0."""
+        null = self.null(len(z))
+        if condition is None or null is None or scale == 0:
+            return self.epsilon(z, t, null)
+        if scale == 1:
+            return self.epsilon(z, t, condition)
+        both = self.epsilon(torch.cat([z, z]), torch.cat([t, t]), null.join(condition))
+        without, with_condition = both.chunk(2)
+        return without + scale * (with_condition - without)
+
+
+def dropped(condition: Condition, null: Condition, keep: Tensor) -> Condition:
+    """The condition where `keep` (b,) is True, the null condition elsewhere."""
+    joined = condition.join(null)
+    batch = len(keep)
+    index = torch.arange(batch, device=keep.device)
+    return joined.take(torch.where(keep, index, index + batch))

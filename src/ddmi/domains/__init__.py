@@ -1,0 +1,42 @@
+"""Domains, found by file name: `find("image")` imports `ddmi/domains/image.py` and nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+from ddmi.domains.base import Domain
+from ddmi.errors import unknown
+
+
+def names() -> list[str]:
+    """The domains that come with the package."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
+
+
+def find(name: str) -> type[Domain]:
+    """The domain class of that name.
+
+    A domain of your own is named by its module (`package.module`), which must have been imported before: a settings file
+    never makes the program import code.
+
+    Raises:
+        UserError: no such domain, with the nearest name.
+    """
+    if name in names():
+        module = importlib.import_module(f"{__name__}.{name}")
+    elif name in sys.modules:
+        module = sys.modules[name]
+    else:
+        raise unknown("domain", name, names())
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Domain) and value.__module__ == module.__name__:
+            return value
+    raise unknown("domain", name, names())
+
+
+def name_of(domain: Domain) -> str:
+    """The inverse of `find`."""
+    module = type(domain).__module__
+    return module.removeprefix(f"{__name__}.") if module.startswith(f"{__name__}.") else module

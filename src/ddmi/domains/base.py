@@ -1,0 +1,134 @@
+"""What a domain is: eight questions, and nothing more."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmi.planes import Layout
+from ddmi.signal import Signal
+
+Split = Literal["train", "test", "all"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one training step sees.
+
+    Args:
+        x: what the encoder reads.
+        coordinates: where the signal is asked, in [-1, 1].
+        targets: the signal's values there.
+        periods: sampling periods of the targets, one set for the whole batch; None where the domain has none.
+        patch: (height, width) when the points of each signal form a picture, else None.
+        extras: what the head reads beside the features, else None.
+        seeds: one number a signal; all noise of the step derives from it, whatever process the signal lands on.
+    """
+
+    x: Tensor
+    coordinates: Float[Tensor, "#b n d"]
+    targets: Float[Tensor, "b n c"]
+    periods: Float[Tensor, "p"] | None = None
+    patch: tuple[int, int] | None = None
+    extras: Float[Tensor, "#b n e"] | None = None
+    seeds: tuple[int, ...] = ()
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Answer to question 5: the negative log-likelihood a value, and the pictures it was read from where there are any.
+
+    `prediction` and `target` are (b, 3, h, w) in [-1, 1]; perceptual and adversarial losses look at them.
+    """
+
+    loss: Float[Tensor, ""]
+    prediction: Float[Tensor, "b 3 h w"] | None = None
+    target: Float[Tensor, "b 3 h w"] | None = None
+
+
+class Dataset(Protocol):
+    """Answer to question 4."""
+
+    captions: list[str] | None
+    labels: list[int] | None
+    classes: list[str]
+
+    def __len__(self) -> int: ...
+
+    def epoch(self, generator: torch.Generator) -> list[int]:
+        """The indices of one pass over the data, in their order."""
+        ...
+
+    def inputs(self, indices: Sequence[int]) -> Tensor:
+        """x of these items: what the encoder reads."""
+        ...
+
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+        """A training batch. `choice` draws what the whole batch shares, `seeds[k]` what item k has for itself."""
+        ...
+
+
+FieldLike = Callable[..., Tensor]
+"""field(coordinates (n, d), periods=None, extras=None) -> (n, c), without gradients unless the caller wants them."""
+
+Metric = Callable[..., dict[str, float]]
+
+
+class Domain(ABC):
+    """A kind of signal. Subclasses are frozen dataclasses: their fields are the domain's settings."""
+
+    periods: int = 0
+    """How many sampling periods a query of this domain has (section B.1); 0 for none."""
+
+    # 1
+    @property
+    @abstractmethod
+    def layout(self) -> Layout:
+        """Which planes, over which axes, at which latent size."""
+
+    # 2
+    @abstractmethod
+    def encoder(self) -> nn.Module:
+        """x -> {plane: features}. Has an attribute `width`, the channels of its features."""
+
+    # 3
+    @abstractmethod
+    def head(self, width: int) -> nn.Module:
+        """(point features (b, n, width), extras) -> signal (b, n, c)."""
+
+    # 4
+    @abstractmethod
+    def dataset(self, path: str | Path | None, split: Split) -> Dataset:
+        """Where batches come from. Raises UserError for a folder that it cannot train on."""
+
+    # 5
+    @abstractmethod
+    def likelihood(self, signal: Signal, batch: Batch) -> Score:
+        """Ask the signal where the batch says, and score the answer."""
+
+    # 6
+    @abstractmethod
+    def render(self, field: FieldLike, size: Any, **options: Any) -> Any:
+        """A sample that a person can look at, at any size."""
+
+    # 7
+    @abstractmethod
+    def save(self, sample: Any, path: str | Path) -> None:
+        """Write one rendered sample, or a list of them as a sheet, in the format that the file name asks for."""
+
+    # 8
+    @abstractmethod
+    def metrics(self) -> Mapping[str, Metric]:
+        """How samples and reconstructions of this domain are judged: name -> function."""

@@ -1,0 +1,1 @@
+"""Encoders: discrete data x -> {plane: features}, one file for each kind of data."""

@@ -1,0 +1,66 @@
+"""The convolutional encoder: a picture, or any feature plane, to features at the latent's resolution (section A)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ddmi.nn.attention import PlaneAttention
+from ddmi.nn.blocks import Downsample, ResidualBlock, norm
+from ddmi.planes import Planes
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvEncoderConfig:
+    """Widths are base * multiplier; every level but the last halves the resolution. Defaults are those of 256x256 pictures."""
+
+    base: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 4)
+    blocks: int = 2
+    head_width: int = 512
+    checkpointing: bool = False
+
+
+class ConvEncoder(nn.Module):
+    """(b, inputs, H, W) -> (b, width, H / 2^k, W / 2^k), k = number of levels - 1 (the encoder half of a U-Net, Ho et al. 2020)."""
+
+    def __init__(self, config: ConvEncoderConfig, inputs: int) -> None:
+        super().__init__()
+        self.checkpointing = config.checkpointing
+        widths = [config.base * multiplier for multiplier in config.multipliers]
+        self.width = widths[-1]
+        self.enter = nn.Conv2d(inputs, widths[0], 3, padding=1)
+        self.levels = nn.ModuleList()
+        for i, width in enumerate(widths):
+            blocks: list[nn.Module] = [ResidualBlock(widths[max(i - 1, 0)], width)]
+            blocks += [ResidualBlock(width, width) for _ in range(config.blocks - 1)]
+            if i < len(widths) - 1:
+                blocks.append(Downsample(width))
+            self.levels.append(nn.Sequential(*blocks))
+        self.before = ResidualBlock(self.width, self.width)
+        self.attention = PlaneAttention(self.width, config.head_width)
+        self.after = ResidualBlock(self.width, self.width)
+        self.exit = nn.Sequential(norm(self.width), nn.SiLU(), nn.Conv2d(self.width, self.width, 3, padding=1))
+
+    def forward(self, x: Float[Tensor, "b i H W"]) -> Float[Tensor, "b c h w"]:
+        x = self.enter(x)
+        for level in self.levels:
+            x = checkpoint(level, x, use_reentrant=False) if self.checkpointing and self.training else level(x)  # type: ignore[assignment]
+        x = self.attention({"x": self.before(x)})["x"]
+        return self.exit(self.after(x))
+
+
+class ImageEncoder(nn.Module):
+    """A picture (b, 3, r, r) in [-1, 1] -> {plane: features}."""
+
+    def __init__(self, config: ConvEncoderConfig, plane: str) -> None:
+        super().__init__()
+        self.plane = plane
+        self.network = ConvEncoder(config, 3)
+        self.width = self.network.width
+
+    def forward(self, x: Float[Tensor, "b 3 H W"]) -> Planes:
+        return {self.plane: self.network(x)}

@@ -1,0 +1,27 @@
+"""The two kinds of failure, told apart by who can act on them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user must change: one line that names the file or option and what is allowed. Exit status 2."""
+
+
+class WorkError(RuntimeError):
+    """The work itself failed (a full disk, a diverged loss): one line that says what is left. Exit status 1."""
+
+
+def missing_extra(package: str, extra: str) -> UserError:
+    """The error for an optional package that is not installed, with the command that installs it."""
+    return UserError(f'this needs the package {package}: pip install "ddmi[{extra}]"')
+
+
+def unknown(kind: str, given: str, allowed: Iterable[str]) -> UserError:
+    """The error for a name that does not exist: names the nearest one that does, and all that are allowed."""
+    names = sorted(allowed)
+    nearest = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return UserError(f"unknown {kind} {given!r}: {hint}allowed are {', '.join(names)}")

@@ -1,0 +1,169 @@
+"""The public Field: one sample, as a function."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ddmi import domains
+from ddmi.config import from_dict, to_dict
+from ddmi.domains.base import Domain
+from ddmi.errors import UserError
+from ddmi.readout import Readout, ReadoutConfig
+from ddmi.signal import Signal
+from ddmi.storage import aside, fill, load_metadata, load_tensors, save_tensors
+
+CHUNK = 8192
+"""Points evaluated at once when no gradient is wanted: their features stay in a processor's cache."""
+
+
+class Field:
+    """A continuous signal: basis fields and a read-out, bound to its domain's renderer.
+
+    Deterministic: the same coordinates give the same values in any order and in any chunking; differentiable in them.
+    """
+
+    def __init__(self, signal: Signal, domain: Domain) -> None:
+        assert next(iter(signal.fields[0].values())).shape[0] == 1, "a Field is one sample"
+        self._signal, self.domain = signal, domain
+        self._prepared: tuple[tuple[float, ...] | None, list[list[Tensor]]] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(iter(self._signal.fields[0].values())).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision it is evaluated in; values are always returned in float32."""
+        return next(iter(self._signal.fields[0].values())).dtype
+
+    def __call__(
+        self,
+        coordinates: Float[Tensor, "n d"],
+        periods: Float[Tensor, "p"] | None = None,
+        extras: Float[Tensor, "n e"] | None = None,
+    ) -> Float[Tensor, "n c"]:
+        """Signal values at the coordinates.
+
+        Args:
+            coordinates: (n, d) in [-1, 1], x first. Gradients flow to them where they require any.
+            periods: sampling periods that scale injection is told; None for 1, the resolution that the encoder saw.
+            extras: what the domain's head reads beside the features.
+
+        Raises:
+            UserError: coordinates of another shape.
+        """
+        axes = 1 + max(k for plane in self._signal.layout for k in plane.axes)
+        if coordinates.dim() != 2 or coordinates.shape[1] != axes:
+            raise UserError(f"coordinates are (n, {axes}), not {tuple(coordinates.shape)}")
+        coordinates = coordinates.to(self.device, torch.float32)
+        if extras is not None:
+            extras = extras.to(self.device)
+        wanted = torch.is_grad_enabled() and coordinates.requires_grad
+        with torch.set_grad_enabled(wanted):
+            weights = self._weights(periods)
+            values = [
+                self._signal.evaluate(
+                    coordinates[None, i : i + CHUNK], weights, None if extras is None else extras[None, i : i + CHUNK]
+                )[0].float()
+                for i in range(0, max(len(coordinates), 1), CHUNK)
+            ]
+        return torch.cat(values) if len(values) > 1 else values[0]
+
+    def _weights(self, periods: Tensor | None) -> list[list[Tensor]]:
+        """Read-out weights modulated for these periods: once for all chunks, and kept for the next call."""
+        count = self.domain.periods
+        values = tuple(periods.tolist()) if periods is not None else ((1.0,) * count if count else None)
+        if self._prepared is None or self._prepared[0] != values:
+            with torch.no_grad():
+                told = None if values is None else torch.tensor(values, device=self.device)
+                self._prepared = (values, self._signal.readout.prepare(told, self.dtype))
+        return self._prepared[1]
+
+    def render(self, size: Any = None, **options: Any) -> Any:
+        """A picture, mesh, clip or view of the sample at any size: see the `render` of its domain for the options."""
+        sized = () if size is None else (size,)
+        return self.domain.render(self, *sized, **options)
+
+    def isolated(self, *scales: int) -> Field:
+        """The field with all basis fields zeroed except those of the given scales, 0 the coarsest (Fig. 7)."""
+        kept = [
+            planes if i in scales else {name: torch.zeros_like(x) for name, x in planes.items()}
+            for i, planes in enumerate(self._signal.fields)
+        ]
+        return Field(Signal(kept, self._signal.readout, self._signal.head, self._signal.layout), self.domain)
+
+    @property
+    def scales(self) -> int:
+        """Number of basis fields."""
+        return len(self._signal.fields)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Field:
+        """A copy on another device or in another precision (torch.bfloat16 renders faster where the processor has it)."""
+        return self._map(lambda t: t.to(device=device or t.device, dtype=dtype or t.dtype))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Field:
+        import copy
+
+        signal = self._signal
+        fields = [
+            {name: change(x).contiguous(memory_format=torch.channels_last) for name, x in planes.items()}
+            for planes in signal.fields
+        ]
+        device = next(iter(fields[0].values())).device
+        readout, head = copy.deepcopy(signal.readout).to(device), copy.deepcopy(signal.head).to(device)
+        return Field(Signal(fields, readout, head, signal.layout), self.domain)
+
+    def save(self, path: str | Path) -> None:
+        """Write to one safetensors file, which `load` reads without autoencoder or denoiser."""
+        signal = self._signal
+        tensors = {f"fields.{i}.{n}": x for i, planes in enumerate(signal.fields) for n, x in planes.items()}
+        tensors |= {f"readout.{name}": x for name, x in signal.readout.state_dict().items()}
+        tensors |= {f"head.{name}": x for name, x in signal.head.state_dict().items()}
+        about = {"domain": to_dict(self.domain), "readout": to_dict(signal.readout.config)}
+        with aside(Path(path)) as scratch:
+            save_tensors(tensors, scratch, {"ddmi.field": json.dumps(about)})
+
+    @staticmethod
+    def load(path: str | Path) -> Field:
+        """Read what `save` wrote. Raises UserError naming the file when it is missing, damaged, or no field."""
+        path = Path(path)
+        about, tensors = load_metadata(path), load_tensors(path)
+        if "ddmi.field" not in about:
+            raise UserError(f"{path} is not a saved Field")
+        plain = json.loads(about["ddmi.field"])
+        domain = from_dict(plain["domain"], Domain, "domain")
+        config = from_dict(plain["readout"], ReadoutConfig, "readout")
+        names = [key.split(".", 2) for key in tensors if key.startswith("fields.")]
+        fields: list[dict[str, Tensor]] = [{} for _ in {level for _, level, _ in names}]
+        for _, level, name in names:
+            fields[int(level)][name] = tensors[f"fields.{level}.{name}"]
+        width = next(iter(fields[0].values())).shape[1]
+        readout = Readout(config, len(fields), width, len(domain.layout), domain.periods)
+        head = domain.head(config.width)
+        for prefix, module in (("readout.", readout), ("head.", head)):
+            fill(module, {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}, path)
+        return Field(Signal(fields, readout.eval(), head.eval(), domain.layout), domain)
+
+    def __repr__(self) -> str:
+        return f"Field({domains.name_of(self.domain)}, {self.scales} scales, {self.dtype}, {self.device})"
+
+
+def fields_of(signal: Signal, domain: Domain) -> list[Field]:
+    """Every signal of a batch as a Field of its own."""
+    batch = next(iter(signal.fields[0].values())).shape[0]
+    parts = []
+    for k in range(batch):
+        fields = [
+            {n: x[k : k + 1].detach().float().contiguous(memory_format=torch.channels_last) for n, x in planes.items()}
+            for planes in signal.fields
+        ]
+        parts.append(Field(Signal(fields, signal.readout, signal.head, signal.layout), domain))
+    return parts

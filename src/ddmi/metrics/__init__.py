@@ -1,0 +1,6 @@
+"""Numbers that judge samples; each says its units, and none needs more than tensors.
+
+`pixels.py` PSNR and SSIM of pairs; `sliced.py` sliced Wasserstein distance of two sets of pictures;
+`neighbours.py` nearest training items and memorisation; `spectra.py` frequency content of a picture or basis field;
+`distributions.py` Fréchet and kernel distances, precision and recall of two sets of features.
+"""

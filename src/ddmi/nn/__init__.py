@@ -1,0 +1,1 @@
+"""Network parts that know no domain: convolution blocks, attention, embeddings."""

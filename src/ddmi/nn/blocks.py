@@ -1,0 +1,71 @@
+"""Convolution blocks of encoder, decoder and denoiser."""
+
+from __future__ import annotations
+
+import math
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with 32 groups, or with as many as divide a narrower or odd width, eps 1e-6."""
+    return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
+
+
+def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with its weights at zero, so that the residual branch it ends starts as the identity."""
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+class ResidualBlock(nn.Module):
+    """norm, SiLU, 3x3, (+ embedding), norm, SiLU, 3x3, and a 1x1 shortcut where the width changes.
+
+    Args:
+        embedding: width of a vector added between the convolutions (the diffusion time); 0 for none.
+    """
+
+    def __init__(self, inputs: int, outputs: int, embedding: int = 0, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first = nn.Sequential(norm(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
+        self.shift = nn.Linear(embedding, outputs) if embedding else None
+        last = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        self.second = nn.Sequential(norm(outputs), nn.SiLU(), nn.Dropout(dropout), last)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(
+        self, x: Float[Tensor, "b c h w"], embedding: Float[Tensor, "b e"] | None = None
+    ) -> Float[Tensor, "b o h w"]:
+        h = self.first(x)
+        if self.shift is not None:
+            h = h + self.shift(embedding)[:, :, None, None]
+        return self.shortcut(x) + self.second(h)
+
+
+class Downsample(nn.Module):
+    """Halve each axis with a strided 3x3 convolution; an axis of size 1 stays, an odd one is rounded up."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, channels, 3)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+        stride = tuple(2 if cells > 1 else 1 for cells in x.shape[2:])
+        return F.conv2d(x, self.convolution.weight, self.convolution.bias, stride=stride, padding=1)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbour enlargement to a given (height, width), then a 3x3 convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b o h2 w2"]:
+        if tuple(x.shape[2:]) != size:
+            x = F.interpolate(x, size=size, mode="nearest")
+        return self.convolution(x)

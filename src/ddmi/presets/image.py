@@ -1,0 +1,121 @@
+"""Presets of the image domain: Tables 9 and 10 of the paper, and small ones that a processor trains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ddmi.autoencoder import AutoencoderConfig
+from ddmi.config import Config, TrainingConfig
+from ddmi.decoder import DecoderConfig, Level
+from ddmi.diffusion import DiffusionConfig
+from ddmi.domains.image import Image
+from ddmi.encoders.image import ConvEncoderConfig
+from ddmi.losses import ElboConfig
+from ddmi.readout import ReadoutConfig
+from ddmi.unet import UNetConfig
+
+THREE_FIELDS = (Level(multiplier=4), Level(multiplier=2, enlarge=2), Level(multiplier=1, enlarge=2))
+
+
+def afhq_cat_256() -> Config:
+    """AFHQv2 Cat at 256x256 (Tables 9, 10). Widths of encoder and decoder, which Table 9 leaves out: 128 x (1, 2, 4)."""
+    return Config(
+        name="afhq-cat-256",
+        domain=Image(resolution=256, flip=True),
+        autoencoder=AutoencoderConfig(
+            latent_channels=64,
+            decoder=DecoderConfig(base=128, levels=THREE_FIELDS, blocks=3, field_width=64, head_width=512),
+            readout=ReadoutConfig(width=256, blocks=4),
+        ),
+        diffusion=DiffusionConfig(unet=UNetConfig(base=256, multipliers=(1, 2, 3, 4), attention=(2, 4, 8))),
+        training=TrainingConfig(
+            autoencoder_steps=50_000, diffusion_steps=400_000, batch_size=32, accumulation=1, precision="bf16"
+        ),
+    )
+
+
+def afhq_dog_256() -> Config:
+    """AFHQv2 Dog at 256x256: as the cats."""
+    return replace(afhq_cat_256(), name="afhq-dog-256")
+
+
+def celebahq_256() -> Config:
+    """CelebA-HQ at 256x256: one residual block more on each level of the autoencoder."""
+    cats = afhq_cat_256()
+    domain = Image(resolution=256, flip=True, encode=ConvEncoderConfig(blocks=3))
+    decoder = replace(cats.autoencoder.decoder, blocks=4)
+    training = replace(cats.training, autoencoder_steps=150_000, diffusion_steps=600_000)
+    return replace(
+        cats,
+        name="celebahq-256",
+        domain=domain,
+        autoencoder=replace(cats.autoencoder, decoder=decoder),
+        training=training,
+    )
+
+
+def cifar10_32() -> Config:
+    """CIFAR-10 at 32x32: a 16x16 latent and a single basis field at that resolution; one target scale."""
+    levels = (Level(multiplier=4, field=False), Level(multiplier=2, field=False), Level(multiplier=1))
+    cats = afhq_cat_256()
+    return replace(
+        cats,
+        name="cifar10-32",
+        domain=Image(resolution=32, scales=(1.0,), flip=True, encode=ConvEncoderConfig(multipliers=(1, 2))),
+        autoencoder=replace(cats.autoencoder, decoder=replace(cats.autoencoder.decoder, levels=levels)),
+        diffusion=DiffusionConfig(
+            unet=UNetConfig(base=128, multipliers=(1, 2, 3, 4), attention=(2, 4)), condition="class"
+        ),
+        training=replace(cats.training, batch_size=128, autoencoder_steps=100_000, diffusion_steps=500_000),
+    )
+
+
+def lsun_church_128() -> Config:
+    """LSUN Church at 128x128: a 32x32 latent."""
+    cats = afhq_cat_256()
+    return replace(
+        cats,
+        name="lsun-church-128",
+        domain=Image(resolution=128, flip=True),
+        training=replace(cats.training, batch_size=64, autoencoder_steps=200_000, diffusion_steps=500_000),
+    )
+
+
+def emoji_32() -> Config:
+    """Twemoji at 32x32 with their names as text: both stages train in about ten minutes on two processor cores."""
+    return Config(
+        name="emoji-32",
+        domain=Image(
+            resolution=32,
+            source="emoji",
+            points=384,
+            encode=ConvEncoderConfig(base=24, multipliers=(1, 2, 4), blocks=1, head_width=32),
+        ),
+        autoencoder=AutoencoderConfig(
+            latent_channels=16,
+            decoder=DecoderConfig(base=24, levels=THREE_FIELDS, blocks=1, field_width=24, head_width=32),
+            readout=ReadoutConfig(width=64, blocks=3, scale_width=64),
+            objective=ElboConfig(),
+        ),
+        diffusion=DiffusionConfig(
+            unet=UNetConfig(base=64, multipliers=(1, 2), blocks=1, attention=(1, 2)),
+            condition="text",
+            text_encoder="minilm",
+            text_width=384,
+            mixing_init=0.0,
+            guidance_scale=2.0,
+            ema_decay=0.999,
+        ),
+        training=TrainingConfig(
+            autoencoder_steps=1200,
+            diffusion_steps=3000,
+            batch_size=32,
+            diffusion_batch_size=64,
+            autoencoder_learning_rate=2e-3,
+            diffusion_learning_rate=1e-3,
+            warmup_steps=100,
+            checkpoint_every=500,
+            preview_every=400,
+            autoencoder_ema=0.0,
+        ),
+    )

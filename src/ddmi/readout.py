@@ -1,0 +1,165 @@
+"""The read-out pi_theta: positional embeddings from basis fields, then a coarse-to-fine MLP (sections 3.1, A, B.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmi.coordinates import lookup, project
+from ddmi.decoder import BasisFields
+from ddmi.nn.embeddings import ScaleEmbedding
+from ddmi.planes import Layout
+
+SLOPE = 0.2
+GAIN = math.sqrt(2.0 / (1.0 + SLOPE**2))
+"""He gain of a leaky rectifier of slope 0.2: it keeps the variance of unit-norm rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadoutConfig:
+    """Table 9, rows "MLP", and the settings around it.
+
+    Args:
+        width: w_pi. blocks: n_pi, at least one for each basis field.
+        conditioning: how a block receives the next positional embedding: "concatenate" or "sum" (after a projection).
+        coarse_to_fine: False is the second row of Table 8: all embeddings, concatenated, enter the first block.
+        planes: how the embeddings of several planes become one: "sum" or "concatenate".
+        scale_injection: modulate every layer by the sampling period (Eq. 13).
+    """
+
+    width: int = 256
+    blocks: int = 4
+    conditioning: Literal["concatenate", "sum"] = "concatenate"
+    coarse_to_fine: bool = True
+    planes: Literal["sum", "concatenate"] = "sum"
+    scale_injection: bool = True
+    scale_width: int = 256
+
+
+def positional_embeddings(
+    fields: BasisFields, coordinates: Float[Tensor, "#b n d"], layout: Layout, planes: str = "sum"
+) -> list[Float[Tensor, "b n c"]]:
+    """p^i = gamma(c; Xi^i) for each scale, coarse to fine; the planes of a scale are summed or concatenated."""
+    embeddings = []
+    for field in fields:
+        parts = [lookup(field[plane.name], project(coordinates, plane)) for plane in layout]
+        embeddings.append(torch.cat(parts, dim=2) if planes == "concatenate" else sum(parts[1:], parts[0]))
+    return embeddings
+
+
+class ModulatedLinear(nn.Module):
+    """A fully connected layer whose weights the sampling period modulates (Eq. 13). Without an embedding, Eq. 13 at A = 1.
+
+    Rows of the effective weight have norm `gain`, so that unit-variance inputs stay at that variance.
+    """
+
+    EPSILON = 1e-8
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, gain: float = GAIN) -> None:
+        super().__init__()
+        self.gain = gain
+        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.scale = nn.Linear(embedding, inputs) if embedding else None  # A^l
+        if self.scale is not None:
+            nn.init.normal_(self.scale.weight, std=0.1 / math.sqrt(embedding))
+            nn.init.ones_(self.scale.bias)
+
+    def modulated(self, embedding: Float[Tensor, "e"] | None) -> Float[Tensor, "o i"]:
+        """The weights that are multiplied with the features: computed once a call, not once a point."""
+        weight = self.weight.float()
+        if self.scale is not None and embedding is not None:
+            weight = weight * self.scale(embedding).float()  # the numerator of Eq. 13
+        return self.gain * weight * torch.rsqrt(weight.square().sum(dim=1, keepdim=True) + self.EPSILON)
+
+
+class ReadoutBlock(nn.Module):
+    """Residual block of two modulated layers: (leaky(W2 leaky(W1 x)) + shortcut x) / sqrt(2)."""
+
+    def __init__(self, inputs: int, width: int, embedding: int) -> None:
+        super().__init__()
+        self.first = ModulatedLinear(inputs, width, embedding)
+        self.second = ModulatedLinear(width, width, embedding, gain=GAIN * math.sqrt(0.5))
+        self.shortcut = (
+            ModulatedLinear(inputs, width, embedding, gain=math.sqrt(0.5)) if inputs != width else None
+        )
+
+    def prepare(self, embedding: Float[Tensor, "e"] | None, dtype: torch.dtype) -> list[Tensor]:
+        """Weights (transposed for addmm) and biases of the block, ready for `apply`."""
+        layers = [self.first, self.second] + ([self.shortcut] if self.shortcut is not None else [])
+        return [t for layer in layers for t in (layer.modulated(embedding).t().to(dtype), layer.bias.to(dtype))]
+
+    @staticmethod
+    def apply(x: Float[Tensor, "n i"], weights: Sequence[Tensor]) -> Float[Tensor, "n o"]:
+        """The block on points; (leaky commutes with positive factors, so the 1 / sqrt(2) sits in the weights)."""
+        hidden = F.leaky_relu_(torch.addmm(weights[1], x, weights[0]), SLOPE)
+        hidden = F.leaky_relu_(torch.addmm(weights[3], hidden, weights[2]), SLOPE)
+        if len(weights) == 4:
+            return hidden.add(x, alpha=math.sqrt(0.5))
+        return hidden + torch.addmm(weights[5], x, weights[4])
+
+
+class Readout(nn.Module):
+    """Basis fields and coordinates -> point features, coarse to fine.
+
+    Args:
+        fields: number of basis fields; field_width: channels of each; planes: number of planes.
+        periods: sampling periods of a query (0 for a signal that has none); used when scale_injection is on.
+    """
+
+    def __init__(self, config: ReadoutConfig, fields: int, field_width: int, planes: int, periods: int) -> None:
+        super().__init__()
+        if config.blocks < (fields if config.coarse_to_fine else 1):
+            raise ValueError(f"{fields} basis fields need at least as many read-out blocks, not {config.blocks}")
+        self.config = config
+        self.fields = fields
+        embedding = config.scale_width if config.scale_injection and periods else 0
+        self.embed = ScaleEmbedding(periods, embedding) if embedding else None
+        width, entry = config.width, field_width * (planes if config.planes == "concatenate" else 1)
+        arrivals = [entry if i < fields else 0 for i in range(config.blocks)]  # channels that block i receives
+        if not config.coarse_to_fine:
+            arrivals = [entry * fields] + [0] * (config.blocks - 1)
+        summed = config.conditioning == "sum" and config.coarse_to_fine
+        self.entries = nn.ModuleList(nn.Linear(entry, width) for _ in range(fields if summed else 0))
+        self.blocks = nn.ModuleList(
+            ReadoutBlock(width if summed else arrived + (width if i else 0), width, embedding)
+            for i, arrived in enumerate(arrivals)
+        )
+
+    def prepare(self, periods: Float[Tensor, "p"] | None, dtype: torch.dtype) -> list[list[Tensor]]:
+        """The weights of every block at these sampling periods."""
+        embedding = None
+        if self.embed is not None:
+            if periods is None:
+                raise ValueError("scale injection needs the sampling period of the query")
+            embedding = self.embed(periods)
+        return [block.prepare(embedding, dtype) for block in self.blocks]  # type: ignore[operator]
+
+    def forward(
+        self, embeddings: Sequence[Float[Tensor, "b n c"]], weights: Sequence[Sequence[Tensor]]
+    ) -> Float[Tensor, "b n width"]:
+        """Feed the embeddings, coarse to fine, through the blocks whose weights `prepare` gave."""
+        batch, points = embeddings[0].shape[:2]
+        arriving = [p.flatten(0, 1).to(weights[0][0].dtype) for p in embeddings]  # (b * n, c)
+        if not self.config.coarse_to_fine:
+            arriving = [torch.cat(arriving, dim=1)]
+        hidden: Tensor | None = None
+        for i, block in enumerate(weights):
+            if i >= len(arriving):
+                x = hidden
+            elif self.entries:
+                entered = F.linear(arriving[i], self.entries[i].weight.to(arriving[i].dtype), self.entries[i].bias.to(arriving[i].dtype))
+                x = entered if hidden is None else hidden + entered
+            else:
+                x = arriving[i] if hidden is None else torch.cat([hidden, arriving[i]], dim=1)
+            assert x is not None
+            hidden = ReadoutBlock.apply(x, block)
+        assert hidden is not None
+        return hidden.unflatten(0, (batch, points))

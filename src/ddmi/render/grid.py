@@ -1,0 +1,75 @@
+"""Regular grids of a field, in slabs of rows under a memory budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ddmi.coordinates import axis, mesh
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SLAB = 1 << 22
+"""Points of a slab: 4 million points of three numbers are 50 MB."""
+
+
+def grid_slabs(
+    field: Callable[..., Tensor],
+    size: Sequence[int],
+    window: Sequence[float],
+    periods: Float[Tensor, "p"] | None = None,
+    slab: int = SLAB,
+) -> Iterator[Float[Tensor, "k ... c"]]:
+    """Values of the field on a grid, a few indices of the slowest axis at a time, in order.
+
+    Args:
+        field: (coordinates (n, d), periods) -> (n, c).
+        size: cells in array order (slowest axis first). window: low corner, then high corner, x first.
+        slab: at most about this many points are held at once.
+    """
+    axes = len(size)
+    step = max(1, slab // math.prod(size[1:]))
+    lines = [axis(n, window[k], window[axes + k]) for k, n in enumerate(reversed(size))]
+    for start in range(0, size[0], step):
+        stop = min(start + step, size[0])
+        points = mesh([*lines[:-1], lines[-1][start:stop]])
+        yield field(points, periods).unflatten(0, (stop - start, *size[1:]))
+
+
+def to_pixels(values: Float[Tensor, "*s 3"]) -> UInt8[np.ndarray, "*s 3"]:
+    """[-1, 1] to 8 bits, clamped, rounded to the nearest."""
+    scaled = (values.float().clamp(-1, 1) + 1.0) * 127.5
+    return scaled.round().to(torch.uint8).cpu().numpy()
+
+
+def picture_rows(
+    field: Callable[..., Tensor],
+    size: tuple[int, int],
+    window: Sequence[float],
+    periods: Float[Tensor, "p"] | None = None,
+    slab: int = SLAB,
+) -> Iterator[UInt8[np.ndarray, "k w 3"]]:
+    """A picture (height, width) of a field of colours, in bands of rows."""
+    for values in grid_slabs(field, size, window, periods, slab):
+        yield to_pixels(values)
+
+
+def contact_sheet(pictures: Sequence[Image.Image], columns: int = 0, gap: int = 2) -> Image.Image:
+    """Pictures of one size side by side on white; about twice as wide as high unless `columns` says otherwise."""
+    from PIL import Image
+
+    columns = columns or max(1, round(math.sqrt(2 * len(pictures))))
+    width = max(p.width for p in pictures)
+    height = max(p.height for p in pictures)
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for i, picture in enumerate(pictures):
+        sheet.paste(picture, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
+    return sheet

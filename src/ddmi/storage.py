@@ -1,0 +1,137 @@
+"""Files that are never half written and never unpickled: safetensors, JSON, and folders put in place by a rename."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ddmi.errors import UserError, WorkError
+
+MANIFEST = "manifest.json"
+
+
+@contextmanager
+def aside(target: Path) -> Iterator[Path]:
+    """A scratch path beside `target` that takes its place when the block ends well, and is removed when it does not.
+
+    Raises:
+        WorkError: the disk is full or not writable, naming the target; what stood there before is untouched.
+    """
+    scratch = target.with_name(f".{target.name}.writing")
+    _remove(scratch)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield scratch
+        for path in [scratch, *scratch.rglob("*")] if scratch.is_dir() else [scratch]:
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        if target.is_dir():
+            old = target.with_name(f".{target.name}.old")
+            _remove(old)
+            target.rename(old)
+            scratch.rename(target)
+            _remove(old)
+        else:
+            os.replace(scratch, target)
+    except OSError as error:
+        raise WorkError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        _remove(scratch)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file. Raises OSError on a full disk, as every other write does."""
+    from safetensors.torch import save
+
+    path.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata))
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file. Raises UserError naming the file when it is missing or damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def load_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Indented JSON with a final newline."""
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises UserError naming the file when it is missing or no JSON."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from error
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def seal(folder: Path) -> None:
+    """Write the digests of the folder's files into its manifest."""
+    write_json({p.name: digest(p) for p in sorted(folder.iterdir()) if p.name != MANIFEST and p.is_file()}, folder / MANIFEST)
+
+
+def verify(folder: Path) -> None:
+    """Compare the folder with its manifest. Raises UserError naming the first missing or altered file."""
+    for name, expected in read_json(folder / MANIFEST).items():
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing: the folder is incomplete")
+        if digest(folder / name) != expected:
+            raise UserError(f"{folder / name} was altered: its SHA-256 is not the one in {MANIFEST}")
+
+
+def fill(module: Any, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load weights into a module. Raises UserError naming the file and the first tensor that does not fit."""
+    own = module.state_dict()
+    for name in sorted(own.keys() | tensors.keys()):
+        if name not in tensors:
+            raise UserError(f"{path} lacks the tensor {name}: it was made with other settings")
+        if name not in own:
+            raise UserError(f"{path} has the unknown tensor {name}: it was made with other settings")
+        if own[name].shape != tensors[name].shape:
+            shapes = f"{tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
+            raise UserError(f"{path}: {name} has the shape {shapes}: it was made with other settings")
+    module.load_state_dict(tensors)

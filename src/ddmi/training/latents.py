@@ -1,0 +1,136 @@
+"""Posteriors of the whole training set, encoded once, memory-mapped: stage 2 never runs the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ddmi.autoencoder import D2CVAE
+from ddmi.domains.base import Dataset
+from ddmi.storage import aside, read_json, write_json
+from ddmi.unet import Condition
+
+
+@dataclass(frozen=True)
+class LatentBatch:
+    """Posteriors (b, c, l), the condition of each, and one seed each for all noise of the step."""
+
+    mean: Float[Tensor, "b c l"]
+    log_variance: Float[Tensor, "b c l"]
+    condition: Condition | None
+    seeds: tuple[int, ...]
+
+    def to(self, device: torch.device | str) -> LatentBatch:
+        """The same on another device."""
+        condition = None if self.condition is None else self.condition.to(device)
+        return replace(
+            self, mean=self.mean.to(device), log_variance=self.log_variance.to(device), condition=condition
+        )
+
+
+@torch.no_grad()
+def encode(
+    model: D2CVAE,
+    dataset: Dataset,
+    path: Path,
+    key: str,
+    device: torch.device,
+    batch: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
+    """Means and log-variances of every item, as a memory map (n, 2, c, l) of 16-bit floats.
+
+    `key` names the weights and the data; a file that was made with the same key is used as it is.
+    """
+    about = path.with_suffix(".json")
+    if path.exists() and about.exists() and read_json(about).get("key") == key:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    channels, cells = model.latent_shape
+    with aside(path) as scratch:
+        shape = (len(dataset), 2, channels, cells)
+        stored = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float16, shape=shape)
+        for start in range(0, len(dataset), batch):
+            indices = range(start, min(start + batch, len(dataset)))
+            posterior = model.encode(dataset.inputs(indices).to(device))
+            both = torch.stack([posterior.mean, posterior.log_variance], dim=1)
+            stored[start : start + len(indices)] = both.cpu().half().numpy()
+            if progress:
+                progress(start + len(indices), len(dataset))
+        stored.flush()
+        del stored
+    with aside(about) as scratch:
+        write_json({"key": key}, scratch)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def statistics(latents: np.ndarray, lengths: Sequence[int]) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p c"]]:
+    """Mean and standard deviation of z by plane and channel, over the posteriors: Var z = Var(mean) + E(variance).
+
+    Args:
+        latents: (n, 2, c, l). lengths: cells of each plane, in packed order.
+    """
+    edges = np.cumsum([0, *lengths])
+    first = np.zeros((len(lengths), latents.shape[2]))
+    second, variance = np.zeros_like(first), np.zeros_like(first)
+    for start in range(0, len(latents), 256):
+        part = np.asarray(latents[start : start + 256], dtype=np.float64)
+        for p, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+            first[p] += part[:, 0, :, a:b].sum(axis=(0, 2))
+            second[p] += np.square(part[:, 0, :, a:b]).sum(axis=(0, 2))
+            variance[p] += np.exp(part[:, 1, :, a:b]).sum(axis=(0, 2))
+    count = len(latents) * np.asarray(lengths)[:, None]
+    mean = first / count
+    std = np.sqrt(second / count - mean**2 + variance / count)
+    return torch.from_numpy(mean).float(), torch.from_numpy(std).float().clamp(min=1e-6)
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Token states of every distinct caption, encoded once."""
+
+    tokens: Float[Tensor, "u m k"]
+    mask: Tensor
+    row: list[int]  # of each item
+
+    @staticmethod
+    def of(captions: list[str], encode: Callable[[Sequence[str]], tuple[Tensor, Tensor]]) -> TextTable:
+        """Encode the distinct captions, kept in 16 bits and as short as the longest one needs."""
+        distinct = sorted(set(captions))
+        tokens, mask = encode(distinct)
+        longest = int(mask.sum(1).max())
+        place = {text: i for i, text in enumerate(distinct)}
+        return TextTable(tokens[:, :longest].half(), mask[:, :longest], [place[text] for text in captions])
+
+    def take(self, indices: Sequence[int]) -> Condition:
+        """The condition of these items."""
+        rows = torch.tensor([self.row[i] for i in indices])
+        return Condition(self.tokens[rows].float(), self.mask[rows])
+
+
+class LatentDataset:
+    """Batches of cached posteriors, in the order of the dataset that they came from."""
+
+    def __init__(
+        self, latents: np.ndarray, dataset: Dataset, texts: TextTable | None = None, labels: list[int] | None = None
+    ) -> None:
+        self.latents, self.dataset, self.texts, self.labels = latents, dataset, texts, labels
+
+    def epoch(self, generator: torch.Generator) -> list[int]:
+        """As the dataset's own."""
+        return self.dataset.epoch(generator)
+
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> LatentBatch:
+        """Posteriors and conditions of these items."""
+        both = torch.from_numpy(np.asarray(self.latents[np.asarray(indices)], dtype=np.float32))
+        condition = None
+        if self.texts is not None:
+            condition = self.texts.take(indices)
+        elif self.labels is not None:
+            condition = Condition(labels=torch.tensor([self.labels[i] for i in indices]))
+        return LatentBatch(both[:, 0], both[:, 1], condition, tuple(seeds))

@@ -1,0 +1,292 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ddmi.config import TrainingConfig
+from ddmi.errors import UserError, WorkError
+from ddmi.randomness import derive
+from ddmi.training import checkpoint
+from ddmi.training.batches import Batches, Source, load
+from ddmi.training.objectives import Average
+from ddmi.training.progress import Bar
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+log = logging.getLogger(__name__)
+
+
+class Objective(Protocol):
+    """What the loop trains: `forward(batch, progress)` returns named loss terms; `model` is what is kept."""
+
+    model: nn.Module
+
+    def __call__(self, batch: Any, progress: float) -> dict[str, Tensor]: ...
+    def groups(self) -> list[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a run: its name, its length, its batch size and the decay of its averaged weights (0: none)."""
+
+    name: str
+    steps: int
+    batch_size: int
+    ema_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The outcome: the weights to use (averaged ones where there are any), steps done, and whether that was all."""
+
+    model: nn.Module
+    step: int
+    finished: bool
+
+
+class Interruption:
+    """Set by SIGINT or SIGTERM, or when the time is up; the loop then writes a checkpoint and stops."""
+
+    def __init__(self, deadline: float | None) -> None:
+        self.deadline = deadline
+        self.asked = False
+
+    @property
+    def due(self) -> bool:
+        """Whether to stop after this step."""
+        return self.asked or (self.deadline is not None and time.monotonic() >= self.deadline)
+
+    @contextmanager
+    def listening(self) -> Iterator[Interruption]:
+        """Signals set the flag inside this block; a second one acts as usual. Without effect outside of the main thread."""
+
+        def note(number: int, frame: Any) -> None:
+            self.asked = True
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+        before: dict[int, Any] = {}
+        try:
+            for kind in (signal.SIGINT, signal.SIGTERM):
+                before[kind] = signal.signal(kind, note)
+        except ValueError:  # not the main thread: signals go elsewhere
+            before = {}
+        try:
+            yield self
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+
+def schedule(step: int, steps: int, config: TrainingConfig) -> float:
+    """Learning rate as a share of the full one: linear warm-up (at most a tenth of all steps), then a half cosine down."""
+    warmup = min(config.warmup_steps, steps // 10)
+    if step < warmup:
+        return (step + 1) / warmup
+    share = (step - warmup) / max(1, steps - warmup)
+    return config.final_learning_rate + (1 - config.final_learning_rate) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def fit(
+    objective: Objective,
+    source: Source[Any],
+    stage: Stage,
+    config: TrainingConfig,
+    run: Path,
+    accelerator: Accelerator,
+    interruption: Interruption,
+    preview: Callable[[nn.Module, int], None] | None = None,
+) -> Fitted:
+    """Train to the end of the stage, going on from the newest checkpoint of the run where there is one.
+
+    Args:
+        preview: called every `config.preview_every` steps with the weights to use and the step.
+
+    Raises:
+        WorkError: several non-finite steps in a row, or a checkpoint that cannot be written; the last good one stays.
+    """
+    batches = Batches(
+        source, stage.name, config.seed, stage.batch_size, config.accumulation, accelerator.process_index, accelerator.num_processes
+    )
+    device = accelerator.device
+    assert isinstance(objective, nn.Module)
+    objective.to(device)
+    averaged = None
+    if stage.ema_decay:
+        averaged = AveragedModel(objective.model, multi_avg_fn=Average(stage.ema_decay))
+        averaged.update_parameters(objective.model)  # the first update copies
+    optimiser = torch.optim.AdamW(objective.groups(), betas=config.betas, weight_decay=config.weight_decay)
+    rates = [group["lr"] for group in optimiser.param_groups]
+
+    start, skipped, elapsed = 0, 0, 0.0
+    folder = run / "checkpoints"
+    found = checkpoint.find(folder, stage.name)
+    if found:
+        state = checkpoint.restore(found[-1], objective, averaged, optimiser)
+        start, skipped, elapsed = state["step"], state["skipped"], state["seconds"]
+        if accelerator.scaler is not None and state.get("scaler"):
+            accelerator.scaler.load_state_dict(state["scaler"])
+    kept = averaged.get_submodule("module") if averaged is not None else objective.model
+    if start >= stage.steps:
+        return Fitted(kept, start, True)
+    if config.compile:
+        for child in objective.model.children():
+            child.compile()
+    step_module, step_optimiser = accelerator.prepare(objective, optimiser)
+    main = accelerator.is_main_process
+    journal = Journal(run / "logs" / f"{stage.name}.jsonl", start, accelerator) if main else None
+    began = time.monotonic()
+
+    def store(step: int) -> None:
+        if main:
+            scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else None
+            state = {"skipped": skipped, "seconds": elapsed + time.monotonic() - began, "scaler": scaler}
+            checkpoint.save(folder, stage.name, step, objective, averaged, optimiser, state, config.keep)
+
+    in_a_row, step = 0, start
+    stored = start if found else -1
+    bar = Bar(stage.name, stage.steps, start, visible=main)
+    with interruption.listening(), bar:
+        for step, micro_batches in enumerate(load(batches, start, stage.steps, config.workers), start=start + 1):
+            progress = (step - 1) / stage.steps
+            for group, rate in zip(optimiser.param_groups, rates, strict=True):
+                group["lr"] = rate * schedule(step - 1, stage.steps, config)
+            torch.manual_seed(derive(config.seed, stage.name, "dropout", step, accelerator.process_index))
+            terms: dict[str, Tensor] = {}
+            for i, batch in enumerate(micro_batches):
+                last = i == len(micro_batches) - 1
+                with nullcontext() if last else accelerator.no_sync(step_module):
+                    parts = step_module(batch.to(device), progress)
+                    accelerator.backward(torch.stack(list(parts.values())).sum() / len(micro_batches))
+                for name, value in parts.items():
+                    terms[name] = terms.get(name, 0.0) + value.detach() / len(micro_batches)
+            if accelerator.scaler is not None:
+                accelerator.scaler.unscale_(optimiser)
+            norms = [torch.nn.utils.clip_grad_norm_(g["params"], config.clip or math.inf) for g in optimiser.param_groups]
+            finite = bool(torch.stack([torch.isfinite(n) for n in norms]).all())
+            if finite:
+                in_a_row = 0
+                step_optimiser.step()
+                if averaged is not None:
+                    averaged.update_parameters(objective.model)
+            else:
+                skipped, in_a_row = skipped + 1, in_a_row + 1
+                if accelerator.scaler is not None:
+                    step_optimiser.step()  # the scaler itself leaves this step out, and lowers its scale
+                log.warning("%s: step %d is not finite and was skipped (%d in a row)", stage.name, step, in_a_row)
+            step_optimiser.zero_grad()
+            limit = config.non_finite_limit * (4 if accelerator.scaler is not None else 1)
+            if in_a_row >= limit:
+                good = checkpoint.find(folder, stage.name)
+                where = f"the last good checkpoint is {good[-1].folder}" if good else "no checkpoint was written yet"
+                raise WorkError(f"{in_a_row} non-finite steps in a row at step {step} of the {stage.name}; {where}")
+            if journal is not None:
+                if finite:
+                    journal.add(terms)
+                if step % config.log_every == 0 or step == stage.steps:
+                    summary = journal.write(step, optimiser.param_groups[0]["lr"], skipped)
+                    bar.say(" ".join(f"{k} {v:.4f}" for k, v in summary.items()))
+            bar.advance(step)
+            stopping = interruption.due
+            if accelerator.num_processes > 1:
+                stopping = bool(accelerator.reduce(torch.tensor(float(stopping), device=device)) > 0)
+            if not in_a_row and (step == stage.steps or stopping or (config.checkpoint_every and step % config.checkpoint_every == 0)):
+                store(step)
+                stored = step
+            if main and preview and config.preview_every and (step % config.preview_every == 0 or step == stage.steps):
+                training = objective.training
+                preview(kept.eval(), step)
+                kept.train(training)
+            if stopping and step < stage.steps:
+                break
+    if journal is not None:
+        journal.close()
+    accelerator.wait_for_everyone()
+    accelerator.free_memory()
+    if stored < 0 and not found:
+        log.warning("%s: stopped before the first good step", stage.name)
+    return Fitted(kept, step, step >= stage.steps)
+
+
+class Journal:
+    """Mean loss terms over the steps between two lines of `logs/<stage>.jsonl`, and the same for tensorboard."""
+
+    def __init__(self, path: Path, start: int, accelerator: Accelerator) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = path.read_text().splitlines() if path.exists() else []
+        kept = [line for line in lines if _step(line) <= start]  # a resumed run writes again what came after its checkpoint
+        try:
+            path.write_text("".join(line + "\n" for line in kept))
+            self.file = path.open("a")
+        except OSError as error:
+            raise WorkError(f"cannot write {path}: {error.strerror}") from error
+        self.stage, self.trackers = path.stem, accelerator.trackers
+        self.sums: dict[str, Tensor] = {}
+        self.count, self.began = 0, time.monotonic()
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        """Take in the terms of one step."""
+        for name, value in terms.items():
+            self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
+        self.count += 1
+
+    def write(self, step: int, rate: float, skipped: int) -> dict[str, float]:
+        """A line with the means since the last one."""
+        means = {name: float(total) / max(self.count, 1) for name, total in self.sums.items()}
+        seconds = (time.monotonic() - self.began) / max(self.count, 1)
+        line = {"step": step, **means, "learning_rate": rate, "skipped": skipped, "seconds_per_step": seconds}
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        for tracker in self.trackers:
+            tracker.log({f"{self.stage}/{k}": v for k, v in line.items() if k != "step"}, step=step)
+        self.sums, self.count, self.began = {}, 0, time.monotonic()
+        return means
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+
+def _step(line: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError):
+        return 1 << 62
+
+
+def accelerate(config: TrainingConfig, run: Path) -> Accelerator:
+    """The engine: devices, precision, processes and trackers. Refuses a launch that silently lost its processes."""
+    import importlib.util
+
+    from accelerate import Accelerator
+
+    wanted = int(os.environ.get("WORLD_SIZE", "1"))
+    tracking = importlib.util.find_spec("tensorboard") is not None
+    precision = {"fp32": "no"}.get(config.precision, config.precision)
+    try:
+        accelerator = Accelerator(
+            mixed_precision=precision, log_with="tensorboard" if tracking else None, project_dir=run / "logs"
+        )
+    except ValueError as error:
+        raise UserError(f"training.precision={config.precision} does not work here: {error}") from error
+    if accelerator.num_processes != wanted:
+        raise UserError(f"{wanted} processes were launched, but only {accelerator.num_processes} take part")
+    if tracking:
+        accelerator.init_trackers("tensorboard")
+    return accelerator

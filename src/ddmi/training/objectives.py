@@ -1,0 +1,132 @@
+"""What is trained: two modules whose one `forward` returns named loss terms, already weighted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ddmi.autoencoder import D2CVAE, as_channels_last
+from ddmi.config import Config
+from ddmi.diffusion import Diffusion, dropped
+from ddmi.domains.base import Batch
+from ddmi.errors import UserError
+from ddmi.losses import PatchDiscriminator, SpectralNorm, hinge_discriminator, hinge_generator, linear_anneal
+from ddmi.posterior import Posterior
+from ddmi.randomness import normal, uniform
+from ddmi.training.latents import LatentBatch
+
+Terms = dict[str, Tensor]
+
+
+class AutoencoderObjective(nn.Module):
+    """Stage 1, Eq. 9: likelihood + lambda_z KL + spectral regularisation (+ perceptual and adversarial options)."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config, self.settings = config, config.autoencoder.objective
+        self.model = as_channels_last(D2CVAE(config.autoencoder, config.domain))
+        self.spectral = None
+        if self.settings.spectral_weight:
+            self.spectral = SpectralNorm(self.model.encoder, self.settings.spectral_iterations)  # type: ignore[arg-type]
+        self.perceptual: nn.Module | None = None
+        if self.settings.perceptual:
+            from ddmi.features.perceptual import load_perceptual
+
+            self.perceptual = load_perceptual(self.settings.perceptual)
+        self.discriminator = None
+        if self.settings.adversarial_weight:
+            self.discriminator = PatchDiscriminator(
+                self.settings.discriminator_width, self.settings.discriminator_layers
+            )
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the optimiser."""
+        training = self.config.training
+        own = {"params": list(self.model.parameters()), "lr": training.autoencoder_learning_rate}
+        if self.discriminator is None:
+            return [own]
+        other = {
+            "params": list(self.discriminator.parameters()),
+            "lr": self.settings.discriminator_learning_rate,
+            "betas": (0.5, 0.9),
+        }
+        return [own, other]
+
+    def forward(self, batch: Batch, progress: float) -> Terms:
+        """Terms to be added up; `progress` is the share of training that is done."""
+        settings, model = self.settings, self.model
+        channels, cells = model.latent_shape  # type: ignore[misc]
+        posterior, signal = model(batch.x, normal((channels, cells), batch.seeds, "posterior"))
+        score = self.config.domain.likelihood(signal, batch)
+        terms = {"reconstruction": score.loss}
+        weight = linear_anneal(settings.kl_start, settings.kl_end, settings.kl_portion, progress)
+        terms["kl"] = weight * posterior.kl().mean()
+        if self.spectral is not None:
+            weight = linear_anneal(settings.spectral_weight, 0.0, 1.0, progress) / (channels * cells)
+            terms["spectral"] = weight * self.spectral()
+        if self.perceptual is None and self.discriminator is None:
+            return terms
+        if score.prediction is None or score.target is None:
+            raise UserError("perceptual and adversarial losses look at pictures: set domain.sampling=patch")
+        if self.perceptual is not None:
+            terms["perceptual"] = settings.perceptual_weight * self.perceptual(score.prediction, score.target).mean()
+        if self.discriminator is not None:
+            terms |= self._adversarial(score.prediction, score.target, batch, progress >= settings.adversarial_start)
+        return terms
+
+    def _adversarial(self, fake: Tensor, real: Tensor, batch: Batch, joined: bool) -> Terms:
+        """Hinge losses. The generator's term goes through a frozen copy of the discriminator, so one backward serves both."""
+        assert self.discriminator is not None
+        period = 1.0 if batch.periods is None else float(batch.periods[0])
+        frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
+        judged = functional_call(self.discriminator, frozen, (fake, period))
+        loss = hinge_discriminator(self.discriminator(real, period), self.discriminator(fake.detach(), period))
+        weight = self.settings.adversarial_weight if joined else 0.0
+        return {"adversarial": weight * hinge_generator(judged), "discriminator": loss * float(joined)}
+
+
+class DiffusionObjective(nn.Module):
+    """Stage 2, Eq. 10, on cached posteriors: z is drawn anew at each visit, and the encoder never runs."""
+
+    def __init__(self, config: Config, model: Diffusion) -> None:
+        super().__init__()
+        self.config = config
+        self.model = as_channels_last(model)
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the optimiser."""
+        return [{"params": list(self.model.parameters()), "lr": self.config.training.diffusion_learning_rate}]
+
+    def forward(self, batch: LatentBatch, progress: float) -> Terms:
+        """{"diffusion": mean squared error of the predicted noise}."""
+        model: Diffusion = self.model  # type: ignore[assignment]
+        posterior = Posterior(batch.mean, batch.log_variance, model.layout)
+        shape, device = tuple(batch.mean.shape[1:]), batch.mean.device
+        deviation = torch.exp(0.5 * posterior.log_variance)
+        z = model.normalise(posterior.mean + deviation * normal(shape, batch.seeds, "posterior").to(device))
+        noise = normal(shape, batch.seeds, "noise").to(device)
+        t = (uniform(batch.seeds, "time") * model.config.timesteps).floor().to(device)
+        condition = batch.condition
+        null = model.null(len(z))
+        if condition is not None and null is not None and model.config.condition_dropout:
+            keep = uniform(batch.seeds, "condition").to(device) >= model.config.condition_dropout
+            condition = dropped(condition, null, keep)
+        return {"diffusion": model(z, noise, t, condition)}
+
+
+@dataclass(frozen=True)
+class Average:
+    """Exponential moving average with a warm-up: decay (1 + n) / (10 + n) until it reaches the wanted one."""
+
+    decay: float
+
+    @torch.no_grad()
+    def __call__(self, averaged: list[Tensor], current: list[Tensor], seen: Tensor | int) -> None:
+        """The `multi_avg_fn` of torch's AveragedModel."""
+        n = float(seen)
+        decay = min(self.decay, (1 + n) / (10 + n))
+        torch._foreach_lerp_(averaged, current, 1 - decay)

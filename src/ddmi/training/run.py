@@ -1,0 +1,258 @@
+"""A run from its configuration to a model folder: stage 1, the latents, stage 2."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from ddmi import config as configuration
+from ddmi import text
+from ddmi.autoencoder import D2CVAE, freeze
+from ddmi.config import Config, to_dict
+from ddmi.diffusion import Diffusion
+from ddmi.domains.base import Dataset
+from ddmi.errors import UserError, WorkError
+from ddmi.field import fields_of
+from ddmi.model import AUTOENCODER, DIFFUSION, export
+from ddmi.planes import unpack
+from ddmi.sampling import SamplingConfig, draw, sample_seeds
+from ddmi.storage import aside, digest, write_json
+from ddmi.training import latents
+from ddmi.training.checkpoint import find
+from ddmi.training.loop import Fitted, Interruption, Stage, accelerate, fit
+from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective
+from ddmi.training.progress import Bar
+from ddmi.unet import Condition
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+log = logging.getLogger(__name__)
+
+PREVIEWS = 8
+"""Signals in a preview picture."""
+
+Part = Literal["autoencoder", "diffusion", "all"]
+
+
+def train(
+    config: Config,
+    out: str | Path,
+    data: str | Path | None = None,
+    *,
+    stage: Part = "all",
+    resume: bool = False,
+    max_minutes: float | None = None,
+) -> bool:
+    """Train a configuration into a run folder.
+
+    Args:
+        out: the run folder: config.json, checkpoints/, model/, samples/, logs/, cache/.
+        data: what the domain's `dataset` reads; None for a domain that brings its own.
+        stage: "autoencoder", "diffusion" (on an autoencoder that is in the folder already), or "all".
+        resume: go on from the newest checkpoint; on a folder without one, simply start.
+        max_minutes: stop after so long, with a checkpoint.
+
+    Returns:
+        Whether everything that was asked for is finished (False: stopped early, resume to go on).
+
+    Raises:
+        UserError: the folder holds another run, the data cannot be used, or a setting does not work.
+        WorkError: training diverged or a file cannot be written; the last good checkpoint stays.
+    """
+    run = Path(out)
+    interruption = Interruption(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
+    precision = resolved_precision(config.training.precision)
+    config = replace(config, training=replace(config.training, precision=precision))  # type: ignore[arg-type]
+    accelerator = accelerate(config.training, run)
+    dataset = config.domain.dataset(data, "train")
+    config = _with_classes(config, dataset)
+    if accelerator.is_main_process:
+        _claim(run, config, resume)
+    accelerator.wait_for_everyone()
+    if accelerator.num_processes > 1 and accelerator.is_main_process:
+        log.warning("training with %d processes", accelerator.num_processes)
+    try:
+        finished = True
+        if stage in ("autoencoder", "all"):
+            finished = _autoencoder(config, run, dataset, accelerator, interruption, data).finished
+        if stage in ("diffusion", "all") and finished:
+            finished = _diffusion(config, run, dataset, accelerator, interruption).finished
+    finally:
+        accelerator.end_training()
+    return finished
+
+
+def resolved_precision(precision: str) -> str:
+    """ "auto" is bf16 where the processor or accelerator multiplies it faster than fp32, which most do not; else fp32."""
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
+
+
+def _with_classes(config: Config, dataset: Dataset) -> Config:
+    """The configuration with the number of classes of the data filled in, and its condition checked against the data."""
+    diffusion = config.diffusion
+    if diffusion.condition == "text" and dataset.captions is None:
+        raise UserError("diffusion.condition=text needs captions: captions.jsonl, or a .txt file beside each picture")
+    if diffusion.condition != "class":
+        return config
+    if dataset.labels is None:
+        raise UserError("diffusion.condition=class needs classes: one folder of pictures for each")
+    classes = max(dataset.labels) + 1
+    if diffusion.classes not in (0, classes):
+        raise UserError(f"diffusion.classes is {diffusion.classes}, but the data has {classes}; 0 takes that number")
+    return replace(config, diffusion=replace(diffusion, classes=classes))
+
+
+def _claim(run: Path, config: Config, resume: bool) -> None:
+    """Write config.json, or check that the one that is there is the same run."""
+    path = run / "config.json"
+    started = bool(find(run / "checkpoints", "autoencoder") or find(run / "checkpoints", "diffusion"))
+    if started and not resume:
+        raise UserError(f"{run} already holds a run: add --resume to go on with it, or choose another --out")
+    if started:
+        before, now = to_dict(configuration.load(path)), to_dict(config)
+        for name in ("domain", "autoencoder", "diffusion"):
+            if (difference := _difference(before[name], now[name], name)) is not None:
+                raise UserError(f"{path} was made with other settings: {difference}; choose another --out")
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {run} cannot be a folder: {error.strerror}") from error
+    with aside(path) as scratch:
+        configuration.save(config, scratch)
+
+
+def _difference(before: Any, now: Any, where: str) -> str | None:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in before.keys() | now.keys():
+            if (found := _difference(before.get(key), now.get(key), f"{where}.{key}")) is not None:
+                return found
+        return None
+    return None if before == now else f"{where} was {json.dumps(before)}, not {json.dumps(now)}"
+
+
+def _autoencoder(
+    config: Config, run: Path, dataset: Dataset, accelerator: Accelerator, interruption: Interruption, data: Any
+) -> Fitted:
+    training = config.training
+    torch.manual_seed(training.seed)
+    objective = AutoencoderObjective(config)
+    held_out = config.domain.dataset(data, "test")
+    shown = held_out if len(held_out) else dataset
+    indices = range(min(PREVIEWS, len(shown)))
+    scale = getattr(config.domain, "resolution", None)
+
+    def preview(model: nn.Module, step: int) -> None:
+        with torch.no_grad():
+            posterior = model.encode(shown.inputs(indices).to(accelerator.device))  # type: ignore[operator]
+            signal = model.decode(posterior.mode)  # type: ignore[operator]
+        _show(config, fields_of(signal, config.domain), run / "samples" / f"autoencoder-{step:06d}", scale)
+
+    stage = Stage("autoencoder", training.autoencoder_steps, training.batch_size, training.autoencoder_ema)
+    fitted = fit(objective, dataset, stage, training, run, accelerator, interruption, preview)
+    if accelerator.is_main_process and fitted.step:
+        export(run / "model", config, autoencoder=fitted.model)
+    accelerator.wait_for_everyone()
+    return fitted
+
+
+def _diffusion(
+    config: Config, run: Path, dataset: Dataset, accelerator: Accelerator, interruption: Interruption
+) -> Fitted:
+    training, domain = config.training, config.domain
+    from ddmi.model import load_autoencoder
+
+    autoencoder: D2CVAE = freeze(load_autoencoder(run / "model", config)).to(accelerator.device)  # type: ignore[assignment]
+    torch.manual_seed(training.seed + 1)
+    model = Diffusion(config.diffusion, domain.layout, config.autoencoder.latent_channels)
+
+    key = hashlib.sha256()
+    key.update(digest(run / "model" / AUTOENCODER).encode())
+    key.update(repr((len(dataset), dataset.captions)).encode())
+    cached = run / "cache" / "latents.npy"
+    if accelerator.is_main_process:
+        with Bar("latents", len(dataset)) as bar:
+            latents.encode(
+                autoencoder, dataset, cached, key.hexdigest(), accelerator.device, progress=lambda i, n: bar.advance(i)
+            )
+    accelerator.wait_for_everyone()
+    stored = latents.encode(autoencoder, dataset, cached, key.hexdigest(), accelerator.device)
+    mean, std = latents.statistics(stored, [h * w for h, w in (plane.shape for plane in domain.layout)])
+    model.mean.copy_(mean)
+    model.std.copy_(std)
+
+    texts, labels = None, None
+    if config.diffusion.condition == "text":
+        texts = _texts(config, dataset, model)
+    elif config.diffusion.condition == "class":
+        labels = dataset.labels
+    source = latents.LatentDataset(stored, dataset, texts, labels)
+    seeds = sample_seeds(training.seed, 0, PREVIEWS)
+    shown: Condition | None = None
+    if texts is not None or labels is not None:
+        spread = range(0, len(dataset), max(1, len(dataset) // PREVIEWS))
+        shown = source.batch(list(spread)[:PREVIEWS], torch.Generator(), []).condition
+        seeds = seeds[: len(list(spread)[:PREVIEWS])]
+
+    def preview(averaged: nn.Module, step: int) -> None:
+        condition = None if shown is None else shown.to(accelerator.device)
+        drawn = draw(averaged, seeds, condition, SamplingConfig(sampler="ddim", steps=20))  # type: ignore[arg-type]
+        with torch.no_grad():
+            signal = autoencoder.decode(unpack(drawn.z, domain.layout))
+        size = getattr(domain, "resolution", None)
+        _show(config, fields_of(signal, domain), run / "samples" / f"diffusion-{step:06d}", size)
+
+    objective = DiffusionObjective(config, model)
+    stage = Stage("diffusion", training.diffusion_steps, training.diffusion_batch, config.diffusion.ema_decay)
+    fitted = fit(objective, source, stage, training, run, accelerator, interruption, preview)
+    if accelerator.is_main_process and fitted.step:
+        export(run / "model", config, diffusion=fitted.model)
+    accelerator.wait_for_everyone()
+    return fitted
+
+
+def _texts(config: Config, dataset: Dataset, model: Diffusion) -> latents.TextTable:
+    """The dataset's captions as token states; the null condition goes into the model, so that sampling without text needs
+    no text encoder."""
+    encoder = text.load(config.diffusion.text_encoder)
+    if encoder.width != config.diffusion.text_width:
+        raise UserError(
+            f"diffusion.text_width is {config.diffusion.text_width}, but {config.diffusion.text_encoder} gives {encoder.width}"
+        )
+
+    def encode(captions: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        states = encoder.encode(captions)
+        return states.tokens, states.mask
+
+    tokens, mask = encode([""])
+    length = int(mask.sum())
+    model.null_tokens, model.null_mask = tokens[0, :length].clone(), mask[0, :length].clone()
+    assert dataset.captions is not None
+    return latents.TextTable.of(list(dataset.captions), encode)
+
+
+def _show(config: Config, fields: list[Any], stem: Path, size: Any) -> None:
+    """Render and save a sheet; a preview that cannot be written is reported, and training goes on."""
+    render: Callable[..., Any] = config.domain.render
+    try:
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        samples = [render(field) if size is None else render(field, size) for field in fields]
+        config.domain.save(samples, stem.with_suffix(".png"))
+    except (OSError, UserError, WorkError) as error:
+        log.warning("no preview: %s", error)
+
+
+__all__ = ["AUTOENCODER", "DIFFUSION", "resolved_precision", "train", "write_json"]

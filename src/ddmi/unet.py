@@ -1,0 +1,173 @@
+"""The denoiser: one 2-D U-Net shared by all planes, with attention across them and to a condition (section B.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from ddmi.nn.attention import PlaneAttention, TextAttention
+from ddmi.nn.blocks import Downsample, ResidualBlock, Upsample, norm, zeroed
+from ddmi.nn.embeddings import TimeEmbedding
+from ddmi.planes import Layout, Planes
+
+
+@dataclass(frozen=True, kw_only=True)
+class UNetConfig:
+    """Table 9, rows "Latent diffusion model". Widths are base * multiplier, from the finest level down.
+
+    Args:
+        blocks: residual blocks a level on the way down; one more on the way up.
+        attention: downsampling factors at which there is attention across all cells of all planes.
+        head_width: channels of an attention head.
+    """
+
+    base: int = 256
+    multipliers: tuple[int, ...] = (1, 2, 3, 4)
+    blocks: int = 2
+    attention: tuple[int, ...] = (2, 4, 8)
+    head_width: int = 32
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a sample is asked to be: text states (tokens and mask), or class labels. `label == classes` is the null class."""
+
+    tokens: Float[Tensor, "b m k"] | None = None
+    mask: Bool[Tensor, "b m"] | None = None
+    labels: Int[Tensor, "b"] | None = None
+
+    def to(self, device: torch.device | str) -> Condition:
+        """The same on another device."""
+        parts = (self.tokens, self.mask, self.labels)
+        return Condition(*(part if part is None else part.to(device) for part in parts))
+
+    def join(self, other: Condition) -> Condition:
+        """Both batches behind one another; shorter texts are padded with masked tokens."""
+        if self.labels is not None and other.labels is not None:
+            return Condition(labels=torch.cat([self.labels, other.labels]))
+        assert self.tokens is not None and other.tokens is not None and self.mask is not None and other.mask is not None
+        length = max(self.tokens.shape[1], other.tokens.shape[1])
+        tokens, masks = [], []
+        for part in (self, other):
+            assert part.tokens is not None and part.mask is not None
+            pad = length - part.tokens.shape[1]
+            tokens.append(nn.functional.pad(part.tokens, (0, 0, 0, pad)))
+            masks.append(nn.functional.pad(part.mask, (0, pad)))
+        return Condition(torch.cat(tokens), torch.cat(masks))
+
+    def take(self, index: Tensor) -> Condition:
+        """The rows `index` of the batch."""
+        parts = (self.tokens, self.mask, self.labels)
+        return Condition(*(part if part is None else part[index] for part in parts))
+
+
+class _Stage(nn.Module):
+    """A residual block on every plane, then attention across planes and to the condition where asked."""
+
+    def __init__(self, inputs: int, outputs: int, embedding: int, attend: bool, text: int, config: UNetConfig) -> None:
+        super().__init__()
+        self.block = ResidualBlock(inputs, outputs, embedding, config.dropout)
+        self.attention = PlaneAttention(outputs, config.head_width) if attend else None
+        self.text = TextAttention(outputs, text, config.head_width) if attend and text else None
+
+    def forward(self, planes: Planes, times: Planes, condition: Condition | None) -> Planes:
+        planes = {name: self.block(x, times[name]) for name, x in planes.items()}
+        if self.attention is not None:
+            planes = self.attention(planes)
+        if self.text is not None:
+            assert condition is not None
+            planes = {name: self.text(x, condition.tokens, condition.mask) for name, x in planes.items()}
+        return planes
+
+
+class UNet(nn.Module):
+    """(noisy planes, time, condition) -> planes. What the output means is known to `diffusion.py` alone.
+
+    Args:
+        channels: of the latent. text: width of the text states (0: no text). classes: number of classes (0: none).
+    """
+
+    def __init__(self, config: UNetConfig, layout: Layout, channels: int, text: int = 0, classes: int = 0) -> None:
+        super().__init__()
+        self.classes = classes
+        embedding = 4 * config.base
+        self.time = TimeEmbedding(config.base, embedding)
+        self.planes = nn.ParameterDict(
+            {plane.name: nn.Parameter(torch.zeros(embedding)) for plane in layout if len(layout) > 1}
+        )
+        context = text or (config.base if classes else 0)
+        self.label = nn.Embedding(classes + 1, context) if classes else None
+        self.pooled = nn.Sequential(nn.LayerNorm(context), nn.Linear(context, embedding)) if context else None
+        self.activate = nn.SiLU()
+        self.enter = nn.Conv2d(channels, config.base, 3, padding=1)
+
+        widths = [config.base * multiplier for multiplier in config.multipliers]
+        attends = [2**i in config.attention for i in range(len(widths))]
+
+        def stage(inputs: int, outputs: int, attend: bool) -> _Stage:
+            return _Stage(inputs, outputs, embedding, attend, context, config)
+
+        width, skips = config.base, [config.base]
+        self.down = nn.ModuleList()
+        for i, outputs in enumerate(widths):
+            stages = nn.ModuleList()
+            for _ in range(config.blocks):
+                stages.append(stage(width, outputs, attends[i]))
+                width = outputs
+                skips.append(width)
+            if i < len(widths) - 1:
+                stages.append(Downsample(width))
+                skips.append(width)
+            self.down.append(stages)
+        self.middle = nn.ModuleList([stage(width, width, True), stage(width, width, False)])
+        self.up = nn.ModuleList()
+        for i, outputs in reversed(list(enumerate(widths))):
+            stages = nn.ModuleList()
+            for _ in range(config.blocks + 1):
+                stages.append(stage(width + skips.pop(), outputs, attends[i]))
+                width = outputs
+            if i > 0:
+                stages.append(Upsample(width, width))
+            self.up.append(stages)
+        self.exit = nn.Sequential(norm(width), nn.SiLU(), zeroed(nn.Conv2d(width, channels, 3, padding=1)))
+
+    def forward(self, planes: Planes, t: Float[Tensor, "b"], condition: Condition | None = None) -> Planes:
+        """One evaluation. Raises ValueError when a conditional network is given no condition."""
+        embedding = self.time(t)
+        if self.pooled is not None:
+            if condition is None:
+                raise ValueError("this denoiser was built with a condition, and was given none")
+            if self.label is not None:
+                token = self.label(condition.labels)[:, None]
+                condition = Condition(token, torch.ones(token.shape[:2], dtype=torch.bool, device=token.device))
+            assert condition.tokens is not None and condition.mask is not None
+            weight = condition.mask.to(condition.tokens.dtype)[:, :, None]
+            embedding = embedding + self.pooled((condition.tokens * weight).sum(1) / weight.sum(1).clamp(min=1))
+        times = {
+            name: self.activate(embedding + self.planes[name] if name in self.planes else embedding) for name in planes
+        }
+        hidden = {name: self.enter(x) for name, x in planes.items()}
+        skips = [hidden]
+        for stages in self.down:
+            for part in stages:  # type: ignore[union-attr]
+                hidden = _each(part, hidden) if isinstance(part, Downsample) else part(hidden, times, condition)
+                skips.append(hidden)
+        for part in self.middle:
+            hidden = part(hidden, times, condition)
+        for stages in self.up:
+            for part in stages:  # type: ignore[union-attr]
+                if isinstance(part, Upsample):
+                    hidden = {name: part(x, tuple(skips[-1][name].shape[2:])) for name, x in hidden.items()}
+                else:
+                    skip = skips.pop()
+                    joined = {name: torch.cat([x, skip[name]], dim=1) for name, x in hidden.items()}
+                    hidden = part(joined, times, condition)
+        return _each(self.exit, hidden)
+
+
+def _each(module: nn.Module, planes: Planes) -> Planes:
+    return {name: module(x) for name, x in planes.items()}
