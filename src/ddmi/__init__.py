@@ -1,1 +1,24 @@
-"""Generative models of continuous signals: a sample is a function."""
+"""DDMI: generative models of continuous signals. A sample is a function: `field(coordinates) -> signal`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["DDMIPipeline", "Field", "train"]
+
+if TYPE_CHECKING:
+    from ddmi.field import Field
+    from ddmi.pipeline import DDMIPipeline
+    from ddmi.training.run import train
+
+_HOMES = {"DDMIPipeline": "ddmi.pipeline", "Field": "ddmi.field", "train": "ddmi.training.run"}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when they are first used, so that `import ddmi` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)

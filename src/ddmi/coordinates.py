@@ -41,7 +41,9 @@ def check_size(size: int | Sequence[int], axes: int = 2) -> tuple[int, ...]:
     return values
 
 
-def axis(n: int, low: float = -1.0, high: float = 1.0, *, start: int = 0, stop: int | None = None) -> Float[Tensor, "n"]:
+def axis(
+    n: int, low: float = -1.0, high: float = 1.0, *, start: int = 0, stop: int | None = None
+) -> Float[Tensor, "n"]:
     """Cell centres start..stop of the n cells over [low, high]; float64 inside, so that crops are exact."""
     index = torch.arange(start, n if stop is None else stop, dtype=torch.float64)
     return (low + (high - low) * (2 * index + 1) / (2 * n)).float()

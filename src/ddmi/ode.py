@@ -70,7 +70,9 @@ def rk45(
         error = (wide * _combine(ERROR, slopes) / allowed).flatten(1).double().square().mean(1).sqrt()
         evaluations[rows] += 6
         if not bool(torch.isfinite(error).all()) or int(evaluations.max()) > most:
-            raise ValueError(f"the solver did not reach the end within {most} function evaluations at tolerance {tolerance}")
+            raise ValueError(
+                f"the solver did not reach the end within {most} function evaluations at tolerance {tolerance}"
+            )
         accepted = error <= 1.0
         taken = rows[accepted]
         state[taken], slope[taken] = new[accepted], slopes[-1][accepted]

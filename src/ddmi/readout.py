@@ -87,9 +87,7 @@ class ReadoutBlock(nn.Module):
         super().__init__()
         self.first = ModulatedLinear(inputs, width, embedding)
         self.second = ModulatedLinear(width, width, embedding, gain=GAIN * math.sqrt(0.5))
-        self.shortcut = (
-            ModulatedLinear(inputs, width, embedding, gain=math.sqrt(0.5)) if inputs != width else None
-        )
+        self.shortcut = ModulatedLinear(inputs, width, embedding, gain=math.sqrt(0.5)) if inputs != width else None
 
     def prepare(self, embedding: Float[Tensor, "e"] | None, dtype: torch.dtype) -> list[Tensor]:
         """Weights (transposed for addmm) and biases of the block, ready for `apply`."""
@@ -155,7 +153,11 @@ class Readout(nn.Module):
             if i >= len(arriving):
                 x = hidden
             elif self.entries:
-                entered = F.linear(arriving[i], self.entries[i].weight.to(arriving[i].dtype), self.entries[i].bias.to(arriving[i].dtype))
+                entered = F.linear(
+                    arriving[i],
+                    self.entries[i].weight.to(arriving[i].dtype),
+                    self.entries[i].bias.to(arriving[i].dtype),
+                )
                 x = entered if hidden is None else hidden + entered
             else:
                 x = arriving[i] if hidden is None else torch.cat([hidden, arriving[i]], dim=1)

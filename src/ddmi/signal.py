@@ -39,7 +39,9 @@ class Signal:
             extras: what the head reads beside the point features (a view direction); usually nothing.
         """
         first = next(iter(self.fields[0].values()))
-        compute = torch.get_autocast_dtype(first.device.type) if torch.is_autocast_enabled(first.device.type) else first.dtype
+        compute = (
+            torch.get_autocast_dtype(first.device.type) if torch.is_autocast_enabled(first.device.type) else first.dtype
+        )
         with torch.autocast(first.device.type, enabled=False):
             weights = self.readout.prepare(None if periods is None else periods.to(first.device), compute)
         return self.evaluate(coordinates, weights, extras)

@@ -111,7 +111,9 @@ def digest(path: Path) -> str:
 
 def seal(folder: Path) -> None:
     """Write the digests of the folder's files into its manifest."""
-    write_json({p.name: digest(p) for p in sorted(folder.iterdir()) if p.name != MANIFEST and p.is_file()}, folder / MANIFEST)
+    write_json(
+        {p.name: digest(p) for p in sorted(folder.iterdir()) if p.name != MANIFEST and p.is_file()}, folder / MANIFEST
+    )
 
 
 def verify(folder: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ddmi.data.cifar import CifarBatches
-from ddmi.data.pictures import PictureFolder, open_folder, split
+from ddmi.data.pictures import PictureFolder, open_pictures, split
 from ddmi.errors import UserError
 
 
@@ -37,8 +37,8 @@ def test_batches_read_back(tmp_path, protocol):
     for name, content in contents.items():
         write(folder / name, content, protocol)
     write(folder / "batches.meta", {b"label_names": [f"class{k}".encode() for k in range(10)]}, protocol)
-    source = open_folder(tmp_path)
-    assert isinstance(source, CifarBatches) and source.names == open_folder(folder).names == sorted(source.names)
+    source = open_pictures(tmp_path)
+    assert isinstance(source, CifarBatches) and source.names == open_pictures(folder).names == sorted(source.names)
     assert len(source.names) == 19 and source.names[12] == "data_batch_2/00000" and source.smallest == 32
     assert source.labels == [*range(10), 0, 1, 0, 1, 2, 0, 1, 2, 3] and source.classes[3] == "class3"
     rows = contents["test_batch"][b"data"]
@@ -83,7 +83,7 @@ def test_a_malicious_pickle_is_refused_before_it_runs(tmp_path, function, argume
             protocol,
         )
         with pytest.raises(UserError, match=r"data_batch_1.*refused.*only arrays") as caught:
-            open_folder(tmp_path)
+            open_pictures(tmp_path)
         assert not mark.exists() and "\n" not in str(caught.value)
 
 
@@ -116,4 +116,4 @@ def test_other_folders_are_picture_folders(tmp_path):
     from PIL import Image
 
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    assert isinstance(open_folder(tmp_path), PictureFolder)
+    assert isinstance(open_pictures(tmp_path), PictureFolder)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddmi.data.pictures import Memory, PictureFolder, fit, open_folder, split
+from ddmi.data.pictures import Memory, PictureFolder, fit, open_pictures, split
 from ddmi.errors import UserError
 
 
@@ -176,7 +176,7 @@ def test_nothing_to_read_is_one_line(tmp_path):
     )
     for path, message in cases:
         with pytest.raises(UserError, match=message) as caught:
-            open_folder(path)
+            open_pictures(path)
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _codecs
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,9 @@ class CifarBatches:
     def read(self, index: int, size: int) -> Picture:
         """Picture `index` as (size, size, 3) uint8; at 32 the stored pixels themselves."""
         return self._memory.read(index, size, self._resized)
+
+    def prefetch(self, sizes: Iterable[int]) -> None:
+        """Nothing to prepare: what has been read once is kept in memory."""
 
     def _resized(self, index: int, size: int) -> Picture:
         pixels = np.ascontiguousarray(self._pictures[index].transpose(1, 2, 0))  # (32, 32, 3)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol, runtime_checkable
@@ -42,6 +42,10 @@ class PictureSource(Protocol):
 
     def read(self, index: int, size: int) -> Picture:
         """Picture `index` as (size, size, 3) uint8: centre-cropped to a square, antialiased."""
+        ...
+
+    def prefetch(self, sizes: Iterable[int]) -> None:
+        """Prepare whatever makes reading at these sizes fast."""
         ...
 
 
@@ -193,6 +197,14 @@ class PictureFolder:
         """Picture `index` as (size, size, 3) uint8; enlarged when the file is smaller. The array is the caller's."""
         return self._memory.read(index, size, self._decode)
 
+    def prefetch(self, sizes: Iterable[int]) -> None:
+        """Nothing to prepare: what has been read once is kept in memory."""
+
+    @staticmethod
+    def check(path: Path) -> int | str:
+        """The shorter side in pixels of a picture file that decodes to its end, else the reason why it is bad."""
+        return _shorter_side(path)
+
     def _decode(self, index: int, size: int) -> Picture:
         path = self.root / self.names[index]
         try:
@@ -202,15 +214,22 @@ class PictureFolder:
             raise UserError(f"cannot read the picture {path} any more: {error}") from error
 
 
-def open_folder(
-    path: str | Path,
+def open_pictures(
+    path: str | Path | Image.Image,
     *,
     on_bad: Literal["skip", "stop"] = "skip",
     memory: int = 2 << 30,
     progress: Progress | None = None,
 ) -> PictureSource:
-    """The pictures of a folder: CIFAR-10's python batches where they are there, else a `PictureFolder`."""
+    """The pictures of a folder: CIFAR-10's python batches where they are there, else a `PictureFolder`.
+
+    One picture file, or an image that is already open, is a source of one.
+    """
     from ddmi.data.cifar import CifarBatches
+    from ddmi.data.single import SinglePicture
+
+    if isinstance(path, Image.Image) or Path(path).is_file():
+        return SinglePicture(path)
 
     if CifarBatches.found(path):
         return CifarBatches(path, memory=memory)

@@ -83,7 +83,27 @@ class Dataset(Protocol):
 FieldLike = Callable[..., Tensor]
 """field(coordinates (n, d), periods=None, extras=None) -> (n, c), without gradients unless the caller wants them."""
 
-Metric = Callable[..., dict[str, float]]
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a metric may look at.
+
+    Args:
+        train, held_out: the data, seen and unseen in training.
+        reconstruct: (dataset, indices) -> fields of their posteriors' modes.
+        samples: fields that the model drew; empty before stage 2.
+        seed: of whatever a metric draws.
+    """
+
+    train: Dataset
+    held_out: Dataset
+    reconstruct: Callable[[Dataset, Sequence[int]], list[FieldLike]]
+    samples: Sequence[FieldLike]
+    seed: int = 0
+
+
+Metric = Callable[[Evidence], dict[str, Any]]
+"""Numbers, and beside them the protocol they were taken with."""
 
 
 class Domain(ABC):

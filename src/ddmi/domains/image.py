@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.coordinates import check_size, check_window
-from ddmi.data.pictures import PictureSource, open_folder, split
-from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
+from ddmi.data.pictures import PictureSource, open_pictures, split
+from ddmi.domains.base import Batch, Domain, Evidence, FieldLike, Metric, Score, Split
 from ddmi.encoders.image import ConvEncoderConfig, ImageEncoder
 from ddmi.errors import UserError
 from ddmi.losses import laplace
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from PIL import Image as Pictures
 
 log = logging.getLogger(__name__)
+
+JUDGED = 256
+"""Pictures that a metric looks at, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class Image(Domain):
         return (Plane(name="xy", axes=(0, 1), size=(cells, cells)),)
 
     def encoder(self) -> ImageEncoder:
-        return ImageEncoder(self.encode, "xy")
+        return ImageEncoder(self.encode, "xy", self.resolution)
 
     def head(self, width: int) -> PixelHead:
         return PixelHead(width)
@@ -85,7 +89,7 @@ class Image(Domain):
             return PictureDataset(self, Twemoji(), split)
         if path is None:
             raise UserError("--data is missing: name a folder of pictures (png, jpg, webp, bmp)")
-        return PictureDataset(self, open_folder(path, on_bad=self.on_bad), split)
+        return PictureDataset(self, open_pictures(path, on_bad=self.on_bad), split)
 
     def likelihood(self, signal: Signal, batch: Batch) -> Score:
         prediction = signal(batch.coordinates, batch.periods)
@@ -143,16 +147,86 @@ class Image(Domain):
         try:
             picture.save(path)
         except (ValueError, KeyError) as error:
-            raise UserError(f"{path}: {Path(path).suffix or 'no ending'} is no picture format; use .png, .jpg, .webp or .tif") from error
+            raise UserError(
+                f"{path}: {Path(path).suffix or 'no ending'} is no picture format; use .png, .jpg, .webp or .tif"
+            ) from error
 
     def metrics(self) -> Mapping[str, Metric]:
-        from ddmi.metrics import pixels, sliced
-
         return {
-            "psnr": lambda a, b: {"psnr": float(pixels.psnr(a, b).mean())},
-            "ssim": lambda a, b: {"ssim": float(pixels.ssim(a, b).mean())},
-            "sliced_wasserstein": sliced.sliced_wasserstein,
+            "reconstruction": self._reconstruction,
+            "sliced_wasserstein": self._sliced_wasserstein,
+            "memorisation": self._memorisation,
         }
+
+    def _rendered(self, fields: Sequence[FieldLike], size: int) -> Float[Tensor, "b 3 h w"]:
+        pictures = [torch.from_numpy(np.array(self.render(field, size))) for field in fields]
+        return to_signal(torch.stack(pictures)).permute(0, 3, 1, 2)
+
+    def _reconstruction(self, evidence: Evidence) -> dict[str, Any]:
+        """PSNR and SSIM of held-out pictures at every scale, beside bicubic enlargement of the true picture at 1x."""
+        from ddmi.metrics import pixels
+
+        held_out: PictureDataset = evidence.held_out  # type: ignore[assignment]
+        indices = [group[0] for group in held_out.groups][:JUDGED]
+        fields = evidence.reconstruct(held_out, indices)
+        small = held_out.inputs(indices)
+        exact = held_out.source.smallest is None
+        scales: dict[str, dict[str, float]] = {}
+        for scale in sorted({1.0, *self.scales, *((4.0,) if exact else ())}):
+            size = round(self.resolution * scale)
+            if not exact and size > (held_out.source.smallest or 0):
+                continue
+            true, drawn = held_out.pictures(indices, size), self._rendered(fields, size)
+            enlarged = F.interpolate(small, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
+            scales[f"{scale:g}x"] = {
+                "psnr": float(pixels.psnr(drawn, true).mean()),
+                "psnr_standard_error": float(pixels.psnr(drawn, true).std() / math.sqrt(len(indices))),
+                "ssim": float(pixels.ssim(drawn, true).mean()),
+                **({"bicubic_psnr": float(pixels.psnr(enlarged, true).mean())} if size != self.resolution else {}),
+            }
+        protocol = {
+            "pictures": len(indices),
+            "latent": "mode",
+            "truth": "drawn exactly" if exact else "resized",
+            "range": "8 bit",
+        }
+        return {"scales": scales, "protocol": protocol}
+
+    def _sliced_wasserstein(self, evidence: Evidence) -> dict[str, Any]:
+        """Sliced Wasserstein distance of samples to training pictures (x 1000), beside that of held-out ones."""
+        from ddmi.metrics.sliced import sliced_wasserstein
+
+        if not evidence.samples:
+            return {}
+        train: PictureDataset = evidence.train  # type: ignore[assignment]
+        held_out: PictureDataset = evidence.held_out  # type: ignore[assignment]
+        count = min(len(evidence.samples), len(held_out), JUDGED)
+        order = train.epoch(generator(evidence.seed, "sliced"))
+        real = train.pictures(order[: 4 * JUDGED], self.resolution)
+        unseen = held_out.pictures(held_out.epoch(generator(evidence.seed, "sliced"))[:count], self.resolution)
+        drawn = self._rendered(evidence.samples[:count], self.resolution)
+        settings = {"seed": evidence.seed, "directions": 128, "patches": 64}
+        return {
+            "samples": sliced_wasserstein(drawn, real, **settings),
+            "held_out": sliced_wasserstein(unseen, real, **settings),
+            "protocol": {"samples": count, "held_out": len(unseen), "training_pictures": len(real), **settings},
+        }
+
+    def _memorisation(self, evidence: Evidence) -> dict[str, Any]:
+        """Distance of samples to their nearest training pictures, against that of held-out pictures (Fig. 13)."""
+        from ddmi.metrics.neighbours import memorisation, nearest
+
+        if not evidence.samples:
+            return {}
+        train: PictureDataset = evidence.train  # type: ignore[assignment]
+        held_out: PictureDataset = evidence.held_out  # type: ignore[assignment]
+        known = train.inputs(range(len(train))).flatten(1)
+        drawn = self._rendered(evidence.samples, self.resolution).flatten(1)
+        unseen = held_out.inputs([group[0] for group in held_out.groups]).flatten(1)
+        mine, theirs = nearest(drawn, known), nearest(unseen, known)
+        found = memorisation(mine.distances[:, 0], theirs.distances[:, 0])
+        protocol = {"feature": "pixels", "distance": "l2", "training_pictures": len(train), "held_out": len(unseen)}
+        return {**vars(found), "neighbours": mine.indices[:, 0].tolist(), "protocol": protocol}
 
 
 class PixelHead(nn.Module):
@@ -190,10 +264,9 @@ class PictureDataset:
                 domain.resolution,
             )
             self.sizes = [domain.resolution]
-        elif left_out:
-            log.warning(
-                "the smallest picture has %s pixels: training without the scales %s", source.smallest, left_out
-            )
+        elif part == "train" and left_out:
+            log.warning("the smallest picture has %s pixels: training without the scales %s", source.smallest, left_out)
+        source.prefetch({domain.resolution, *self.sizes})
 
     def _mirrored(self, values: list[Any]) -> list[Any]:
         return values * 2 if self.domain.flip else values

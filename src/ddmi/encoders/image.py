@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ddmi.errors import UserError
 from ddmi.nn.attention import PlaneAttention
 from ddmi.nn.blocks import Downsample, ResidualBlock, norm
 from ddmi.planes import Planes
@@ -56,11 +58,14 @@ class ConvEncoder(nn.Module):
 class ImageEncoder(nn.Module):
     """A picture (b, 3, r, r) in [-1, 1] -> {plane: features}."""
 
-    def __init__(self, config: ConvEncoderConfig, plane: str) -> None:
+    def __init__(self, config: ConvEncoderConfig, plane: str, resolution: int) -> None:
         super().__init__()
-        self.plane = plane
+        self.plane, self.shape = plane, (3, resolution, resolution)
         self.network = ConvEncoder(config, 3)
         self.width = self.network.width
 
     def forward(self, x: Float[Tensor, "b 3 H W"]) -> Planes:
-        return {self.plane: self.network(x)}
+        """Raises UserError for a picture of another size."""
+        if tuple(x.shape[1:]) != self.shape:
+            raise UserError(f"the encoder reads pictures of shape {self.shape}, not {tuple(x.shape[1:])}")
+        return {self.plane: self.network(x.contiguous(memory_format=torch.channels_last))}

@@ -29,9 +29,7 @@ class LatentBatch:
     def to(self, device: torch.device | str) -> LatentBatch:
         """The same on another device."""
         condition = None if self.condition is None else self.condition.to(device)
-        return replace(
-            self, mean=self.mean.to(device), log_variance=self.log_variance.to(device), condition=condition
-        )
+        return replace(self, mean=self.mean.to(device), log_variance=self.log_variance.to(device), condition=condition)
 
 
 @torch.no_grad()

@@ -122,7 +122,13 @@ def fit(
         WorkError: several non-finite steps in a row, or a checkpoint that cannot be written; the last good one stays.
     """
     batches = Batches(
-        source, stage.name, config.seed, stage.batch_size, config.accumulation, accelerator.process_index, accelerator.num_processes
+        source,
+        stage.name,
+        config.seed,
+        stage.batch_size,
+        config.accumulation,
+        accelerator.process_index,
+        accelerator.num_processes,
     )
     device = accelerator.device
     assert isinstance(objective, nn.Module)
@@ -178,7 +184,9 @@ def fit(
                     terms[name] = terms.get(name, 0.0) + value.detach() / len(micro_batches)
             if accelerator.scaler is not None:
                 accelerator.scaler.unscale_(optimiser)
-            norms = [torch.nn.utils.clip_grad_norm_(g["params"], config.clip or math.inf) for g in optimiser.param_groups]
+            norms = [
+                torch.nn.utils.clip_grad_norm_(g["params"], config.clip or math.inf) for g in optimiser.param_groups
+            ]
             finite = bool(torch.stack([torch.isfinite(n) for n in norms]).all())
             if finite:
                 in_a_row = 0
@@ -206,7 +214,9 @@ def fit(
             stopping = interruption.due
             if accelerator.num_processes > 1:
                 stopping = bool(accelerator.reduce(torch.tensor(float(stopping), device=device)) > 0)
-            if not in_a_row and (step == stage.steps or stopping or (config.checkpoint_every and step % config.checkpoint_every == 0)):
+            if not in_a_row and (
+                step == stage.steps or stopping or (config.checkpoint_every and step % config.checkpoint_every == 0)
+            ):
                 store(step)
                 stored = step
             if main and preview and config.preview_every and (step % config.preview_every == 0 or step == stage.steps):
@@ -230,7 +240,9 @@ class Journal:
     def __init__(self, path: Path, start: int, accelerator: Accelerator) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if _step(line) <= start]  # a resumed run writes again what came after its checkpoint
+        kept = [
+            line for line in lines if _step(line) <= start
+        ]  # a resumed run writes again what came after its checkpoint
         try:
             path.write_text("".join(line + "\n" for line in kept))
             self.file = path.open("a")

@@ -32,11 +32,11 @@ class AutoencoderObjective(nn.Module):
         self.spectral = None
         if self.settings.spectral_weight:
             self.spectral = SpectralNorm(self.model.encoder, self.settings.spectral_iterations)  # type: ignore[arg-type]
-        self.perceptual: nn.Module | None = None
+        self.perceptual: tuple[nn.Module, ...] = ()  # a tuple, so that its frozen weights enter no checkpoint
         if self.settings.perceptual:
             from ddmi.features.perceptual import load_perceptual
 
-            self.perceptual = load_perceptual(self.settings.perceptual)
+            self.perceptual = (load_perceptual(self.settings.perceptual),)
         self.discriminator = None
         if self.settings.adversarial_weight:
             self.discriminator = PatchDiscriminator(
@@ -68,12 +68,13 @@ class AutoencoderObjective(nn.Module):
         if self.spectral is not None:
             weight = linear_anneal(settings.spectral_weight, 0.0, 1.0, progress) / (channels * cells)
             terms["spectral"] = weight * self.spectral()
-        if self.perceptual is None and self.discriminator is None:
+        if not self.perceptual and self.discriminator is None:
             return terms
         if score.prediction is None or score.target is None:
             raise UserError("perceptual and adversarial losses look at pictures: set domain.sampling=patch")
-        if self.perceptual is not None:
-            terms["perceptual"] = settings.perceptual_weight * self.perceptual(score.prediction, score.target).mean()
+        for network in self.perceptual:
+            distance = network.to(score.target.device)(score.prediction, score.target)
+            terms["perceptual"] = settings.perceptual_weight * distance.mean()
         if self.discriminator is not None:
             terms |= self._adversarial(score.prediction, score.target, batch, progress >= settings.adversarial_start)
         return terms

@@ -35,7 +35,9 @@ class Bar:
         self.progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.progress.stop()
         if self.visible and not self.live and kind is None:
             self._line()
@@ -64,7 +66,9 @@ class Bar:
 
     def _line(self) -> None:
         self.printed = time.monotonic()
-        self.console.print(f"{self.name} {self.done}/{self.total}, left {self.left}  {self.text}", highlight=False, soft_wrap=True)
+        self.console.print(
+            f"{self.name} {self.done}/{self.total}, left {self.left}  {self.text}", highlight=False, soft_wrap=True
+        )
 
 
 def duration(seconds: float) -> str:

@@ -1,0 +1,279 @@
+"""The public pipeline: a trained model that draws, encodes and interpolates continuous signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ddmi import text as texts
+from ddmi.autoencoder import D2CVAE
+from ddmi.config import Config
+from ddmi.diffusion import Diffusion
+from ddmi.errors import UserError, unknown
+from ddmi.field import Field, fields_of
+from ddmi.model import export, load_autoencoder, load_diffusion, open_folder
+from ddmi.planes import pack, unpack
+from ddmi.sampling import Drawn, SamplingConfig, draw, sample_seeds
+from ddmi.unet import Condition
+
+
+class DDMIPipeline:
+    """Draws latents, decodes them to fields.
+
+    ```python
+    pipe = DDMIPipeline.from_pretrained("runs/demo-image")
+    fields = pipe(num_samples=4, seed=0, text="red apple")
+    fields[0].render(512).save("apple.png")
+    ```
+    """
+
+    def __init__(
+        self, config: Config, autoencoder: D2CVAE, diffusion: Diffusion | None, classes: Sequence[str] = ()
+    ) -> None:
+        self.config, self.autoencoder, self.diffusion = config, autoencoder, diffusion
+        self.classes = list(classes)
+        self._encoder: texts.TextEncoder | None = None
+        self.last_evaluations: list[int] = []
+        """Function evaluations of each sample of the last call (Table 12)."""
+
+    # loading and saving ----------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, *, device: str | torch.device | None = None) -> DDMIPipeline:
+        """Load a run folder, a model folder, or a model of the hub (`owner/name`).
+
+        Raises:
+            UserError: nothing there, a file missing or altered (named), or a model of other settings.
+        """
+        folder, config = open_folder(_local(path))
+        pipe = cls(config, load_autoencoder(folder, config), load_diffusion(folder, config))
+        return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write a model folder: config.json, the weights as safetensors, and a manifest with their digests."""
+        export(Path(path), self.config, self.autoencoder, self.diffusion)
+
+    def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
+        """Upload the model folder to the hub; returns its address. Needs a network and an access token."""
+        import tempfile
+
+        from huggingface_hub import HfApi
+
+        api = HfApi(token=token)
+        api.create_repo(repository, private=private, exist_ok=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            self.save_pretrained(Path(scratch) / "model")
+            return str(api.upload_folder(repo_id=repository, folder_path=Path(scratch) / "model"))
+
+    def to(self, device: str | torch.device) -> DDMIPipeline:
+        """Move the networks."""
+        self.autoencoder.to(device)
+        if self.diffusion is not None:
+            self.diffusion.to(device)
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.autoencoder.parameters()).device
+
+    # drawing ---------------------------------------------------------------------------------------------------------
+
+    def __call__(
+        self,
+        num_samples: int = 1,
+        seed: int = 0,
+        *,
+        text: str | Sequence[str] | None = None,
+        label: int | str | Sequence[int | str] | None = None,
+        guidance_scale: float | None = None,
+        sampler: str = "ddim",
+        steps: int = 0,
+        eta: float = 0.0,
+        tolerance: float = 1e-3,
+        batch_size: int = 64,
+        first: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Field]:
+        """Draw samples `first` .. `first + num_samples - 1` of a seed.
+
+        Sample k under a seed is the same function whatever the number of samples, the batch size or the size it is
+        rendered at.
+
+        Args:
+            text: one prompt for all samples, or one for each. label: the same with class numbers or names.
+            guidance_scale: w of classifier-free guidance; None for the model's own; 1 is plain conditional.
+            sampler: "ddpm", "ddim", "dpm", "unipc", "heun" or "rk45".
+            steps: 0 for the sampler's default. eta: of "ddim". tolerance: of "rk45".
+            batch_size: samples that are drawn together.
+            progress: called with (samples done, samples in all).
+
+        Raises:
+            UserError: a model without denoiser, a text for a model without text, or a value that is not allowed.
+        """
+        z = self.latents(
+            num_samples,
+            seed,
+            text=text,
+            label=label,
+            guidance_scale=guidance_scale,
+            sampler=sampler,
+            steps=steps,
+            eta=eta,
+            tolerance=tolerance,
+            batch_size=batch_size,
+            first=first,
+            progress=progress,
+        )
+        return self.decode(z, batch_size=batch_size)
+
+    def latents(
+        self,
+        num_samples: int,
+        seed: int = 0,
+        *,
+        text: str | Sequence[str] | None = None,
+        label: int | str | Sequence[int | str] | None = None,
+        guidance_scale: float | None = None,
+        sampler: str = "ddim",
+        steps: int = 0,
+        eta: float = 0.0,
+        tolerance: float = 1e-3,
+        batch_size: int = 64,
+        first: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Float[Tensor, "b c l"]:
+        """As calling the pipeline, without decoding."""
+        if self.diffusion is None:
+            raise UserError(
+                "this model has no denoiser yet: train its second stage (--stage diffusion) before sampling"
+            )
+        if num_samples < 1 or batch_size < 1:
+            raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
+        condition = self.condition(num_samples, text, label)
+        scale = self.config.diffusion.guidance_scale if guidance_scale is None else guidance_scale
+        settings = SamplingConfig(
+            sampler=sampler,  # type: ignore[arg-type]
+            steps=steps,
+            eta=eta,
+            tolerance=tolerance,
+            guidance_scale=scale,
+        )
+        seeds = sample_seeds(seed, first, num_samples)
+        parts: list[Drawn] = []
+        for start in range(0, num_samples, batch_size):
+            rows = torch.arange(start, min(start + batch_size, num_samples))
+            part = None if condition is None else condition.take(rows).to(self.device)
+            parts.append(draw(self.diffusion, [seeds[i] for i in rows.tolist()], part, settings))
+            if progress:
+                progress(int(rows[-1]) + 1, num_samples)
+        self.last_evaluations = torch.cat([part.evaluations for part in parts]).tolist()
+        return torch.cat([part.z for part in parts])
+
+    def condition(
+        self,
+        count: int,
+        text: str | Sequence[str] | None = None,
+        label: int | str | Sequence[int | str] | None = None,
+    ) -> Condition | None:
+        """The condition of `count` samples; None where neither text nor label is given: then samples are unconditional."""
+        kind = self.config.diffusion.condition
+        if text is not None and kind != "text":
+            raise UserError("this model was trained without text, so --text (text=) has no meaning for it")
+        if label is not None and kind != "class":
+            raise UserError("this model was trained without classes, so --label (label=) has no meaning for it")
+        if text is not None:
+            prompts = _spread(text, count, "text")
+            if self._encoder is None:
+                self._encoder = texts.load(self.config.diffusion.text_encoder)
+            states = self._encoder.encode(prompts)
+            return Condition(states.tokens, states.mask)
+        if label is not None:
+            return Condition(labels=torch.tensor([self._class(value) for value in _spread(label, count, "label")]))
+        return None
+
+    def _class(self, value: int | str) -> int:
+        if isinstance(value, str) and value in self.classes:
+            return self.classes.index(value)
+        if isinstance(value, str) and not value.isdigit():
+            raise unknown("class", value, self.classes or [str(i) for i in range(self.config.diffusion.classes)])
+        if not 0 <= int(value) < self.config.diffusion.classes:
+            raise UserError(f"label must be from 0 to {self.config.diffusion.classes - 1}, not {value}")
+        return int(value)
+
+    # encoding and decoding -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def decode(self, z: Float[Tensor, "b c l"], *, batch_size: int = 64) -> list[Field]:
+        """Packed latents as fields."""
+        fields: list[Field] = []
+        for part in z.to(self.device).split(batch_size):
+            fields += fields_of(self.autoencoder.decode(unpack(part, self.autoencoder.layout)), self.config.domain)
+        return fields
+
+    def encode(self, x: Any) -> Field:
+        """The field of one item of data: the mode of its posterior, decoded.
+
+        Args:
+            x: a tensor as the encoder reads it, with or without a batch axis of 1 (a picture: (3, r, r) in [-1, 1]); or
+                whatever the domain's dataset can read as one item: a file, for pictures also a PIL image.
+        """
+        return self.decode(self.encode_latent(x))[0]
+
+    def encode_latent(self, x: Any) -> Float[Tensor, "1 c l"]:
+        """The packed latent of one item: the mode of its posterior."""
+        batch = x if isinstance(x, Tensor) else self.config.domain.dataset(x, "all").inputs([0])
+        if isinstance(x, Tensor) and x.dim() < 4:
+            batch = x[None]
+        return self.posterior_modes(batch.to(self.device))
+
+    @torch.no_grad()
+    def posterior_modes(self, x: Tensor) -> Float[Tensor, "b c l"]:
+        """Packed latents of a batch: the modes of their posteriors."""
+        return pack(self.autoencoder.encode(x).mode, self.autoencoder.layout)
+
+    def interpolate(self, a: Float[Tensor, "1 c l"], b: Float[Tensor, "1 c l"], count: int) -> list[Field]:
+        """`count` fields on the great circle between two latents, ends included (spherical, in normalised latents)."""
+        if count < 2:
+            raise UserError(f"an interpolation has at least 2 frames, not {count}")
+        if self.diffusion is not None:
+            a, b = self.diffusion.normalise(a), self.diffusion.normalise(b)
+        z = torch.cat([slerp(a, b, k / (count - 1)) for k in range(count)])
+        return self.decode(z if self.diffusion is None else self.diffusion.restore(z))
+
+
+def slerp(a: Float[Tensor, "1 c l"], b: Float[Tensor, "1 c l"], share: float) -> Float[Tensor, "1 c l"]:
+    """Spherical interpolation (Shoemake 1985); a straight line where the two are (anti)parallel."""
+    cosine = torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0).clamp(-1, 1)
+    angle = torch.acos(cosine)
+    if float(torch.sin(angle)) < 1e-4:
+        return torch.lerp(a, b, share)
+    return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
+
+
+def _spread(value: Any, count: int, name: str) -> list[Any]:
+    """One value for each sample: as many as there are, or the one for all."""
+    if isinstance(value, str | int):
+        return [value] * count
+    if len(value) != count:
+        raise UserError(f"{name} has {len(value)} entries for {count} samples: give one, or one for each")
+    return list(value)
+
+
+def _local(path: str | Path) -> Path:
+    """A folder on this machine: the path itself, or a download of `owner/name` from the hub."""
+    folder = Path(path)
+    if folder.exists() or not isinstance(path, str) or path.count("/") != 1 or path.startswith((".", "/")):
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, allow_patterns=["*.json", "*.safetensors"]))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(f"{path} is no folder here, and the hub did not give it: {type(error).__name__}") from error
