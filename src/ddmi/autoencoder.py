@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ddmi.decoder import Decoder, DecoderConfig
 from ddmi.domains.base import Domain
 from ddmi.losses import ElboConfig
+from ddmi.nn.blocks import convolution
 from ddmi.planes import Planes
 from ddmi.posterior import Posterior
 from ddmi.readout import Readout, ReadoutConfig
@@ -33,7 +34,7 @@ class D2CVAE(nn.Module):
         super().__init__()
         self.config, self.layout = config, domain.layout
         self.encoder = domain.encoder()
-        self.moments = nn.Conv2d(int(self.encoder.width), 2 * config.latent_channels, 1)  # type: ignore[arg-type]
+        self.moments = convolution(int(self.encoder.width), 2 * config.latent_channels)  # type: ignore[arg-type]
         self.decoder = Decoder(config.decoder, config.latent_channels, domain.layout)
         self.readout = Readout(
             config.readout,

@@ -102,7 +102,7 @@ def from_dict(plain: Any, kind: Any = Config, where: str = "") -> Any:
         UserError: an unknown key (names the nearest), a missing one, or a value of the wrong type.
     """
     if kind is Domain:
-        if not isinstance(plain, dict) or "name" not in plain:
+        if not isinstance(plain, dict) or not isinstance(plain.get("name"), str):
             raise UserError(f"{where} must be an object with a name, not {plain!r}")
         kind, plain = domains.find(plain["name"]), {k: v for k, v in plain.items() if k != "name"}
     if dataclasses.is_dataclass(kind):
@@ -149,7 +149,7 @@ def _value(plain: Any, kind: Any, where: str) -> Any:
 
 
 def override(config: Config, settings: dict[str, str]) -> Config:
-    """The configuration with dotted settings replaced, e.g. {"training.batch_size": "16"}; values are JSON or plain words.
+    """The configuration with dotted settings replaced, e.g. {"training.batch_size": "16"}; values: JSON or plain words.
 
     Raises:
         UserError: a setting that does not exist (names the nearest) or a value of the wrong type.

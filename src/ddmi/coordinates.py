@@ -35,7 +35,7 @@ def check_window(window: Window | None, axes: int) -> tuple[float, ...]:
 
 def check_size(size: int | Sequence[int], axes: int = 2) -> tuple[int, ...]:
     """The size in array order (height, width), or UserError. One integer means the same size along each axis."""
-    values = (size,) * axes if isinstance(size, int) else tuple(size)
+    values = tuple(size) if isinstance(size, Sequence) else (size,) * axes
     if len(values) != axes or not all(isinstance(v, int) and v >= 1 for v in values):
         raise UserError(f"a size is one positive whole number, or {axes} of them, not {size!r}")
     return values
@@ -68,7 +68,7 @@ def mesh(lines: Sequence[Float[Tensor, "_"]]) -> Float[Tensor, "n d"]:
 
 
 def project(coordinates: Float[Tensor, "*n d"], plane: Plane) -> Float[Tensor, "*n 2"]:
-    """Orthogonal projection onto a plane: its (width, height) coordinates. A one-axis plane is read along its middle."""
+    """Orthogonal projection onto a plane: (width, height) coordinates. A one-axis plane is read along its middle."""
     columns = [coordinates[..., k] for k in plane.axes]
     if len(columns) == 1:
         columns.append(torch.zeros_like(columns[0]))
@@ -76,7 +76,11 @@ def project(coordinates: Float[Tensor, "*n d"], plane: Plane) -> Float[Tensor, "
 
 
 def lookup(field: Float[Tensor, "b c h w"], at: Float[Tensor, "#b n 2"]) -> Float[Tensor, "b n c"]:
-    """Bilinear interpolation gamma(c; Xi) of the four nearest basis vectors; beyond the outermost centres, their value."""
-    at = at.to(field.dtype).expand(field.shape[0], -1, -1)
-    values = F.grid_sample(field, at[:, :, None], mode="bilinear", padding_mode="border", align_corners=False)
+    """Bilinear interpolation gamma(c; Xi) of the four nearest basis vectors; beyond the outermost centres, their value.
+
+    At least in float32: 8 bits of a bfloat16 coordinate do not tell the cells of a 512-pixel picture apart.
+    """
+    wide = torch.promote_types(field.dtype, torch.float32)
+    at = at.to(wide).expand(field.shape[0], -1, -1)
+    values = F.grid_sample(field.to(wide), at[:, :, None], mode="bilinear", padding_mode="border", align_corners=False)
     return values[..., 0].transpose(1, 2)

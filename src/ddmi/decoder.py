@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ddmi.nn.attention import PlaneAttention
-from ddmi.nn.blocks import ResidualBlock, Upsample, norm
+from ddmi.nn.blocks import ResidualBlock, Upsample, convolution, norm
 from ddmi.planes import Layout, Planes
 
 BasisFields = list[Planes]
@@ -33,12 +33,14 @@ class DecoderConfig:
     """Table 9, rows "Decoder". Defaults are those of the 256x256 pictures.
 
     `hierarchical=False` is the first row of Table 8: a single basis field, from the last level.
-    `exchange` puts attention across planes into the middle; with one plane it is plain self-attention.
+    `middle` counts residual blocks before the first level; `exchange` puts attention across planes behind the first of
+    them; with one plane it is plain self-attention.
     """
 
     base: int = 64
     levels: tuple[Level, ...] = (Level(multiplier=4), Level(multiplier=2, enlarge=2), Level(multiplier=1, enlarge=2))
     blocks: int = 3
+    middle: int = 2
     field_width: int = 64
     hierarchical: bool = True
     exchange: bool = True
@@ -70,9 +72,9 @@ class DecoderConfig:
 
 
 class _Level(nn.Module):
-    def __init__(self, inputs: int, width: int, blocks: int) -> None:
+    def __init__(self, inputs: int, width: int, blocks: int, enlarge: int) -> None:
         super().__init__()
-        self.enter = Upsample(inputs, width)
+        self.enter = Upsample(inputs, width) if enlarge > 1 or inputs != width else None
         self.blocks = nn.Sequential(*(ResidualBlock(width, width) for _ in range(blocks)))
 
 
@@ -84,32 +86,36 @@ class Decoder(nn.Module):
         self.config = config
         self.shapes = config.shapes(layout)
         widths = [config.base * level.multiplier for level in config.levels]
-        self.enter = nn.Conv2d(latent, widths[0], 3, padding=1)
-        self.middle = nn.ModuleList(ResidualBlock(widths[0], widths[0]) for _ in range(2))
-        self.exchange = PlaneAttention(widths[0], config.head_width) if config.exchange else None
+        self.enter = convolution(latent, widths[0])
+        self.middle = nn.ModuleList(ResidualBlock(widths[0], widths[0]) for _ in range(config.middle))
+        self.exchange = PlaneAttention(widths[0], config.head_width) if config.exchange and config.middle else None
         self.levels = nn.ModuleList(
-            _Level(inputs, width, config.blocks) for inputs, width in zip([widths[0], *widths], widths, strict=False)
+            _Level(inputs, width, config.blocks, level.enlarge)
+            for inputs, width, level in zip([widths[0], *widths], widths, config.levels, strict=False)
         )
         last = len(widths) - 1
         self.projections = nn.ModuleDict()
         for i in config.fields:
             if i < last:
-                self.projections[str(i)] = nn.Conv2d(widths[i], config.field_width, 1)
+                self.projections[str(i)] = convolution(widths[i], config.field_width, 1)
             else:
-                finest = nn.Conv2d(widths[i], config.field_width, 3, padding=1)
+                finest = convolution(widths[i], config.field_width)
                 self.projections[str(i)] = nn.Sequential(norm(widths[i]), nn.SiLU(), finest)
 
     def forward(self, z: Planes) -> BasisFields:
         """Basis fields coarse to fine, each {plane: (b, field_width, h * enlarged, w * enlarged)}."""
-        hidden = {name: self.middle[0](self.enter(x)) for name, x in z.items()}
-        if self.exchange is not None:
-            hidden = self.exchange(hidden)
-        hidden = {name: self.middle[1](x) for name, x in hidden.items()}
+        hidden = {name: self.enter(x) for name, x in z.items()}
+        for i, block in enumerate(self.middle):
+            hidden = {name: block(x) for name, x in hidden.items()}
+            if i == 0 and self.exchange is not None:
+                hidden = self.exchange(hidden)
         fields = []
         for i, (level, shapes) in enumerate(zip(self.levels, self.shapes, strict=True)):
-            hidden = {name: level.enter(x, shapes[name]) for name, x in hidden.items()}
+            assert isinstance(level, _Level)
+            if level.enter is not None:
+                hidden = {name: level.enter(x, shapes[name]) for name, x in hidden.items()}
             if self.config.checkpointing and self.training:
-                hidden = {name: checkpoint(level.blocks, x, use_reentrant=False) for name, x in hidden.items()}  # type: ignore[misc]
+                hidden = {name: checkpoint(level.blocks, x, use_reentrant=False) for name, x in hidden.items()}
             else:
                 hidden = {name: level.blocks(x) for name, x in hidden.items()}
             if str(i) in self.projections:

@@ -26,7 +26,7 @@ class DiffusionConfig:
         parameterisation: "mixed" (LSGM, section B.2) or "epsilon".
         mixing_init: initial logit of a, the share of the network in the mixed prediction, one a channel.
         condition: "none", "text" (cross-attention on token states) or "class".
-        classes: number of classes; 0: as many as the data has.
+        classes: names of the classes; empty: those of the data.
         text_encoder: "minilm", "clip", or "clip:" with a hub id or a local folder; `text_width` is its state width.
         condition_dropout: share of the training samples that see the null condition.
         guidance_scale: default w of sampling; 1 is plain conditional.
@@ -40,7 +40,7 @@ class DiffusionConfig:
     parameterisation: Literal["mixed", "epsilon"] = "mixed"
     mixing_init: float = -6.0
     condition: Literal["none", "text", "class"] = "none"
-    classes: int = 0
+    classes: tuple[str, ...] = ()
     text_encoder: str = "clip"
     text_width: int = 768
     condition_dropout: float = 0.1
@@ -75,7 +75,7 @@ class Diffusion(nn.Module):
             layout,
             channels,
             text=config.text_width if config.condition == "text" else 0,
-            classes=config.classes if config.condition == "class" else 0,
+            classes=len(config.classes) if config.condition == "class" else 0,
         )
         if config.parameterisation == "mixed":
             self.mixing = nn.Parameter(torch.full((channels, 1), config.mixing_init))
@@ -122,7 +122,7 @@ class Diffusion(nn.Module):
     def epsilon(
         self, z: Float[Tensor, "b c l"], t: Float[Tensor, "b"], condition: Condition | None = None
     ) -> Float[Tensor, "b c l"]:
-        """The predicted noise. Mixed parameterisation (LSGM eq. 10): (1 - a) sqrt(1 - alpha-bar) z_t + a network(z_t, t).
+        """The predicted noise. Mixed parameterisation (LSGM eq. 10): (1 - a) sqrt(1 - alpha-bar) z_t + a net(z_t, t).
 
         The first part is the exact answer for standard normal latents; the network learns the rest.
         """
@@ -149,13 +149,13 @@ class Diffusion(nn.Module):
         if self.config.condition == "text":
             return Condition(self.null_tokens.expand(batch, -1, -1), self.null_mask.expand(batch, -1))
         if self.config.condition == "class":
-            return Condition(labels=torch.full((batch,), self.config.classes, device=self.mean.device))
+            return Condition(labels=torch.full((batch,), len(self.config.classes), device=self.mean.device))
         return None
 
     def guided(
         self, z: Float[Tensor, "b c l"], t: Float[Tensor, "b"], condition: Condition | None, scale: float
     ) -> Float[Tensor, "b c l"]:
-        """Classifier-free guidance (section 4.2): e(null) + w (e(condition) - e(null)); one evaluation at w = 1 and w = 0."""
+        """Classifier-free guidance (section 4.2): e(null) + w (e(condition) - e(null)); one evaluation at w = 0, 1."""
         null = self.null(len(z))
         if condition is None or null is None or scale == 0:
             return self.epsilon(z, t, null)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MANY = 40
+"""Names beyond which an error lists the nearest ones only."""
+
 
 class UserError(ValueError):
     """Something the user must change: one line that names the file or option and what is allowed. Exit status 2."""
@@ -20,8 +23,9 @@ def missing_extra(package: str, extra: str) -> UserError:
 
 
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> UserError:
-    """The error for a name that does not exist: names the nearest one that does, and all that are allowed."""
+    """The error for a name that does not exist: names the nearest one that does, and what is allowed."""
     names = sorted(allowed)
-    nearest = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(given, names, n=8, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return UserError(f"unknown {kind} {given!r}: {hint}allowed are {', '.join(names)}")
+    listed = names if len(names) <= MANY else [*(nearest or names[:8]), "..."]
+    return UserError(f"unknown {kind} {given!r}: {hint}allowed are {', '.join(listed)}")

@@ -14,6 +14,7 @@ from ddmi.field import Field
 from ddmi.pipeline import DDMIPipeline
 from ddmi.sampling import DEFAULT_STEPS
 from ddmi.storage import aside, read_json, write_json
+from ddmi.training.progress import Bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +36,9 @@ class Judged:
     train: Dataset
     held_out: Dataset
     samples: list[Field]
-    prompts: list[str] | None
     protocol: dict[str, Any]
+    asked: dict[str, Any]
+    """What the samples were asked for, as the pipeline takes it: {"text": prompts}, {"label": classes} or nothing."""
 
     def reconstruct(self, dataset: Dataset, indices: Sequence[int]) -> list[Field]:
         """Fields of the posteriors' modes of these items."""
@@ -57,24 +59,24 @@ def judge(path: str | Path, data: str | Path | None = None, protocol: Protocol |
     train = pipe.config.domain.dataset(data, "train")
     held_out = pipe.config.domain.dataset(data, "test")
     samples: list[Field] = []
-    prompts: list[str] | None = None
+    asked: dict[str, Any] = {}
     began = time.monotonic()
     if pipe.diffusion is not None:
-        options: dict[str, Any] = {}
         order = _conditions(train, protocol)
         if pipe.config.diffusion.condition == "text" and train.captions is not None:
-            prompts = [train.captions[i] for i in order]
-            options["text"] = prompts
+            asked["text"] = [train.captions[i] for i in order]
         elif pipe.config.diffusion.condition == "class" and train.labels is not None:
-            options["label"] = [train.labels[i] for i in order]
-        samples = pipe(
-            protocol.samples,
-            protocol.seed,
-            sampler=protocol.sampler,
-            steps=protocol.steps,
-            guidance_scale=protocol.guidance_scale,
-            **options,
-        )
+            asked["label"] = [train.labels[i] for i in order]
+        with Bar("samples", protocol.samples) as bar:
+            samples = pipe(
+                protocol.samples,
+                protocol.seed,
+                sampler=protocol.sampler,
+                steps=protocol.steps,
+                guidance_scale=protocol.guidance_scale,
+                progress=lambda done, _: bar.advance(done),
+                **asked,
+            )
     own = pipe.config.diffusion.guidance_scale
     about = {
         "samples": len(samples),
@@ -89,7 +91,7 @@ def judge(path: str | Path, data: str | Path | None = None, protocol: Protocol |
         "sampling_seconds": round(time.monotonic() - began, 2),
         "device": str(pipe.device),
     }
-    return Judged(pipe, train, held_out, samples, prompts, about)
+    return Judged(pipe, train, held_out, samples, about, asked)
 
 
 def _conditions(train: Dataset, protocol: Protocol) -> list[int]:

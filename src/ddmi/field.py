@@ -106,7 +106,7 @@ class Field:
         return len(self._signal.fields)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Field:
-        """A copy on another device or in another precision (torch.bfloat16 renders faster where the processor has it)."""
+        """A copy on another device or in another precision (torch.bfloat16 is faster where the processor has it)."""
         return self._map(lambda t: t.to(device=device or t.device, dtype=dtype or t.dtype))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Field:

@@ -48,7 +48,7 @@ def linear_anneal(start: float, end: float, portion: float, progress: float) -> 
 
 
 def laplace(prediction: Float[Tensor, "*s"], target: Float[Tensor, "*s"]) -> Float[Tensor, ""]:
-    """-log p of a Laplace likelihood of unit scale up to a constant: the mean absolute difference (l1 of section B.1)."""
+    """-log p of a Laplace likelihood of unit scale up to a constant: the mean absolute difference (l1, section B.1)."""
     return (prediction.float() - target.float()).abs().mean()
 
 
@@ -63,18 +63,19 @@ def bernoulli(logits: Float[Tensor, "*s"], target: Float[Tensor, "*s"]) -> Float
 
 
 class SpectralNorm(nn.Module):
-    """Sum of the largest singular values of a network's weight matrices (Vahdat et al. 2021), by amortised power iteration.
+    """Sum of the largest singular values of a network's weight matrices (Vahdat et al. 2021), by power iteration.
 
     Convolutions count as matrices (outputs, rest). Equal shapes are iterated together; the singular vectors are buffers
     that each call improves by a few iterations, so that the estimate follows the weights at almost no cost.
     """
 
     FIRST = 20  # iterations of the first call
+    calls: Tensor
 
     def __init__(self, network: nn.Module, iterations: int) -> None:
         super().__init__()
         self.iterations = iterations
-        groups: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+        groups: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 groups[(module.weight.shape[0], module.weight[0].numel())].append(module.weight)

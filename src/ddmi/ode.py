@@ -1,7 +1,7 @@
 """An adaptive Runge-Kutta solver in which every row of a batch takes steps of its own.
 
-Library solvers share one step size over the batch, so that a sample would depend on its neighbours. Here row k follows the
-same steps alone and in company, and its function evaluations are counted for itself.
+Library solvers share one step size over the batch, so that a sample would depend on its neighbours. Here row k follows
+the same steps alone and in company, and its function evaluations are counted for itself.
 """
 
 from __future__ import annotations
@@ -68,12 +68,14 @@ def rk45(
         slopes.append(derivative(new, (t + h).to(x.dtype), rows))  # first same as last
         allowed = tolerance * (1.0 + torch.maximum(x.abs(), new.abs()))
         error = (wide * _combine(ERROR, slopes) / allowed).flatten(1).double().square().mean(1).sqrt()
+        error = error.nan_to_num(nan=torch.inf, posinf=torch.inf)  # an overflow in a step too wide: try a shorter one
         evaluations[rows] += 6
-        if not bool(torch.isfinite(error).all()) or int(evaluations.max()) > most:
+        accepted = error <= 1.0
+        stuck = bool((~accepted & (h.abs() < 1e-10 * abs(stop - start))).any())
+        if stuck or int(evaluations.max()) > most:
             raise ValueError(
                 f"the solver did not reach the end within {most} function evaluations at tolerance {tolerance}"
             )
-        accepted = error <= 1.0
         taken = rows[accepted]
         state[taken], slope[taken] = new[accepted], slopes[-1][accepted]
         time[taken] = (t + h)[accepted]

@@ -32,11 +32,8 @@ class DDMIPipeline:
     ```
     """
 
-    def __init__(
-        self, config: Config, autoencoder: D2CVAE, diffusion: Diffusion | None, classes: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, config: Config, autoencoder: D2CVAE, diffusion: Diffusion | None) -> None:
         self.config, self.autoencoder, self.diffusion = config, autoencoder, diffusion
-        self.classes = list(classes)
         self._encoder: texts.TextEncoder | None = None
         self.last_evaluations: list[int] = []
         """Function evaluations of each sample of the last call (Table 12)."""
@@ -198,12 +195,13 @@ class DDMIPipeline:
         return None
 
     def _class(self, value: int | str) -> int:
-        if isinstance(value, str) and value in self.classes:
-            return self.classes.index(value)
+        classes = self.config.diffusion.classes
+        if value in classes:
+            return classes.index(str(value))
         if isinstance(value, str) and not value.isdigit():
-            raise unknown("class", value, self.classes or [str(i) for i in range(self.config.diffusion.classes)])
-        if not 0 <= int(value) < self.config.diffusion.classes:
-            raise UserError(f"label must be from 0 to {self.config.diffusion.classes - 1}, not {value}")
+            raise unknown("class", value, classes)
+        if not 0 <= int(value) < len(classes):
+            raise UserError(f"label must be from 0 to {len(classes) - 1}, not {value}")
         return int(value)
 
     # encoding and decoding -------------------------------------------------------------------------------------------
@@ -228,7 +226,7 @@ class DDMIPipeline:
     def encode_latent(self, x: Any) -> Float[Tensor, "1 c l"]:
         """The packed latent of one item: the mode of its posterior."""
         batch = x if isinstance(x, Tensor) else self.config.domain.dataset(x, "all").inputs([0])
-        if isinstance(x, Tensor) and x.dim() < 4:
+        if isinstance(x, Tensor) and x.dim() == self.autoencoder.encoder.axes:
             batch = x[None]
         return self.posterior_modes(batch.to(self.device))
 

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 Planes = dict[str, Tensor]
-"""Plane name -> (b, c, h, w). Planes are named, never positional: two swapped planes would crash nothing and spoil all."""
+"""Plane name -> (b, c, h, w). Named, never positional: two swapped planes would crash nothing and spoil all."""
 
 
 @dataclass(frozen=True, kw_only=True)

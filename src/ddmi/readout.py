@@ -55,7 +55,7 @@ def positional_embeddings(
 
 
 class ModulatedLinear(nn.Module):
-    """A fully connected layer whose weights the sampling period modulates (Eq. 13). Without an embedding, Eq. 13 at A = 1.
+    """A fully connected layer whose weights the sampling period modulates (Eq. 13; without an embedding, at A = 1).
 
     Rows of the effective weight have norm `gain`, so that unit-variance inputs stay at that variance.
     """
@@ -65,7 +65,7 @@ class ModulatedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, embedding: int, gain: float = GAIN) -> None:
         super().__init__()
         self.gain = gain
-        self.weight = nn.Parameter(torch.randn(outputs, inputs))
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.scale = nn.Linear(embedding, inputs) if embedding else None  # A^l
         if self.scale is not None:
@@ -90,12 +90,12 @@ class ReadoutBlock(nn.Module):
         self.shortcut = ModulatedLinear(inputs, width, embedding, gain=math.sqrt(0.5)) if inputs != width else None
 
     def prepare(self, embedding: Float[Tensor, "e"] | None, dtype: torch.dtype) -> list[Tensor]:
-        """Weights (transposed for addmm) and biases of the block, ready for `apply`."""
+        """Weights (transposed for addmm) and biases of the block, ready for `evaluate`."""
         layers = [self.first, self.second] + ([self.shortcut] if self.shortcut is not None else [])
         return [t for layer in layers for t in (layer.modulated(embedding).t().to(dtype), layer.bias.to(dtype))]
 
     @staticmethod
-    def apply(x: Float[Tensor, "n i"], weights: Sequence[Tensor]) -> Float[Tensor, "n o"]:
+    def evaluate(x: Float[Tensor, "n i"], weights: Sequence[Tensor]) -> Float[Tensor, "n o"]:
         """The block on points; (leaky commutes with positive factors, so the 1 / sqrt(2) sits in the weights)."""
         hidden = F.leaky_relu_(torch.addmm(weights[1], x, weights[0]), SLOPE)
         hidden = F.leaky_relu_(torch.addmm(weights[3], hidden, weights[2]), SLOPE)
@@ -153,15 +153,12 @@ class Readout(nn.Module):
             if i >= len(arriving):
                 x = hidden
             elif self.entries:
-                entered = F.linear(
-                    arriving[i],
-                    self.entries[i].weight.to(arriving[i].dtype),
-                    self.entries[i].bias.to(arriving[i].dtype),
-                )
+                weight, bias = (t.to(arriving[i].dtype) for t in self.entries[i].parameters())
+                entered = F.linear(arriving[i], weight, bias)
                 x = entered if hidden is None else hidden + entered
             else:
                 x = arriving[i] if hidden is None else torch.cat([hidden, arriving[i]], dim=1)
             assert x is not None
-            hidden = ReadoutBlock.apply(x, block)
+            hidden = ReadoutBlock.evaluate(x, block)
         assert hidden is not None
         return hidden.unflatten(0, (batch, points))

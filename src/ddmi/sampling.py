@@ -116,10 +116,10 @@ def draw(
 
 
 def _solve(diffusion: Diffusion, z: Tensor, condition: Condition | None, config: SamplingConfig) -> Drawn:
-    """The probability-flow ODE (Song et al. 2021, eq. 13) in half log-SNR u = log(sigma), sigma^2 = (1 - a) / a, a = alpha-bar.
+    """The probability-flow ODE (Song et al. 2021, eq. 13) in u = log(sigma), sigma^2 = (1 - a) / a, a = alpha-bar.
 
-    There it reads dz/du = sqrt(1 - a) (epsilon(z) - sqrt(1 - a) z): zero for standard normal latents, so the solver only
-    has to follow what is not normal about them.
+    There it reads dz/du = sqrt(1 - a) (epsilon(z) - sqrt(1 - a) z): zero for standard normal latents, so the solver
+    only has to follow what is not normal about them.
     """
     log_sigma = 0.5 * ((1 - diffusion.alpha_bar) / diffusion.alpha_bar).log()  # (T,), rising
 

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ddmi.nn.attention import PlaneAttention, TextAttention
-from ddmi.nn.blocks import Downsample, ResidualBlock, Upsample, norm, zeroed
+from ddmi.nn.blocks import Downsample, ResidualBlock, Upsample, convolution, norm, zeroed
 from ddmi.nn.embeddings import TimeEmbedding
 from ddmi.planes import Layout, Planes
 
@@ -34,7 +34,7 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a sample is asked to be: text states (tokens and mask), or class labels. `label == classes` is the null class."""
+    """What a sample is asked to be: text states (tokens and mask), or labels, of which the last is the null class."""
 
     tokens: Float[Tensor, "b m k"] | None = None
     mask: Bool[Tensor, "b m"] | None = None
@@ -103,7 +103,7 @@ class UNet(nn.Module):
         self.label = nn.Embedding(classes + 1, context) if classes else None
         self.pooled = nn.Sequential(nn.LayerNorm(context), nn.Linear(context, embedding)) if context else None
         self.activate = nn.SiLU()
-        self.enter = nn.Conv2d(channels, config.base, 3, padding=1)
+        self.enter = convolution(channels, config.base)
 
         widths = [config.base * multiplier for multiplier in config.multipliers]
         attends = [2**i in config.attention for i in range(len(widths))]
@@ -133,7 +133,7 @@ class UNet(nn.Module):
             if i > 0:
                 stages.append(Upsample(width, width))
             self.up.append(stages)
-        self.exit = nn.Sequential(norm(width), nn.SiLU(), zeroed(nn.Conv2d(width, channels, 3, padding=1)))
+        self.exit = nn.Sequential(norm(width), nn.SiLU(), zeroed(convolution(width, channels)))
 
     def forward(self, planes: Planes, t: Float[Tensor, "b"], condition: Condition | None = None) -> Planes:
         """One evaluation. Raises ValueError when a conditional network is given no condition."""
@@ -153,13 +153,13 @@ class UNet(nn.Module):
         hidden = {name: self.enter(x) for name, x in planes.items()}
         skips = [hidden]
         for stages in self.down:
-            for part in stages:  # type: ignore[union-attr]
+            for part in stages:  # type: ignore[attr-defined]
                 hidden = _each(part, hidden) if isinstance(part, Downsample) else part(hidden, times, condition)
                 skips.append(hidden)
         for part in self.middle:
             hidden = part(hidden, times, condition)
         for stages in self.up:
-            for part in stages:  # type: ignore[union-attr]
+            for part in stages:  # type: ignore[attr-defined]
                 if isinstance(part, Upsample):
                     hidden = {name: part(x, tuple(skips[-1][name].shape[2:])) for name, x in hidden.items()}
                 else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image, ImageOps
@@ -41,5 +42,5 @@ class SinglePicture:
         """The picture as (size, size, 3) uint8, cut to its central square."""
         return fit(self.image, size)
 
-    def prefetch(self, sizes: list[int]) -> None:
+    def prefetch(self, sizes: Iterable[int]) -> None:
         """Nothing to prepare."""

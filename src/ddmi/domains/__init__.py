@@ -18,8 +18,8 @@ def names() -> list[str]:
 def find(name: str) -> type[Domain]:
     """The domain class of that name.
 
-    A domain of your own is named by its module (`package.module`), which must have been imported before: a settings file
-    never makes the program import code.
+    A domain of your own is named by its module (`package.module`), which must have been imported before: a settings
+    file never makes the program import code.
 
     Raises:
         UserError: no such domain, with the nearest name.

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -43,7 +43,7 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same on another device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return replace(self, **moved)
+        return replace(self, **moved)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,19 @@ class Score:
     target: Float[Tensor, "b 3 h w"] | None = None
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """Answer to question 4."""
 
+    names: list[str]  # of the items, stable
     captions: list[str] | None
     labels: list[int] | None
     classes: list[str]
+
+    @property
+    def domain(self) -> Domain:
+        """The domain as this data allows it: without scales, say, that its pictures are too small for."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -97,7 +104,7 @@ class Evidence:
 
     train: Dataset
     held_out: Dataset
-    reconstruct: Callable[[Dataset, Sequence[int]], list[FieldLike]]
+    reconstruct: Callable[[Dataset, Sequence[int]], Sequence[FieldLike]]
     samples: Sequence[FieldLike]
     seed: int = 0
 
@@ -112,6 +119,9 @@ class Domain(ABC):
     periods: int = 0
     """How many sampling periods a query of this domain has (section B.1); 0 for none."""
 
+    suffix: str = ".png"
+    """File ending of a saved sample."""
+
     # 1
     @property
     @abstractmethod
@@ -121,7 +131,7 @@ class Domain(ABC):
     # 2
     @abstractmethod
     def encoder(self) -> nn.Module:
-        """x -> {plane: features}. Has an attribute `width`, the channels of its features."""
+        """x -> {plane: features}. Has `width`, the channels of its features, and `axes`, the number of axes of one x."""
 
     # 3
     @abstractmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,7 +40,8 @@ class Image(Domain):
     """Pictures in [-1, 1], seen by the encoder at `resolution` and scored at `resolution * scales` (section B.1).
 
     Args:
-        source: "folder" (pictures of your own, or CIFAR-10's batches) or "emoji" (the Twemoji drawings, exact at any size).
+        source: "folder" (pictures of your own, or CIFAR-10's batches) or "emoji" (the Twemoji drawings, exact at any
+            size).
         scales: target resolutions, as multiples of `resolution`; one is drawn for each batch.
         points: pixels of each target at which the read-out is evaluated in a step (Eq. 9 is an expectation over
             coordinates); 0 for a full crop of resolution x resolution.
@@ -82,7 +83,7 @@ class Image(Domain):
     def head(self, width: int) -> PixelHead:
         return PixelHead(width)
 
-    def dataset(self, path: str | Path | None, split: Split) -> PictureDataset:
+    def dataset(self, path: Any, split: Split) -> PictureDataset:  # a path, or a PIL image: a source of one
         if path is None and self.source == "emoji":
             from ddmi.data.emoji import Twemoji
 
@@ -111,7 +112,7 @@ class Image(Domain):
     def render(  # type: ignore[override]
         self,
         field: FieldLike,
-        size: int | tuple[int, int] = 256,
+        size: int | tuple[int, int] = 128,
         *,
         window: Sequence[float] | None = None,
         to: str | Path | None = None,
@@ -168,6 +169,8 @@ class Image(Domain):
 
         held_out: PictureDataset = evidence.held_out  # type: ignore[assignment]
         indices = [group[0] for group in held_out.groups][:JUDGED]
+        if not indices:
+            return {}
         fields = evidence.reconstruct(held_out, indices)
         small = held_out.inputs(indices)
         exact = held_out.source.smallest is None
@@ -178,9 +181,11 @@ class Image(Domain):
                 continue
             true, drawn = held_out.pictures(indices, size), self._rendered(fields, size)
             enlarged = F.interpolate(small, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
+            decibels = pixels.psnr(drawn, true)
+            error = float(decibels.std() / math.sqrt(len(indices))) if len(indices) > 1 else None
             scales[f"{scale:g}x"] = {
-                "psnr": float(pixels.psnr(drawn, true).mean()),
-                "psnr_standard_error": float(pixels.psnr(drawn, true).std() / math.sqrt(len(indices))),
+                "psnr": float(decibels.mean()),
+                **({} if error is None else {"psnr_standard_error": error}),
                 "ssim": float(pixels.ssim(drawn, true).mean()),
                 **({"bicubic_psnr": float(pixels.psnr(enlarged, true).mean())} if size != self.resolution else {}),
             }
@@ -196,7 +201,7 @@ class Image(Domain):
         """Sliced Wasserstein distance of samples to training pictures (x 1000), beside that of held-out ones."""
         from ddmi.metrics.sliced import sliced_wasserstein
 
-        if not evidence.samples:
+        if not evidence.samples or not len(evidence.held_out):
             return {}
         train: PictureDataset = evidence.train  # type: ignore[assignment]
         held_out: PictureDataset = evidence.held_out  # type: ignore[assignment]
@@ -216,7 +221,7 @@ class Image(Domain):
         """Distance of samples to their nearest training pictures, against that of held-out pictures (Fig. 13)."""
         from ddmi.metrics.neighbours import memorisation, nearest
 
-        if not evidence.samples:
+        if not evidence.samples or not len(evidence.held_out):
             return {}
         train: PictureDataset = evidence.train  # type: ignore[assignment]
         held_out: PictureDataset = evidence.held_out  # type: ignore[assignment]
@@ -244,32 +249,34 @@ class PictureDataset:
     """Multi-scale batches out of a source of pictures."""
 
     def __init__(self, domain: Image, source: PictureSource, part: Split) -> None:
-        self.domain, self.source = domain, source
+        self.source = source
         self.kept = split(source, part, domain.held_out)
         kept = set(self.kept)
         position = {index: i for i, index in enumerate(self.kept)}
         self.groups = [[position[i] for i in group if i in kept] for group in source.groups]
         self.groups = [group for group in self.groups if group]
-        self.captions = None if source.captions is None else self._mirrored([source.captions[i] for i in self.kept])
-        self.labels = None if source.labels is None else self._mirrored([source.labels[i] for i in self.kept])
+        shown = self.kept * (2 if domain.flip else 1)  # the second half is mirrored
+        self.names = [source.names[i] for i in shown]
+        self.captions = None if source.captions is None else [source.captions[i] for i in shown]
+        self.labels = None if source.labels is None else [source.labels[i] for i in shown]
         self.classes = source.classes
-        self.names = [source.names[i] for i in self.kept]
-        sizes = {scale: round(domain.resolution * scale) for scale in domain.scales}
-        self.sizes = [n for n in sizes.values() if source.smallest is None or n <= source.smallest]
-        left_out = [scale for scale, n in sizes.items() if n not in self.sizes]
-        if not self.sizes:
+        fit = tuple(
+            scale
+            for scale in domain.scales
+            if source.smallest is None or round(domain.resolution * scale) <= source.smallest
+        )
+        if not fit and part == "train":
             log.warning(
                 "the smallest picture has %s pixels, fewer than %s: pictures are enlarged to that resolution",
                 source.smallest,
                 domain.resolution,
             )
-            self.sizes = [domain.resolution]
-        elif part == "train" and left_out:
+        elif len(fit) < len(domain.scales) and part == "train":
+            left_out = [scale for scale in domain.scales if scale not in fit]
             log.warning("the smallest picture has %s pixels: training without the scales %s", source.smallest, left_out)
+        self.domain = replace(domain, scales=fit or (1.0,))
+        self.sizes = [round(domain.resolution * scale) for scale in self.domain.scales]
         source.prefetch({domain.resolution, *self.sizes})
-
-    def _mirrored(self, values: list[Any]) -> list[Any]:
-        return values * 2 if self.domain.flip else values
 
     def __len__(self) -> int:
         return len(self.kept) * (2 if self.domain.flip else 1)

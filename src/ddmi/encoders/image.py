@@ -11,30 +11,34 @@ from torch.utils.checkpoint import checkpoint
 
 from ddmi.errors import UserError
 from ddmi.nn.attention import PlaneAttention
-from ddmi.nn.blocks import Downsample, ResidualBlock, norm
+from ddmi.nn.blocks import Downsample, ResidualBlock, convolution, norm
 from ddmi.planes import Planes
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvEncoderConfig:
-    """Widths are base * multiplier; every level but the last halves the resolution. Defaults are those of 256x256 pictures."""
+    """Widths are base * multiplier; every level but the last halves the resolution.
+
+    `middle` blocks follow, with attention behind the first. Defaults are those of 256x256 pictures.
+    """
 
     base: int = 128
     multipliers: tuple[int, ...] = (1, 2, 4)
     blocks: int = 2
+    middle: int = 2
     head_width: int = 512
     checkpointing: bool = False
 
 
 class ConvEncoder(nn.Module):
-    """(b, inputs, H, W) -> (b, width, H / 2^k, W / 2^k), k = number of levels - 1 (the encoder half of a U-Net, Ho et al. 2020)."""
+    """(b, inputs, H, W) -> (b, width, H / 2^k, W / 2^k), k = levels - 1 (the first half of a U-Net, Ho et al. 2020)."""
 
     def __init__(self, config: ConvEncoderConfig, inputs: int) -> None:
         super().__init__()
         self.checkpointing = config.checkpointing
         widths = [config.base * multiplier for multiplier in config.multipliers]
         self.width = widths[-1]
-        self.enter = nn.Conv2d(inputs, widths[0], 3, padding=1)
+        self.enter = convolution(inputs, widths[0])
         self.levels = nn.ModuleList()
         for i, width in enumerate(widths):
             blocks: list[nn.Module] = [ResidualBlock(widths[max(i - 1, 0)], width)]
@@ -42,21 +46,25 @@ class ConvEncoder(nn.Module):
             if i < len(widths) - 1:
                 blocks.append(Downsample(width))
             self.levels.append(nn.Sequential(*blocks))
-        self.before = ResidualBlock(self.width, self.width)
-        self.attention = PlaneAttention(self.width, config.head_width)
-        self.after = ResidualBlock(self.width, self.width)
-        self.exit = nn.Sequential(norm(self.width), nn.SiLU(), nn.Conv2d(self.width, self.width, 3, padding=1))
+        self.attention = PlaneAttention(self.width, config.head_width) if config.middle else None
+        self.middle = nn.ModuleList(ResidualBlock(self.width, self.width) for _ in range(config.middle))
+        self.exit = nn.Sequential(norm(self.width), nn.SiLU())
 
     def forward(self, x: Float[Tensor, "b i H W"]) -> Float[Tensor, "b c h w"]:
         x = self.enter(x)
         for level in self.levels:
-            x = checkpoint(level, x, use_reentrant=False) if self.checkpointing and self.training else level(x)  # type: ignore[assignment]
-        x = self.attention({"x": self.before(x)})["x"]
-        return self.exit(self.after(x))
+            x = checkpoint(level, x, use_reentrant=False) if self.checkpointing and self.training else level(x)
+        for i, block in enumerate(self.middle):
+            x = block(x)
+            if i == 0 and self.attention is not None:
+                x = self.attention({"x": x})["x"]
+        return self.exit(x)
 
 
 class ImageEncoder(nn.Module):
     """A picture (b, 3, r, r) in [-1, 1] -> {plane: features}."""
+
+    axes = 3
 
     def __init__(self, config: ConvEncoderConfig, plane: str, resolution: int) -> None:
         super().__init__()

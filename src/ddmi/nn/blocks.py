@@ -14,6 +14,17 @@ def norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
 
 
+def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:
+    """A same-size convolution that keeps the variance of its input (LeCun et al. 1998).
+
+    torch's own initialisation shrinks the variance threefold in every layer; with this one short runs get much further.
+    """
+    layer = nn.Conv2d(inputs, outputs, size, padding=size // 2)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     """The layer with its weights at zero, so that the residual branch it ends starts as the identity."""
     nn.init.zeros_(layer.weight)
@@ -31,11 +42,11 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, embedding: int = 0, dropout: float = 0.0) -> None:
         super().__init__()
-        self.first = nn.Sequential(norm(inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
+        self.first = nn.Sequential(norm(inputs), nn.SiLU(), convolution(inputs, outputs))
         self.shift = nn.Linear(embedding, outputs) if embedding else None
-        last = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
+        last = zeroed(convolution(outputs, outputs))
         self.second = nn.Sequential(norm(outputs), nn.SiLU(), nn.Dropout(dropout), last)
-        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.shortcut = convolution(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(
         self, x: Float[Tensor, "b c h w"], embedding: Float[Tensor, "b e"] | None = None
@@ -51,7 +62,7 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(channels, channels, 3)
+        self.convolution = convolution(channels, channels)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
         stride = tuple(2 if cells > 1 else 1 for cells in x.shape[2:])
@@ -63,7 +74,7 @@ class Upsample(nn.Module):
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.convolution = convolution(inputs, outputs)
 
     def forward(self, x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b o h2 w2"]:
         if tuple(x.shape[2:]) != size:

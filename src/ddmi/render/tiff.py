@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,12 +9,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ddmi.errors import UserError, missing_extra
+from ddmi.storage import aside
 
 TILE = 256
 
 
 def tiles(rows: Iterator[UInt8[np.ndarray, "k w 3"]], width: int) -> Iterator[UInt8[np.ndarray, "256 256 3"]]:
-    """Cut bands of rows of any height into 256 x 256 tiles, row of tiles by row of tiles; edges are padded with zeros."""
+    """Cut bands of rows of any height into 256 x 256 tiles, row of tiles by row of tiles; edges are padded with 0."""
     waiting: list[np.ndarray] = []
     held = 0
 
@@ -42,6 +42,7 @@ def write_tiled(rows: Iterator[UInt8[np.ndarray, "k w 3"]], size: tuple[int, int
 
     Raises:
         UserError: the name does not end in .tif or .tiff, or the package tifffile is missing.
+        WorkError: the disk is full or the place cannot be written; what stood there is untouched.
     """
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise UserError(f"{path}: a streamed picture is a BigTIFF, so its name must end in .tif")
@@ -49,10 +50,9 @@ def write_tiled(rows: Iterator[UInt8[np.ndarray, "k w 3"]], size: tuple[int, int
         import tifffile
     except ImportError as error:
         raise missing_extra("tifffile", "gigapixel") from error
-    aside = path.with_name(path.name + ".part")
-    try:
+    with aside(path) as scratch:
         tifffile.imwrite(
-            aside,
+            scratch,
             tiles(rows, size[1]),
             bigtiff=True,
             shape=(*size, 3),
@@ -62,7 +62,4 @@ def write_tiled(rows: Iterator[UInt8[np.ndarray, "k w 3"]], size: tuple[int, int
             compression="deflate",
             predictor=True,
         )
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch.utils.data import Dataset as Indexed
@@ -14,6 +14,7 @@ from ddmi.randomness import derive, generator
 B = TypeVar("B", covariant=True)
 
 
+@runtime_checkable
 class Source(Protocol[B]):
     """What batches are taken from: a domain's dataset, or the cached latents."""
 
@@ -25,8 +26,8 @@ class Batches(Indexed[Any], Generic[B]):
     """Item k: the micro-batches of optimiser step k that belong to this process.
 
     The data is an endless row of epochs, each in an order of its own; step k takes the next `batch_size` of them. All
-    randomness derives from (seed, stage, step) or (seed, stage, position in that row), so that a resumed run goes on bit
-    for bit and several processes together see what one would.
+    randomness derives from (seed, stage, step) or (seed, stage, position in that row), so that a resumed run goes on
+    bit for bit and several processes together see what one would.
     """
 
     def __init__(
@@ -34,7 +35,8 @@ class Batches(Indexed[Any], Generic[B]):
     ) -> None:
         if batch_size % (accumulation * processes):
             raise UserError(
-                f"training.batch_size {batch_size} must be a multiple of accumulation {accumulation} x processes {processes}"
+                f"training.batch_size {batch_size} must be a multiple of "
+                f"accumulation {accumulation} x processes {processes}"
             )
         self.source, self.stage, self.seed = source, stage, seed
         self.batch_size, self.accumulation = batch_size, accumulation

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def statistics(latents: np.ndarray, lengths: Sequence[int]) -> tuple[Float[Tenso
     second, variance = np.zeros_like(first), np.zeros_like(first)
     for start in range(0, len(latents), 256):
         part = np.asarray(latents[start : start + 256], dtype=np.float64)
-        for p, (a, b) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        for p, (a, b) in enumerate(pairwise(edges)):
             first[p] += part[:, 0, :, a:b].sum(axis=(0, 2))
             second[p] += np.square(part[:, 0, :, a:b]).sum(axis=(0, 2))
             variance[p] += np.exp(part[:, 1, :, a:b]).sum(axis=(0, 2))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Objective(Protocol):
     """What the loop trains: `forward(batch, progress)` returns named loss terms; `model` is what is kept."""
 
@@ -74,14 +75,14 @@ class Interruption:
 
     @contextmanager
     def listening(self) -> Iterator[Interruption]:
-        """Signals set the flag inside this block; a second one acts as usual. Without effect outside of the main thread."""
+        """Signals set the flag inside this block; a second one acts as usual. Without effect off the main thread."""
 
         def note(number: int, frame: Any) -> None:
             self.asked = True
             for kind, handler in before.items():
                 signal.signal(kind, handler)
 
-        before: dict[int, Any] = {}
+        before: dict[signal.Signals, Any] = {}
         try:
             for kind in (signal.SIGINT, signal.SIGTERM):
                 before[kind] = signal.signal(kind, note)
@@ -95,7 +96,7 @@ class Interruption:
 
 
 def schedule(step: int, steps: int, config: TrainingConfig) -> float:
-    """Learning rate as a share of the full one: linear warm-up (at most a tenth of all steps), then a half cosine down."""
+    """Learning rate as a share of the full one: linear warm-up (a tenth of all steps at most), then half a cosine."""
     warmup = min(config.warmup_steps, steps // 10)
     if step < warmup:
         return (step + 1) / warmup
@@ -293,10 +294,13 @@ def accelerate(config: TrainingConfig, run: Path) -> Accelerator:
     precision = {"fp32": "no"}.get(config.precision, config.precision)
     try:
         accelerator = Accelerator(
-            mixed_precision=precision, log_with="tensorboard" if tracking else None, project_dir=run / "logs"
+            mixed_precision=precision,
+            log_with="tensorboard" if tracking else None,
+            project_dir=run / "logs",
+            cpu=wanted > 1 and not torch.cuda.is_available(),  # without it, processes without accelerators stay apart
         )
     except ValueError as error:
-        raise UserError(f"training.precision={config.precision} does not work here: {error}") from error
+        raise UserError(f"cannot train here with training.precision={config.precision}: {error}") from error
     if accelerator.num_processes != wanted:
         raise UserError(f"{wanted} processes were launched, but only {accelerator.num_processes} take part")
     if tracking:

@@ -71,7 +71,9 @@ class AutoencoderObjective(nn.Module):
         if not self.perceptual and self.discriminator is None:
             return terms
         if score.prediction is None or score.target is None:
-            raise UserError("perceptual and adversarial losses look at pictures: set domain.sampling=patch")
+            raise UserError(
+                "perceptual and adversarial losses look at pictures: set domain.sampling=patch or domain.points=0"
+            )
         for network in self.perceptual:
             distance = network.to(score.target.device)(score.prediction, score.target)
             terms["perceptual"] = settings.perceptual_weight * distance.mean()
@@ -80,7 +82,7 @@ class AutoencoderObjective(nn.Module):
         return terms
 
     def _adversarial(self, fake: Tensor, real: Tensor, batch: Batch, joined: bool) -> Terms:
-        """Hinge losses. The generator's term goes through a frozen copy of the discriminator, so one backward serves both."""
+        """Hinge losses. The generator's goes through a frozen copy of the discriminator: one backward serves both."""
         assert self.discriminator is not None
         period = 1.0 if batch.periods is None else float(batch.periods[0])
         frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
@@ -126,7 +128,12 @@ class Average:
     decay: float
 
     @torch.no_grad()
-    def __call__(self, averaged: list[Tensor], current: list[Tensor], seen: Tensor | int) -> None:
+    def __call__(
+        self,
+        averaged: tuple[Tensor, ...] | list[Tensor],
+        current: tuple[Tensor, ...] | list[Tensor],
+        seen: Tensor | int,
+    ) -> None:
         """The `multi_avg_fn` of torch's AveragedModel."""
         n = float(seen)
         decay = min(self.decay, (1 + n) / (10 + n))

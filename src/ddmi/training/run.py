@@ -21,7 +21,7 @@ from ddmi.config import Config, to_dict
 from ddmi.diffusion import Diffusion
 from ddmi.domains.base import Dataset
 from ddmi.errors import UserError, WorkError
-from ddmi.field import fields_of
+from ddmi.field import Field, fields_of
 from ddmi.model import AUTOENCODER, DIFFUSION, export
 from ddmi.planes import unpack
 from ddmi.sampling import SamplingConfig, draw, sample_seeds
@@ -75,7 +75,7 @@ def train(
     config = replace(config, training=replace(config.training, precision=precision))  # type: ignore[arg-type]
     accelerator = accelerate(config.training, run)
     dataset = config.domain.dataset(data, "train")
-    config = _with_classes(config, dataset)
+    config = _fitted_to(config, dataset)
     if accelerator.is_main_process:
         _claim(run, config, resume)
     accelerator.wait_for_everyone()
@@ -93,7 +93,7 @@ def train(
 
 
 def resolved_precision(precision: str) -> str:
-    """ "auto" is bf16 where the processor or accelerator multiplies it faster than fp32, which most do not; else fp32."""
+    """What "auto" means here: bf16 where it is multiplied faster than fp32, which most processors do not; else fp32."""
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
@@ -101,8 +101,9 @@ def resolved_precision(precision: str) -> str:
     return "bf16" if torch.cpu._is_amx_tile_supported() else "fp32"
 
 
-def _with_classes(config: Config, dataset: Dataset) -> Config:
-    """The configuration with the number of classes of the data filled in, and its condition checked against the data."""
+def _fitted_to(config: Config, dataset: Dataset) -> Config:
+    """The configuration as the data allows it: domain and classes; its condition is checked against the data."""
+    config = replace(config, domain=dataset.domain)
     diffusion = config.diffusion
     if diffusion.condition == "text" and dataset.captions is None:
         raise UserError("diffusion.condition=text needs captions: captions.jsonl, or a .txt file beside each picture")
@@ -110,9 +111,9 @@ def _with_classes(config: Config, dataset: Dataset) -> Config:
         return config
     if dataset.labels is None:
         raise UserError("diffusion.condition=class needs classes: one folder of pictures for each")
-    classes = max(dataset.labels) + 1
-    if diffusion.classes not in (0, classes):
-        raise UserError(f"diffusion.classes is {diffusion.classes}, but the data has {classes}; 0 takes that number")
+    classes = tuple(dataset.classes)
+    if diffusion.classes not in ((), classes):
+        raise UserError(f"diffusion.classes are {diffusion.classes}, but the data has {classes}; [] takes those")
     return replace(config, diffusion=replace(diffusion, classes=classes))
 
 
@@ -153,13 +154,12 @@ def _autoencoder(
     held_out = config.domain.dataset(data, "test")
     shown = held_out if len(held_out) else dataset
     indices = range(min(PREVIEWS, len(shown)))
-    scale = getattr(config.domain, "resolution", None)
 
     def preview(model: nn.Module, step: int) -> None:
         with torch.no_grad():
             posterior = model.encode(shown.inputs(indices).to(accelerator.device))  # type: ignore[operator]
             signal = model.decode(posterior.mode)  # type: ignore[operator]
-        _show(config, fields_of(signal, config.domain), run / "samples" / f"autoencoder-{step:06d}", scale)
+        _show(config, fields_of(signal, config.domain), run / "samples" / f"autoencoder-{step:06d}")
 
     stage = Stage("autoencoder", training.autoencoder_steps, training.batch_size, training.autoencoder_ema)
     fitted = fit(objective, dataset, stage, training, run, accelerator, interruption, preview)
@@ -181,7 +181,7 @@ def _diffusion(
 
     key = hashlib.sha256()
     key.update(digest(run / "model" / AUTOENCODER).encode())
-    key.update(repr((len(dataset), dataset.captions)).encode())
+    key.update(repr((len(dataset), dataset.names)).encode())
     cached = run / "cache" / "latents.npy"
     if accelerator.is_main_process:
         with Bar("latents", len(dataset)) as bar:
@@ -212,8 +212,7 @@ def _diffusion(
         drawn = draw(averaged, seeds, condition, SamplingConfig(sampler="ddim", steps=20))  # type: ignore[arg-type]
         with torch.no_grad():
             signal = autoencoder.decode(unpack(drawn.z, domain.layout))
-        size = getattr(domain, "resolution", None)
-        _show(config, fields_of(signal, domain), run / "samples" / f"diffusion-{step:06d}", size)
+        _show(config, fields_of(signal, domain), run / "samples" / f"diffusion-{step:06d}")
 
     objective = DiffusionObjective(config, model)
     stage = Stage("diffusion", training.diffusion_steps, training.diffusion_batch, config.diffusion.ema_decay)
@@ -225,12 +224,15 @@ def _diffusion(
 
 
 def _texts(config: Config, dataset: Dataset, model: Diffusion) -> latents.TextTable:
-    """The dataset's captions as token states; the null condition goes into the model, so that sampling without text needs
-    no text encoder."""
+    """The dataset's captions as token states.
+
+    The null condition goes into the model, so that sampling without text needs no text encoder.
+    """
     encoder = text.load(config.diffusion.text_encoder)
     if encoder.width != config.diffusion.text_width:
         raise UserError(
-            f"diffusion.text_width is {config.diffusion.text_width}, but {config.diffusion.text_encoder} gives {encoder.width}"
+            f"diffusion.text_width is {config.diffusion.text_width}, "
+            f"but {config.diffusion.text_encoder} gives {encoder.width}"
         )
 
     def encode(captions: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -244,13 +246,12 @@ def _texts(config: Config, dataset: Dataset, model: Diffusion) -> latents.TextTa
     return latents.TextTable.of(list(dataset.captions), encode)
 
 
-def _show(config: Config, fields: list[Any], stem: Path, size: Any) -> None:
+def _show(config: Config, fields: list[Field], stem: Path) -> None:
     """Render and save a sheet; a preview that cannot be written is reported, and training goes on."""
     render: Callable[..., Any] = config.domain.render
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
-        samples = [render(field) if size is None else render(field, size) for field in fields]
-        config.domain.save(samples, stem.with_suffix(".png"))
+        config.domain.save([render(field) for field in fields], stem.with_suffix(config.domain.suffix))
     except (OSError, UserError, WorkError) as error:
         log.warning("no preview: %s", error)
 

@@ -1,0 +1,117 @@
+"""Fields as files: sizes and windows as a command line says them, file names, and what is too large for memory."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ddmi.coordinates import check_window
+from ddmi.domains.base import Domain
+from ddmi.errors import UserError
+from ddmi.field import Field
+
+log = logging.getLogger(__name__)
+
+STREAMED = 1_000_000_000
+"""Bytes of pixels beyond which a picture is written to disk while it is computed."""
+
+
+def size_of(text: str) -> int | tuple[int, int] | None:
+    """`512` or `500x300` (width, then height) as Python knows sizes: 512 or (300, 500)."""
+    if not text:
+        return None
+    match = re.fullmatch(r"(\d+)(?:[xX×](\d+))?", text.strip())
+    if not match or 0 in (values := [int(v) for v in match.groups() if v is not None]):
+        raise UserError(f"--size takes a positive number or WIDTHxHEIGHT, e.g. 512 or 500x300, not {text!r}")
+    return values[0] if len(values) == 1 else (values[1], values[0])
+
+
+def window_of(text: str) -> tuple[float, ...] | None:
+    """`-0.5,-0.5,0,0` as numbers, checked; None for an empty text."""
+    if not text:
+        return None
+    try:
+        values = tuple(float(v) for v in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--window takes numbers X0,Y0,X1,Y1 inside [-1, 1], not {text!r}") from error
+    try:
+        return check_window(values, max(2, len(values) // 2))
+    except UserError as error:
+        raise UserError(f"--window: {error}") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Make sure that this can become a folder, before any work. Raises UserError naming what is in the way."""
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise UserError(f"--out {folder} cannot be a folder: {place} is a file")
+        if place.is_dir():
+            if not os.access(place, os.W_OK | os.X_OK):
+                raise UserError(f"--out {folder}: {place} is not writable")
+            return
+
+
+def slug(text: str) -> str:
+    """A text as part of a file name: letters and digits of any script, joined by hyphens, at most 40."""
+    return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "text"
+
+
+class Names:
+    """File names of one command in one folder: none is given twice."""
+
+    def __init__(self, folder: Path, ending: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.ending, self.given = folder, ending, set[str]()
+
+    def free(self, stem: str) -> Path:
+        """A path for this stem, with -2, -3 .. behind it when the stem was given before."""
+        name, k = stem, 2
+        while name in self.given:
+            name, k = f"{stem}-{k}", k + 1
+        self.given.add(name)
+        return self.folder / f"{name}.{self.ending}"
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """How fields become files: the options of the domain's `render`, and the file ending."""
+
+    domain: Domain
+    size: int | tuple[int, int] | None
+    options: dict[str, Any]
+    ending: str
+    streamed: bool
+
+    def render(self, field: Field) -> Any:
+        """What the domain draws."""
+        return field.render(self.size, **self.options)
+
+    def write(self, field: Field, path: Path) -> Any:
+        """Draw into a file; what was drawn is returned (a path when it was streamed)."""
+        if self.streamed:
+            return field.render(self.size, to=path, **self.options)
+        drawn = self.render(field)
+        self.domain.save(drawn, path)
+        return drawn
+
+    @staticmethod
+    def of(domain: Domain, size: int | tuple[int, int] | None, window: tuple[float, ...] | None, ending: str) -> Canvas:
+        """The canvas of a domain's fields. Raises UserError for a window where the domain knows none."""
+        understood = inspect.signature(domain.render).parameters
+        ending = ending.lower().lstrip(".")
+        options = {} if window is None else {"window": window}
+        if window is not None and "window" not in understood:
+            raise UserError("--window has no meaning for samples of this model")
+        height, width = (size, size) if isinstance(size, int) else size or (0, 0)
+        streamed = "to" in understood and (ending in ("tif", "tiff") or 3 * height * width > STREAMED)
+        if streamed and ending not in ("tif", "tiff"):
+            log.warning("%dx%d pixels are more than memory should hold: writing a tiled BigTIFF (.tif)", width, height)
+            ending = "tif"
+        if streamed and size is None:
+            size = int(understood["size"].default)
+        return Canvas(domain, size, options, ending, streamed)

@@ -1,0 +1,72 @@
+"""The report of a run: one HTML page, and the numbers on it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+from ddmi import evaluation
+from ddmi.config import load
+from ddmi.domains import name_of
+from ddmi.errors import UserError
+from ddmi.evaluation import Protocol
+from ddmi.report import frame, page, sections
+from ddmi.report.numbers import Numbers
+from ddmi.storage import aside, read_json
+
+log = logging.getLogger(__name__)
+
+
+def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | None = None) -> Path:
+    """Write `report.html` and `metrics.json` into a run folder.
+
+    The page is one file: pictures, style and plots are inside, and it opens without a network. Every number on it is in
+    metrics.json. What it shows of a domain comes from `sections/<domain>`; a domain without one still has a page.
+
+    Args:
+        data: what the run was trained on, where its domain does not bring its own.
+        protocol: how the samples are drawn.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        UserError: no run there, or no data. WorkError: the page cannot be written.
+    """
+    began = time.monotonic()
+    folder = Path(run)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is no run folder: name one that ddmi train made")
+    judged = evaluation.judge(folder, data, protocol)
+    results = evaluation.evaluate(judged)
+    names = [name for name in judged.pipe.config.domain.metrics() if name in results]
+    numbers = Numbers(results)
+    frame.collect(folder, judged, numbers)
+    part = sections.find(name_of(judged.pipe.config.domain))
+    hero = part.hero(judged)
+    own = part.sections(judged, numbers)
+    numbers.put("report/seconds", round(time.monotonic() - began, 1))
+    whole = page.assemble(
+        f"{judged.pipe.config.name} · report",
+        frame.header(judged, numbers, part.HEADLINES, hero),
+        [frame.curves(folder, numbers), *own, frame.metrics(numbers, names, part)],
+        frame.footer(folder, data, judged, numbers, part.credits(judged)),
+    )
+    evaluation.write(numbers.plain, folder / "metrics.json")
+    target = folder / "report.html"
+    with aside(target) as scratch:
+        scratch.write_text(whole, encoding="utf-8")
+    log.info("%s: %.1f MB in %.0f s", target, len(whole) / 1e6, time.monotonic() - began)
+    return target
+
+
+def headlines(run: str | Path) -> list[str]:
+    """The numbers that sum a run up, a line each, from its metrics.json."""
+    folder = Path(run)
+    numbers = Numbers(read_json(folder / "metrics.json"))
+    part = sections.find(name_of(load(folder / "config.json").domain))
+    return [numbers.headline(found) for found in part.HEADLINES if numbers.get(found.path) is not None]
+
+
+__all__ = ["headlines", "write"]

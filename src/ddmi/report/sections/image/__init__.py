@@ -1,0 +1,78 @@
+"""The sections of the image domain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ddmi.report.numbers import Headline, Numbers
+from ddmi.report.page import Section
+from ddmi.report.sections.image import basis, neighbours, reconstruction, samples, zoom
+from ddmi.report.sections.image.scene import Scene
+
+if TYPE_CHECKING:
+    from ddmi.evaluation import Judged
+
+HEADLINES = (
+    Headline("reconstruction PSNR at 1x", "reconstruction/scales/1x/psnr", ".2f", " dB"),
+    Headline(
+        "reconstruction PSNR at 2x",
+        "reconstruction/scales/2x/psnr",
+        ".2f",
+        " dB",
+        "bicubic=reconstruction/scales/2x/bicubic_psnr",
+    ),
+    Headline(
+        "sliced Wasserstein distance of samples",
+        "sliced_wasserstein/samples/mean",
+        ".1f",
+        "",
+        "held-out pictures=sliced_wasserstein/held_out/mean",
+    ),
+    Headline("memorisation ratio", "memorisation/ratio", ".2f"),
+)
+
+NOTES = {
+    "reconstruction": "Higher is better. The encoder sees every picture at 1x only: above 1x, edges have to be "
+    "continued, and bicubic enlargement of the true picture is what any method has to beat. Differences within a few "
+    "standard errors are none.",
+    "sliced_wasserstein": "Lower is better, down to the row of held-out pictures: that is how far real, unseen "
+    "pictures are from the training set, and no set of so few samples can be expected below it. Fine levels (large "
+    "numbers) see texture and edges, the coarsest sees the layout; none sees whether a picture means anything.",
+    "memorisation": "Near 1 is what new pictures give. Well below 1, samples repeat the training set; above 1, they "
+    "lie away from the data, which blurred or broken samples also do. Pixels see colour and position first: a copy "
+    "that was moved by some pixels counts as new here.",
+}
+
+
+def hero(judged: Judged) -> str:
+    """A strip of samples."""
+    return samples.hero(Scene(judged, Numbers({})))
+
+
+def sections(judged: Judged, numbers: Numbers) -> list[Section]:
+    """All sections that this run has something to show in."""
+    scene = Scene(judged, numbers)
+    found: list[Section | None] = []
+    if scene.subjects:
+        found.append(reconstruction.section(scene))
+    if scene.samples:
+        found += [samples.sheet(scene), samples.sizes(scene)]
+    if scene.samples or scene.subjects:
+        found.append(zoom.section(scene))
+    if scene.samples:
+        found += [samples.prompts(scene), samples.interpolation(scene)]
+    if scene.samples or scene.subjects:
+        found.append(basis.section(scene))
+    if scene.samples:
+        found.append(neighbours.section(scene))
+    return [section for section in found if section is not None]
+
+
+def credits(judged: Judged) -> list[str]:
+    """The attribution of the data that the page shows."""
+    from ddmi.data import emoji
+
+    source = Scene(judged, Numbers({})).train.source
+    if not isinstance(source, emoji.Twemoji):
+        return []
+    return [f"Drawings in the data: {emoji.ATTRIBUTION} (creativecommons.org/licenses/by/4.0)."]

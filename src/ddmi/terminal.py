@@ -1,0 +1,107 @@
+"""The terminal: results on standard output; notes, progress and errors, a line each, on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from ddmi.errors import WorkError, unknown
+
+log = logging.getLogger("ddmi")
+
+
+def rank() -> int:
+    """Which of several processes this is: only the first one talks."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def say(text: str) -> None:
+    """A result."""
+    if rank() == 0:
+        typer.echo(text)
+
+
+def complain(text: str) -> None:
+    """An error, as one line."""
+    typer.echo(f"ddmi: error: {' '.join(text.split())}", err=True)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; numbers to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    numeric = [all(re.match(r"[\d.,+-]+( [GM]B?)?$|$", c) for c in column[1:]) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def tree(plain: Any, indent: int = 0) -> str:
+    """A configuration, one setting a line; lists of plain values stay on theirs."""
+    lines = []
+    for key, value in plain.items():
+        lines.append(" " * indent + (f"{key}:" if isinstance(value, dict) else f"{key}: {json.dumps(value)}"))
+        if isinstance(value, dict):
+            lines.append(tree(value, indent + 2))
+    return "\n".join(lines)
+
+
+def times(shape: Sequence[int]) -> str:
+    """(64, 8, 8) as 64x8x8."""
+    return "x".join(str(n) for n in shape)
+
+
+class Lines(logging.Handler):
+    """Log records as one plain line each on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        typer.echo(f"ddmi: {' '.join(record.getMessage().split())}", err=True)
+
+
+@contextmanager
+def talking() -> Iterator[None]:
+    """Our own warnings on standard error, those of other packages silent (unless python is run with -W)."""
+    handler = Lines(logging.WARNING if rank() == 0 else logging.CRITICAL)
+    propagate, log.propagate = log.propagate, False
+    log.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagate
+
+
+def verdict(error: BaseException) -> tuple[int, str]:
+    """Exit status and line for an error."""
+    if isinstance(error, KeyboardInterrupt):
+        return 1, "interrupted"
+    if isinstance(error, typer.BadParameter.__mro__[1]):  # click's UsageError, wherever typer has it from
+        context: Any = getattr(error, "ctx", None)
+        if name := getattr(error, "option_name", None) if hasattr(error, "possibilities") else None:
+            known = [o for p in context.command.params for o in p.opts if o.startswith("--")] + ["--help"]
+            return 2, str(unknown("option", name, known))
+        hint = f" (see {context.command_path} --help)" if context is not None else ""
+        return 2, error.format_message() + hint  # type: ignore[attr-defined]
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return 2, f"{error.filename} does not exist"
+    if isinstance(error, ValueError):
+        return 2, str(error)
+    if isinstance(error, WorkError):
+        return 1, str(error)
+    if isinstance(error, OSError):
+        return 1, f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return 1, f"{type(error).__name__}: {error} (DDMI_TRACEBACK=1 shows where)"

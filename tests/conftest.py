@@ -1,0 +1,49 @@
+"""Fixtures of all tests: one thread, and a folder of small pictures."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+os.environ["ACCELERATE_USE_CPU"] = "true"  # the same bits on every machine
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> Iterator[None]:
+    """Every test starts from the same random numbers and without an engine of a test before it."""
+    torch.manual_seed(0)
+    yield
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState, GradientState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+
+
+def drawing(seed: int, size: int = 24) -> np.ndarray:
+    """A smooth picture: a few colour waves."""
+    numbers = np.random.default_rng(seed)
+    y, x = np.mgrid[0:size, 0:size] / size
+    waves = [np.sin(2 * np.pi * (a * x + b * y + c)) for a, b, c in numbers.uniform(-1, 1, (3, 3))]
+    return ((np.stack(waves, axis=2) + 1) * 127.5).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 12 pictures of 24 x 24 pixels, of which at least one is held out."""
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("pictures")
+    for k in range(12):
+        Image.fromarray(drawing(k)).save(folder / f"{k:02d}.png")
+    return folder

@@ -1,0 +1,50 @@
+"""Blocks start as the identity where they should, and sizes of every kind survive them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from ddmi.nn.blocks import Downsample, ResidualBlock, Upsample, norm
+
+
+@pytest.mark.parametrize("channels", [1, 6, 24, 32, 100, 128])
+def test_groups_divide_the_channels(channels):
+    layer = norm(channels)
+    assert channels % layer.num_groups == 0 and layer.num_groups <= 32
+    assert layer(torch.randn(2, channels, 3, 3)).shape == (2, channels, 3, 3)
+
+
+def test_a_new_block_is_the_identity():
+    x = torch.randn(2, 6, 5, 4)
+    assert torch.equal(ResidualBlock(6, 6)(x), x)
+    assert torch.equal(ResidualBlock(6, 6, embedding=3)(x, torch.randn(2, 3)), x)
+
+
+def test_an_embedding_reaches_the_output():
+    block = ResidualBlock(6, 12, embedding=3)  # groups of 3: where each channel is a group, its norm removes the shift
+    nn.init.normal_(block.second[-1].weight)
+    x, embedding = torch.randn(2, 6, 5, 4), torch.randn(2, 3)
+    out = block(x, embedding)
+    assert out.shape == (2, 12, 5, 4)
+    assert not torch.allclose(out, block(x, embedding + 1), atol=1e-2)
+    assert torch.equal(block(x, embedding + torch.tensor([[1.0], [0.0]]))[1], out[1])  # rows do not mix
+
+
+@pytest.mark.parametrize(
+    "size, half", [((8, 8), (4, 4)), ((7, 5), (4, 3)), ((1, 9), (1, 5)), ((1, 1), (1, 1)), ((2, 3), (1, 2))]
+)
+def test_downsampling_halves_and_rounds_up(size, half):
+    assert Downsample(3)(torch.randn(1, 3, *size)).shape[2:] == half
+
+
+def test_upsampling_repeats_cells():
+    layer = Upsample(2, 2)
+    nn.init.dirac_(layer.convolution.weight)
+    nn.init.zeros_(layer.convolution.bias)
+    x = torch.randn(1, 2, 3, 4)
+    assert torch.allclose(layer(x, (6, 8)), x.repeat_interleave(2, 2).repeat_interleave(2, 3))
+    assert torch.allclose(layer(x, (3, 4)), x)
+    assert layer(x, (5, 7)).shape == (1, 2, 5, 7)
+    assert torch.allclose(layer(x[:, :, :1], (1, 8)), x[:, :, :1].repeat_interleave(2, 3))

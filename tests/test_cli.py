@@ -1,0 +1,356 @@
+"""The command line from end to end on a tiny model, and every error as one line with the right exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from ddmi import config as configuration
+from ddmi.cli import main
+
+PYTHON = [sys.executable, "-m", "ddmi"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> Path:
+    """A folder with tiny.json and a run of both stages, made by the command line."""
+    folder = tmp_path_factory.mktemp("cli")
+    configuration.save(tiny.config(), folder / "tiny.json")
+    call = ["train", str(folder / "tiny.json"), "--data", str(pictures), "--out", str(folder / "run")]
+    assert main([*call, "--set", "training.diffusion_steps=3", "--set", "domain.points=12"]) == 0
+    return folder
+
+
+def ok(capsys: pytest.CaptureFixture[str], *arguments: object) -> list[str]:
+    """The lines that a command prints as its results."""
+    capsys.readouterr()
+    status = main([str(a) for a in arguments])
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    return out.splitlines()
+
+
+def refused(capsys: pytest.CaptureFixture[str], status: int, *arguments: object) -> str:
+    """The one line with which a command fails; nothing else reaches standard error."""
+    capsys.readouterr()
+    assert main([str(a) for a in arguments]) == status
+    err = capsys.readouterr().err
+    assert err.startswith("ddmi: error: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    assert "Traceback" not in err
+    return err
+
+
+def pixels(path: str | Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+# the program ---------------------------------------------------------------------------------------------------------
+
+
+def test_help_imports_no_torch():
+    script = (
+        "import sys; from ddmi.cli import main; assert main(['--help']) == 0; assert main(['train', '--help']) == 0;"
+        "heavy = {'torch', 'numpy', 'PIL', 'accelerate', 'diffusers'} & sys.modules.keys(); assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Commands:" in done.stdout and "--max-minutes" in done.stdout
+
+
+def test_the_module_is_the_program():
+    done = subprocess.run([*PYTHON, "--version"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "ddmi 0.1.0\n", "")
+    done = subprocess.run([*PYTHON, "show", "emoji-33"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert "did you mean 'emoji-" in done.stderr
+    shown = subprocess.run([*PYTHON, "show", "nope"], capture_output=True, text=True, env={**os.environ, "RANK": "1"})
+    assert (shown.returncode, shown.stderr) == (2, "")  # of several processes, the first one talks
+
+
+def test_a_traceback_is_shown_on_request():
+    environment = {**os.environ, "DDMI_TRACEBACK": "1"}
+    done = subprocess.run([*PYTHON, "sampel"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_nothing_is_help(capsys):
+    assert any(line.startswith("Usage: ddmi") for line in ok(capsys))
+
+
+def test_presets_are_listed_with_their_domain(capsys):
+    from ddmi.presets import functions
+
+    lines = ok(capsys, "presets")
+    assert [line.split()[0] for line in lines[1:]] == sorted(functions())
+    assert all("  image  " in line for line in lines if line.startswith(("emoji", "afhq", "cifar")))
+
+
+def test_show_says_the_sizes(home, capsys):
+    shown = json.loads("\n".join(ok(capsys, "show", home / "tiny.json", "--json")))
+    assert shown["config"] == configuration.to_dict(tiny.config())
+    assert shown["latent"] == {"xy": [4, 4, 4]}
+    assert shown["basis_fields"] == [{"xy": [6, n, n]} for n in (4, 8, 16)]
+    assert set(shown["parameters"]) == {"encoder", "decoder", "read-out", "denoiser"}
+    text = "\n".join(ok(capsys, "show", home / "run", "--set", "training.batch_size=7"))
+    assert "batch_size: 7" in text and "points: 12" in text and "denoiser" in text
+
+
+# training ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_prints_the_configuration_and_writes_nothing(home, tmp_path, capsys):
+    settings = ["--set", "training.batch_size=2", "--set", "domain.scales=[1.0, 3]", "--set", "domain.flip=True"]
+    lines = ok(capsys, "train", home / "tiny.json", "--out", tmp_path / "run", "--dry-run", *settings)
+    plain = json.loads("\n".join(lines))
+    assert plain["training"]["batch_size"] == 2 and plain["domain"]["scales"] == [1.0, 3.0] and plain["domain"]["flip"]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_folder_holds_what_the_contract_says(home):
+    run = home / "run"
+    assert {"config.json", "checkpoints", "model", "logs"} <= {p.name for p in run.iterdir()}
+    assert json.loads((run / "config.json").read_text())["domain"]["points"] == 12
+
+
+def test_training_stops_early_and_goes_on(home, pictures, tmp_path, capsys):
+    call = ["train", home / "tiny.json", "--data", pictures, "--out", tmp_path / "run"]
+    capsys.readouterr()
+    assert main([str(a) for a in [*call, "--max-minutes", "0.0001", "--resume"]]) == 0
+    notes = capsys.readouterr().err
+    assert "ddmi: stopped at step 1 of the autoencoder; go on with --resume" in notes.splitlines()
+    assert "already holds a run" in refused(capsys, 2, *call)
+    assert ok(capsys, *call, "--resume") == [str(tmp_path / "run" / "model")]
+    assert (tmp_path / "run" / "model" / "diffusion.safetensors").is_file()
+    # a resumed run takes its own settings: here those of the run, not of the file it was started from
+    changed = tmp_path / "tiny.json"
+    configuration.save(tiny.config(tiny.image(resolution=16)), changed)
+    assert ok(capsys, "train", changed, "--data", pictures, "--out", tmp_path / "run", "--resume")
+    line = refused(capsys, 2, *call, "--resume", "--set", "autoencoder.latent_channels=8")
+    assert "config.json" in line and "autoencoder.latent_channels was 4, not 8" in line
+    assert "'tiny', not of 'emoji-" in refused(
+        capsys, 2, "train", "emoji-32", "--data", pictures, "--out", tmp_path / "run", "--resume"
+    )
+
+
+def test_stages_are_trained_apart(home, pictures, tmp_path, capsys):
+    call = ["train", home / "tiny.json", "--data", pictures, "--out", tmp_path]
+    ok(capsys, *call, "--stage", "autoencoder")
+    assert not (tmp_path / "model" / "diffusion.safetensors").exists()
+    assert "--stage diffusion" in refused(capsys, 2, "sample", tmp_path, "--out", tmp_path / "samples")
+    ok(capsys, *call, "--stage", "diffusion", "--resume")
+    assert ok(capsys, "sample", tmp_path, "--steps", 2, "--out", tmp_path / "samples")
+
+
+# using ---------------------------------------------------------------------------------------------------------------
+
+
+def test_sizes_are_width_by_height(home, tmp_path, capsys):
+    (path,) = ok(capsys, "sample", home / "run", "--size", "50x30", "--steps", 2, "--out", tmp_path / "s")
+    assert path == str(tmp_path / "s" / "sample-0-0.png") and Image.open(path).size == (50, 30)
+    (path,) = ok(capsys, "sample", home / "run", "--size", 40, "--steps", 2, "--out", tmp_path, "--format", "jpg")
+    assert path.endswith("sample-0-0.jpg") and Image.open(path).size == (40, 40)
+
+
+def test_a_window_is_that_part_of_the_frame(home, tmp_path, capsys):
+    call = ["sample", home / "run", "--steps", 2, "--seed", 4, "--out"]
+    (whole,) = ok(capsys, *call, tmp_path / "whole", "--size", 16)
+    (part,) = ok(capsys, *call, tmp_path / "part", "--size", 8, "--window", "-1,0,0,1")
+    assert abs(pixels(whole)[8:, :8] - pixels(part)).max() <= 1
+
+
+def test_samples_depend_on_seed_and_number_alone(home, tmp_path, capsys):
+    call = ["sample", home / "run", "--size", 16, "--steps", 3, "--seed", 7]
+    few = ok(capsys, *call, "--count", 2, "--out", tmp_path / "few")
+    again = ok(capsys, *call, "--count", 2, "--out", tmp_path / "again")
+    assert [Path(p).read_bytes() for p in few] == [Path(p).read_bytes() for p in again]
+    many = ok(capsys, *call, "--count", 5, "--batch-size", 3, "--sheet", "--out", tmp_path / "many")
+    assert [Path(p).name for p in many] == [*(f"sample-7-{k}.png" for k in range(5)), "sheet-7.png"]
+    for a, b in zip(few, many, strict=False):
+        assert abs(pixels(a) - pixels(b)).max() <= 1
+    assert abs(pixels(many[0]) - pixels(many[1])).max() > 10
+
+
+def test_the_adaptive_solver_counts_its_evaluations(home, tmp_path, capsys):
+    capsys.readouterr()
+    call = ["sample", home / "run", "--sampler", "rk45", "--tolerance", "0.1", "--steps", "9", "--out", tmp_path]
+    assert main([str(a) for a in call]) == 0
+    notes = capsys.readouterr().err
+    assert "function evaluations on average" in notes and "--steps has no effect on rk45" in notes
+
+
+def test_large_pictures_are_streamed(home, tmp_path, capsys, monkeypatch):
+    tifffile = pytest.importorskip("tifffile")
+    from ddmi import canvas
+
+    call = ["sample", home / "run", "--steps", 2, "--size", "40x20", "--out", tmp_path]
+    (path,) = ok(capsys, *call, "--format", "tif")
+    with tifffile.TiffFile(path) as file:
+        assert file.is_bigtiff and file.pages[0].is_tiled and file.pages[0].shape == (20, 40, 3)
+    (png,) = ok(capsys, *call)
+    assert (tifffile.imread(path) == pixels(png)).all()
+    monkeypatch.setattr(canvas, "STREAMED", 100)
+    assert ok(capsys, *call, "--seed", 1) == [str(tmp_path / "sample-1-0.tif")]
+    assert "--sheet" in "".join(refused(capsys, 2, *call, "--sheet", "--format", "tif"))
+
+
+def test_reconstructions_and_bad_files(home, pictures, tmp_path, capsys):
+    good, cut, dot = pictures / "00.png", tmp_path / "cut.jpg", tmp_path / "dot.png"
+    Image.open(good).save(cut)
+    cut.write_bytes(cut.read_bytes()[:-200])
+    Image.new("RGB", (1, 1)).save(dot)
+    call = ["reconstruct", home / "run", "--size", "20x10", "--out", tmp_path / "r"]
+    (path,) = ok(capsys, *call, good)
+    assert path == str(tmp_path / "r" / "00.png") and Image.open(path).size == (20, 10)
+    for bad in (cut, dot, home / "tiny.json", tmp_path / "none.png", tmp_path):
+        Path(path).unlink()
+        assert str(bad) in refused(capsys, 2, *call, bad, good)
+        assert Path(path).is_file()  # the good one is written all the same
+
+
+def test_interpolations(home, pictures, tmp_path, capsys):
+    strip, clip = tmp_path / "strip.png", tmp_path / "new" / "clip.gif"
+    assert ok(capsys, "interpolate", home / "run", "--frames", 4, "--size", 10, "--out", strip) == [str(strip)]
+    assert Image.open(strip).size == (4 * 12 - 2, 10)
+    ends = ["--from", pictures / "00.png", "--to", "3:1"]
+    ok(capsys, "interpolate", home / "run", *ends, "--frames", 5, "--size", "30x20", "--out", clip)
+    with Image.open(clip) as opened:
+        assert opened.n_frames == 5 and opened.size == (30, 20)
+    assert "--to" in refused(capsys, 2, "interpolate", home / "run", "--to", "nowhere", "--out", strip)
+    assert ".gif" in refused(capsys, 2, "interpolate", home / "run", "--out", tmp_path / "strip.xyz")
+
+
+def test_an_evaluation_is_a_table_and_a_file(home, pictures, tmp_path, capsys):
+    call = ["evaluate", home / "run", "--data", pictures, "--samples", 4, "--steps", 2]
+    lines = ok(capsys, *call, "--metrics", "reconstruction", "--out", tmp_path / "m.json")
+    assert lines[-1] == str(tmp_path / "m.json") and any("psnr" in line for line in lines)
+    found = json.loads((tmp_path / "m.json").read_text())
+    assert found["reconstruction"]["protocol"] and found["sampling"]["steps"] == 2 and "memorisation" not in found
+    assert "did you mean 'reconstruction'" in refused(capsys, 2, *call, "--metrics", "reconstructions")
+    assert ".json" in refused(capsys, 2, *call, "--out", tmp_path / "m.txt")
+
+
+# errors --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--out", "{tmp}/s", "--stpes", "3"], "unknown option '--stpes': did you mean '--steps'?"),
+        (["--out", "{tmp}/s", "--count", "0"], "--count"),
+        (["--out", "{tmp}/s", "--count", "many"], "--count"),
+        ([], "--out"),
+        (["--out", "{tmp}/s", "--size", "0"], "--size"),
+        (["--out", "{tmp}/s", "--size", "30x0"], "--size"),
+        (["--out", "{tmp}/s", "--size", "abc"], "--size takes a positive number or WIDTHxHEIGHT"),
+        (["--out", "{tmp}/s", "--window", "-2,0,1,1"], "[-1, 1]"),
+        (["--out", "{tmp}/s", "--window", "0,0,0,1"], "--window"),
+        (["--out", "{tmp}/s", "--window", "a,b"], "--window"),
+        (["--out", "{tmp}/s", "--sampler", "dpmm"], "unknown sampler 'dpmm': did you mean 'dpm'?"),
+        (["--out", "{tmp}/s", "--sampler", "rk45", "--tolerance", "2"], "tolerance"),
+        (["--out", "{tmp}/s", "--eta", "-1"], "eta"),
+        (["--out", "{tmp}/s", "--text", "a dog"], "--text"),
+        (["--out", "{tmp}/s", "--label", "1"], "--label"),
+        (["--out", "{tmp}/file"], "file"),
+        (["--out", "{tmp}/file/below"], "file"),
+        (["--out", "{tmp}/s", "--steps", "2", "--format", "xyz"], "xyz"),
+    ],
+)
+def test_sample_refuses(home, tmp_path, capsys, arguments, said):
+    (tmp_path / "file").write_text("")
+    call = [a.replace("{tmp}", str(tmp_path)) for a in arguments]
+    assert said in refused(capsys, 2, "sample", home / "run", *call)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["emoji-3"], "unknown preset 'emoji-3': did you mean 'emoji-"),
+        (["{home}/none.json"], "none.json does not exist"),
+        (["{home}/tiny.json", "--set", "training.batchsize=3"], "did you mean 'training.batch_size'?"),
+        (["{home}/tiny.json", "--set", "training.batch_size=many"], "training.batch_size must be of type int"),
+        (["{home}/tiny.json", "--set", "training.batch_size"], "--set takes NAME=VALUE"),
+        (["{home}/tiny.json", "--stage", "decoder"], "--stage"),
+        (["{home}/tiny.json", "--max-minutes", "0"], "--max-minutes"),
+        (["{home}/tiny.json", "--out", "{home}/tiny.json"], "tiny.json is a file"),
+        (["{home}/tiny.json"], "--data is missing"),
+        (["{home}/tiny.json", "--data", "{tmp}/none"], "none"),
+        (["{home}/tiny.json", "--data", "{tmp}/empty"], "empty"),
+        (["{home}/tiny.json", "--data", "{tmp}/texts"], "texts"),
+        (["{home}/tiny.json", "--data", "{tmp}/dots"], "dots"),
+    ],
+)
+def test_train_refuses(home, tmp_path, capsys, arguments, said):
+    for name in ("empty", "texts", "dots"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "texts" / "a.png").write_text("no picture")
+    Image.new("RGB", (1, 1)).save(tmp_path / "dots" / "a.png")
+    call = [a.replace("{tmp}", str(tmp_path)).replace("{home}", str(home)) for a in arguments]
+    line = refused(capsys, 2, "train", *([] if "--out" in call else ["--out", tmp_path / "run"]), *call)
+    assert said in line and len(line) < 1500
+
+
+def test_commands_refuse_what_is_not_there(home, tmp_path, capsys):
+    assert "did you mean 'sample'?" in refused(capsys, 2, "sampel")
+    assert "none" in refused(capsys, 2, "sample", tmp_path / "none", "--out", tmp_path / "s")
+    assert "holds no model" in refused(capsys, 2, "sample", tmp_path, "--out", tmp_path / "s")
+    assert "none" in refused(capsys, 2, "report", tmp_path / "none")
+    assert "did you mean 'image'?" in refused(capsys, 2, "demo", "imagee")
+    assert "--nothing" in refused(capsys, 2, "--nothing")
+
+
+def test_models_that_are_not_what_they_were(home, tmp_path, capsys):
+    model = tmp_path / "model"
+    shutil.copytree(home / "run" / "model", model)
+    path = model / "diffusion.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    line = refused(capsys, 2, "sample", model, "--out", tmp_path / "s")
+    assert str(path) in line and "altered" in line
+    path.unlink()
+    line = refused(capsys, 2, "sample", model, "--out", tmp_path / "s")
+    assert str(path) in line and "missing" in line
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(home, pictures, tmp_path, capsys, monkeypatch):
+    from ddmi.training import checkpoint
+
+    call = ["train", home / "tiny.json", "--data", pictures, "--out", tmp_path, "--stage", "autoencoder"]
+    save = checkpoint.save_tensors
+
+    def full(tensors, path, *rest):
+        if "00000004" in str(path) and path.name == "optimiser.safetensors":
+            path.write_bytes(b"half of it")
+            raise OSError(28, "No space left on device", str(path))
+        save(tensors, path, *rest)
+
+    monkeypatch.setattr(checkpoint, "save_tensors", full)
+    capsys.readouterr()
+    assert main([str(a) for a in call]) == 1
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("ddmi: error: cannot write") and "No space left on device" in line
+    assert [p.name for p in sorted((tmp_path / "checkpoints").iterdir())] == ["autoencoder-00000002"]
+    monkeypatch.undo()
+    assert ok(capsys, *call, "--resume")
+    names = [p.name for p in sorted((tmp_path / "checkpoints").iterdir())]
+    assert names == ["autoencoder-00000002", "autoencoder-00000004"]
+
+
+def test_an_interruption_is_one_line(home, tmp_path, capsys, monkeypatch):
+    from ddmi.pipeline import DDMIPipeline
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DDMIPipeline, "__call__", interrupted)
+    capsys.readouterr()
+    assert main(["sample", str(home / "run"), "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "ddmi: error: interrupted"

@@ -1,0 +1,45 @@
+"""The demonstration: an unknown one is refused, and a stopped one goes on and ends with its page."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+
+from ddmi import demo, presets
+from ddmi.errors import UserError
+from ddmi.evaluation import Protocol
+
+
+def test_an_unknown_demonstration_names_the_known_ones():
+    with pytest.raises(UserError, match="did you mean 'image'"):
+        demo.run("imag")
+
+
+def test_every_demonstration_has_a_preset():
+    assert set(demo.PRESETS.values()) <= set(presets.functions())
+
+
+def test_it_trains_reports_and_goes_on(tmp_path, monkeypatch, capsys, pictures):
+    """The same with a preset of a few steps, on a folder of pictures instead of the drawings."""
+    from ddmi import report
+
+    config = tiny.config(autoencoder_steps=2, diffusion_steps=2)
+    asked = []
+
+    def train(config, folder, *, resume, max_minutes):
+        from ddmi.training.run import train
+
+        asked.append(train(config, folder, pictures, resume=resume, max_minutes=max_minutes))
+        return asked[-1]
+
+    write = report.write
+    monkeypatch.setattr(demo.presets, "find", lambda name: config)
+    monkeypatch.setattr(demo, "train", train)
+    monkeypatch.setattr(demo.report, "write", lambda folder, protocol: write(folder, pictures, protocol))
+    protocol = Protocol(samples=2, steps=1)
+    first = demo.run("image", tmp_path / "run", max_minutes=0, protocol=protocol)
+    assert first == tmp_path / "run" / "report.html" and 'id="samples"' not in first.read_text()
+    second = demo.run("image", tmp_path / "run", protocol=protocol)
+    assert asked == [False, True] and 'id="samples"' in second.read_text()
+    written = capsys.readouterr()
+    assert "the report:" in written.err and "memorisation ratio" in written.err and not written.out

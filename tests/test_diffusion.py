@@ -1,0 +1,153 @@
+"""The noise schedule by hand, the mixed parameterisation as the exact answer for Gaussians, and guidance as a line."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from ddmi.diffusion import Diffusion, DiffusionConfig, betas, dropped
+from ddmi.planes import Plane, unpack
+from ddmi.unet import Condition
+
+LAYOUT = (Plane(name="xy", axes=(0, 1), size=(2, 3)), Plane(name="t", axes=(2,), size=(5,)))
+
+
+def model(**settings):
+    return tiny.awake(Diffusion(replace(tiny.DIFFUSION, **settings), LAYOUT, 3), 0.1).eval()
+
+
+def latents(batch=2, seed=0):
+    return torch.randn(batch, 3, 11, generator=torch.Generator().manual_seed(seed))
+
+
+def test_the_schedule_by_hand():
+    """Linear in the square root of beta, 0.0015 to 0.0195 (FACTS of the released code)."""
+    config = DiffusionConfig()
+    share = 1.0
+    expected = []
+    for t in range(1000):
+        root = math.sqrt(0.0015) + (math.sqrt(0.0195) - math.sqrt(0.0015)) * t / 999
+        share *= 1 - root * root
+        expected.append(share)
+    found = torch.cumprod(1 - betas(config), 0)
+    assert torch.allclose(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-9)
+    assert float(betas(config)[0]) == pytest.approx(0.0015) and float(betas(config)[-1]) == pytest.approx(0.0195)
+    assert expected[-1] < 1e-3
+
+
+def test_between_whole_times_alpha_bar_is_log_linear():
+    diffusion = model()
+    low, high = diffusion.alpha_bar[7], diffusion.alpha_bar[8]
+    at = diffusion.signal_share(torch.tensor([7.0, 7.5, 8.0, 49.0])).flatten()
+    assert torch.allclose(at, torch.stack([low, (low * high).sqrt(), high, diffusion.alpha_bar[49]]))
+
+
+def test_diffused_unit_latents_keep_their_variance():
+    diffusion = model()
+    z, noise = torch.randn(500, 3, 11), torch.randn(500, 3, 11)
+    for t in (0.0, 20.0, 49.0):
+        z_t = diffusion.diffuse(z, noise, torch.full((500,), t))
+        assert float(z_t.var()) == pytest.approx(1.0, abs=0.05)
+        share = diffusion.alpha_bar[int(t)].float()
+        assert torch.allclose(z_t, share.sqrt() * z + (1 - share).sqrt() * noise, atol=1e-6)
+
+
+def test_statistics_are_by_plane_and_channel():
+    diffusion, z = model(), latents(50) * 3 + 1
+    diffusion.mean.copy_(torch.arange(6.0).view(2, 3))
+    diffusion.std.copy_(torch.arange(1.0, 7.0).view(2, 3))
+    assert torch.allclose(diffusion.restore(diffusion.normalise(z)), z, atol=1e-5)
+    planes, normal = unpack(z, LAYOUT), unpack(diffusion.normalise(z), LAYOUT)
+    assert torch.allclose(normal["xy"][:, 2], (planes["xy"][:, 2] - 2) / 3, atol=1e-5)
+    assert torch.allclose(normal["t"][:, 1], (planes["t"][:, 1] - 4) / 5, atol=1e-5)
+
+
+def test_without_the_network_the_prediction_is_the_scaled_latent():
+    """a -> 0: sqrt(1 - alpha-bar) z_t (section B.2)."""
+    diffusion, z, t = model(), latents(), torch.tensor([3.0, 40.5])
+    with torch.no_grad():
+        diffusion.mixing.fill_(-50.0)
+    spread = (1 - diffusion.signal_share(t)).sqrt().float()
+    assert torch.allclose(diffusion.epsilon(z, t), spread * z, atol=1e-6)
+
+
+def test_and_that_is_the_minimiser_for_standard_normal_latents():
+    """E[noise | z_t] by least squares over random draws of both."""
+    diffusion = model()
+    z, noise = torch.randn(20_000, 1, 1), torch.randn(20_000, 1, 1)
+    for t in (5.0, 25.0, 45.0):
+        z_t = diffusion.diffuse(z, noise, torch.full((20_000,), t))
+        slope = float((noise * z_t).mean() / z_t.square().mean())
+        assert slope == pytest.approx(float((1 - diffusion.alpha_bar[int(t)]).sqrt()), abs=0.02)
+
+
+def test_the_mixture_is_a_weighted_sum_one_weight_a_channel():
+    """LSGM eq. 10: (1 - a) sqrt(1 - alpha-bar) z_t + a network."""
+    diffusion, z, t = model(), latents(), torch.tensor([3.0, 40.0])
+    with torch.no_grad():
+        diffusion.mixing.copy_(torch.tensor([[-50.0], [0.0], [50.0]]))
+    plain = Diffusion(replace(tiny.DIFFUSION, parameterisation="epsilon"), LAYOUT, 3).eval()
+    plain.unet.load_state_dict(diffusion.unet.state_dict())
+    network = plain.epsilon(z, t)
+    linear = (1 - diffusion.signal_share(t)).sqrt().float() * z
+    mixed = diffusion.epsilon(z, t)
+    assert torch.allclose(mixed[:, 0], linear[:, 0], atol=1e-6)
+    assert torch.allclose(mixed[:, 1], 0.5 * (linear + network)[:, 1], atol=1e-6)
+    assert torch.allclose(mixed[:, 2], network[:, 2], atol=1e-6)
+    assert not hasattr(plain, "mixing")
+
+
+def test_the_share_of_a_new_network_is_small():
+    diffusion = Diffusion(DiffusionConfig(unet=tiny.DIFFUSION.unet), LAYOUT, 3)
+    assert torch.sigmoid(diffusion.mixing).flatten().tolist() == pytest.approx([0.002473] * 3, rel=1e-3)
+
+
+def test_the_loss_is_the_mean_squared_error_of_the_noise():
+    diffusion, z, noise, t = model(), latents(), latents(seed=1), torch.tensor([3.0, 40.0])
+    expected = (diffusion.epsilon(diffusion.diffuse(z, noise, t), t) - noise).square().mean()
+    assert torch.allclose(diffusion(z, noise, t), expected)
+
+
+def conditional():
+    diffusion = model(condition="class", classes=("ant", "bee", "cat"))
+    return diffusion, latents(), torch.tensor([9.0, 30.0]), Condition(labels=torch.tensor([0, 2]))
+
+
+def test_guidance_is_a_line_through_null_and_condition():
+    diffusion, z, t, condition = conditional()
+    without, with_condition = diffusion.epsilon(z, t, diffusion.null(2)), diffusion.epsilon(z, t, condition)
+    assert not torch.allclose(without, with_condition, atol=1e-4)
+    assert torch.equal(diffusion.guided(z, t, condition, 0.0), without)
+    assert torch.equal(diffusion.guided(z, t, condition, 1.0), with_condition)
+    for w in (0.5, 2.0, 7.5):
+        expected = without + w * (with_condition - without)
+        assert torch.allclose(diffusion.guided(z, t, condition, w), expected, atol=1e-4)
+    assert torch.equal(diffusion.guided(z, t, None, 3.0), without)
+
+
+def test_guidance_has_no_effect_without_a_condition():
+    diffusion, z, t = model(), latents(), torch.tensor([9.0, 30.0])
+    assert diffusion.null(2) is None
+    assert torch.equal(diffusion.guided(z, t, None, 3.0), diffusion.epsilon(z, t))
+
+
+def test_a_dropped_condition_is_the_null_condition():
+    condition, null = Condition(labels=torch.tensor([0, 1, 2])), Condition(labels=torch.tensor([3, 3, 3]))
+    keep = torch.tensor([True, False, True])
+    assert dropped(condition, null, keep).labels.tolist() == [0, 3, 2]
+    tokens = Condition(torch.ones(2, 3, 4), torch.ones(2, 3, dtype=torch.bool))
+    empty = Condition(torch.zeros(2, 1, 4), torch.ones(2, 1, dtype=torch.bool))
+    mixed = dropped(tokens, empty, torch.tensor([False, True]))
+    assert mixed.mask.sum(1).tolist() == [1, 3] and float(mixed.tokens[0].abs().max()) == 0
+
+
+def test_the_null_text_travels_with_the_weights():
+    diffusion = model(condition="text", text_width=6)
+    assert {"null_tokens", "null_mask", "mean", "std"} <= diffusion.state_dict().keys()
+    assert "alpha_bar" not in diffusion.state_dict()
+    null = diffusion.null(4)
+    assert null.tokens.shape == (4, 1, 6) and null.mask.all()

@@ -1,0 +1,180 @@
+"""A field is a function: deterministic, the same in any order and any chunking, and differentiable."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny
+import torch
+
+import ddmi.field
+from ddmi import Field
+from ddmi.autoencoder import D2CVAE
+from ddmi.coordinates import grid
+from ddmi.errors import UserError, WorkError
+from ddmi.field import fields_of
+from ddmi.render.grid import to_pixels
+from ddmi.storage import save_tensors
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    torch.manual_seed(0)
+    return tiny.awake(D2CVAE(tiny.AUTOENCODER, tiny.image()), 0.2).eval()
+
+
+def decoded(autoencoder, count=1, seed=2):
+    z = torch.randn(count, 4, 4, 4, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        return fields_of(autoencoder.decode({"xy": z}), tiny.image())
+
+
+@pytest.fixture
+def field(autoencoder):
+    return decoded(autoencoder)[0]
+
+
+def points(count, seed=0):
+    return 2 * torch.rand(count, 2, generator=torch.Generator().manual_seed(seed)) - 1
+
+
+def test_the_same_question_has_the_same_answer_bit_for_bit(field):
+    """No per-point noise: the trap of the released code."""
+    at = points(500)
+    assert torch.equal(field(at), field(at))
+    torch.manual_seed(7)
+    first = field(at)
+    torch.manual_seed(8)
+    assert torch.equal(field(at), first)
+
+
+def test_the_answer_is_not_constant(field):
+    assert float(field(points(500)).std(dim=0).min()) > 0.05
+
+
+def test_the_order_of_the_points_does_not_matter(field):
+    at = points(300)
+    order = torch.randperm(300)
+    assert torch.allclose(field(at[order]), field(at)[order], atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 10_000])
+def test_chunks_are_the_whole(field, monkeypatch, chunk):
+    at = points(200)
+    whole = field(at)
+    monkeypatch.setattr(ddmi.field, "CHUNK", chunk)
+    assert torch.allclose(field(at), whole, atol=1e-5)
+
+
+def test_no_points_no_values(field):
+    assert field(torch.zeros(0, 2)).shape == (0, 3)
+
+
+def test_a_batch_is_its_fields(autoencoder):
+    fields = decoded(autoencoder, count=3)
+    z = torch.randn(3, 4, 4, 4, generator=torch.Generator().manual_seed(2))
+    at = points(50)
+    with torch.no_grad():
+        together = autoencoder.decode({"xy": z})(at[None], torch.ones(1))
+    for one, values in zip(fields, together, strict=True):
+        assert torch.allclose(one(at), values, atol=1e-5)
+
+
+def test_a_picture_is_the_function_at_its_cell_centres(field):
+    for size in (8, 16, 5):
+        asked = field(grid((size, size)), torch.tensor([field.domain.period((size, size), (-1, -1, 1, 1))]))
+        assert np.array_equal(np.array(field.render(size)), to_pixels(asked).reshape(size, size, 3))
+    drawn = np.array(field.render((6, 10)))
+    assert drawn.shape == (6, 10, 3)
+    s = torch.tensor([field.domain.period((6, 10), (-1, -1, 1, 1))])
+    assert np.array_equal(drawn, to_pixels(field(grid((6, 10)), s)).reshape(6, 10, 3))
+
+
+def test_a_window_is_the_crop_of_the_whole_picture(field):
+    """Also in what scale injection is told: the period is that of the whole picture."""
+    whole = np.array(field.render(32))
+    window = np.array(field.render((8, 16), window=(-0.5, 0.0, 0.5, 0.5)))
+    assert np.array_equal(window, whole[16:24, 8:24])
+
+
+def test_the_sampling_period_changes_the_answer(field):
+    at = points(50)
+    assert not torch.allclose(field(at, torch.tensor([0.5])), field(at, torch.tensor([1.0])), atol=1e-4)
+    assert torch.equal(field(at), field(at, torch.tensor([1.0])))  # 1: the resolution that the encoder saw
+
+
+def test_gradients_reach_the_coordinates(field):
+    at = points(40).requires_grad_()
+    field(at).sum().backward()
+    step = 1e-3
+    for k in range(2):
+        shift = torch.zeros(2).index_fill(0, torch.tensor(k), step)
+        slope = ((field(at.detach() + shift) - field(at.detach() - shift)) / (2 * step)).sum(dim=1)
+        close = (slope - at.grad[:, k]).abs() < 0.02 + 0.05 * slope.abs()
+        assert float(close.float().mean()) > 0.85  # the rest lies at a kink: a cell's border, or a rectifier's
+    assert float(at.grad.abs().mean()) > 0.05
+
+
+def test_no_graph_is_built_unless_it_is_wanted(field):
+    assert not field(points(3)).requires_grad
+    with torch.no_grad():
+        assert not field(points(3).requires_grad_()).requires_grad
+
+
+def test_a_file_gives_the_same_function(field, tmp_path):
+    path = tmp_path / "deep" / "one.safetensors"
+    field.save(path)
+    again = Field.load(path)
+    at = points(100)
+    assert torch.equal(again(at), field(at))
+    assert torch.equal(again(at, torch.tensor([0.5])), field(at, torch.tensor([0.5])))
+    assert np.array_equal(np.array(again.render((9, 7))), np.array(field.render((9, 7))))
+    assert again.domain == field.domain and repr(again) == repr(field)
+    assert [p.name for p in path.parent.iterdir()] == ["one.safetensors"]
+
+
+def test_what_is_no_field_is_refused(field, tmp_path):
+    with pytest.raises(UserError, match=r"nothing.safetensors is missing"):
+        Field.load(tmp_path / "nothing.safetensors")
+    foreign = tmp_path / "foreign.safetensors"
+    save_tensors({"a": torch.zeros(2)}, foreign)
+    with pytest.raises(UserError, match=r"foreign.safetensors is not a saved Field"):
+        Field.load(foreign)
+    text = tmp_path / "text.safetensors"
+    text.write_text("hello")
+    with pytest.raises(UserError, match=r"text.safetensors is damaged or no safetensors file"):
+        Field.load(text)
+    field.save(tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"cut.safetensors is damaged"):
+        Field.load(tmp_path / "cut.safetensors")
+
+
+def test_a_place_that_cannot_be_written_is_named(field, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkError, match=r"cannot write .*one.safetensors"):
+        field.save(tmp_path / "file" / "one.safetensors")
+
+
+def test_wrong_coordinates_are_refused(field):
+    with pytest.raises(UserError, match=r"coordinates are \(n, 2\), not \(4, 3\)"):
+        field(torch.zeros(4, 3))
+
+
+def test_half_precision_is_close_and_does_not_touch_the_original(field):
+    half = field.to(dtype=torch.bfloat16)
+    at = points(200)
+    assert half.dtype == torch.bfloat16 and field.dtype == torch.float32
+    values = half(at)
+    assert values.dtype == torch.float32
+    assert float((values - field(at)).abs().max()) < 0.1 * float(field(at).abs().max())
+
+
+def test_scales_can_be_looked_at_alone(field):
+    at = points(50)
+    assert field.scales == 3
+    assert torch.equal(field.isolated(0, 1, 2)(at), field(at))
+    assert not torch.allclose(field.isolated(0)(at), field.isolated(2)(at), atol=1e-3)
+    nothing = field.isolated()(at)
+    assert torch.allclose(nothing, nothing[:1].expand(50, 3), atol=1e-6)

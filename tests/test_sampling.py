@@ -1,0 +1,191 @@
+"""Samplers with an oracle denoiser: of a Gaussian the exact noise is known, and so is every sample."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from ddmi.diffusion import Diffusion, DiffusionConfig
+from ddmi.errors import UserError
+from ddmi.planes import Plane
+from ddmi.randomness import generator
+from ddmi.sampling import DEFAULT_STEPS, SAMPLERS, SamplingConfig, draw, sample_seeds, scheduler
+from ddmi.unet import Condition
+
+LAYOUT = (Plane(name="xy", axes=(0, 1), size=(4, 4)),)
+MEAN, DEVIATION = 0.5, 0.8
+
+
+class Oracle(Diffusion):
+    """Of N(m, s^2): E[noise | z_t] = sqrt(1 - a) (z_t - sqrt(a) m) / (a s^2 + 1 - a), a = alpha-bar."""
+
+    def epsilon(self, z, t, condition=None):
+        share = self.signal_share(t)
+        return ((1 - share).sqrt() * (z - share.sqrt() * MEAN) / (share * DEVIATION**2 + 1 - share)).float()
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    return Oracle(DiffusionConfig(unet=tiny.DIFFUSION.unet), LAYOUT, 4).eval()
+
+
+def start(seeds):
+    return torch.stack([torch.randn(4, 16, generator=generator(seed, "sampling")) for seed in seeds])
+
+
+def exact(diffusion, seeds):
+    """The flow of probability carries each point of a Gaussian along its own quantile."""
+    share = diffusion.alpha_bar[-1]
+    spread = (share * DEVIATION**2 + 1 - share).sqrt()
+    return (MEAN + DEVIATION * (start(seeds) - share.sqrt() * MEAN) / spread).float()
+
+
+RANDOM = {
+    "ddpm": SamplingConfig(sampler="ddpm"),
+    "ddim": SamplingConfig(sampler="ddim", steps=500, eta=1.0),
+}
+DETERMINISTIC = {  # with the largest mean error that is allowed: a few times what was measured
+    "ddim": (SamplingConfig(sampler="ddim", steps=200), 0.03),
+    "dpm": (SamplingConfig(sampler="dpm", steps=100), 0.02),
+    "unipc": (SamplingConfig(sampler="unipc", steps=100), 0.02),
+    "heun": (SamplingConfig(sampler="heun", steps=100), 0.02),
+    "rk45": (SamplingConfig(sampler="rk45", tolerance=1e-5), 0.004),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_samplers_find_the_gaussian(oracle, name):
+    """1024 numbers: the standard errors of mean and deviation are 0.025 and 0.018."""
+    z = draw(oracle, sample_seeds(0, 0, 16), None, RANDOM[name]).z
+    assert float(z.mean()) == pytest.approx(MEAN, abs=0.075)
+    assert float(z.std()) == pytest.approx(DEVIATION, abs=0.055)
+
+
+@pytest.mark.parametrize("name", DETERMINISTIC)
+def test_deterministic_samplers_follow_the_flow_of_probability(oracle, name):
+    config, tolerance = DETERMINISTIC[name]
+    seeds = sample_seeds(1, 0, 32)
+    z = draw(oracle, seeds, None, config).z
+    assert float((z - exact(oracle, seeds)).abs().mean()) < tolerance
+    assert float(z.mean()) == pytest.approx(MEAN, abs=0.055)
+    assert float(z.std()) == pytest.approx(DEVIATION, abs=0.05)
+
+
+def test_more_steps_are_nearer(oracle):
+    seeds = sample_seeds(1, 0, 4)
+    flow = exact(oracle, seeds)
+    errors = [
+        float((draw(oracle, seeds, None, SamplingConfig(sampler="ddim", steps=n)).z - flow).abs().mean())
+        for n in (10, 40, 160)
+    ]
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]
+
+
+def test_latents_are_returned_in_their_own_units(oracle):
+    scaled = Oracle(oracle.config, LAYOUT, 4).eval()
+    scaled.mean.fill_(5.0)
+    scaled.std.fill_(2.0)
+    seeds, config = sample_seeds(0, 0, 2), SamplingConfig(sampler="ddim", steps=10)
+    plain = draw(oracle, seeds, None, config).z
+    assert torch.allclose(draw(scaled, seeds, None, config).z, 2 * plain + 5, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return tiny.awake(Diffusion(replace(tiny.DIFFUSION, condition="class", classes=("ant", "bee", "cat")), LAYOUT, 4), 0.1).eval()
+
+
+LABELS = Condition(labels=torch.tensor([0, 1, 2, 0, 1]))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        SamplingConfig(sampler="ddpm", steps=6, guidance_scale=2.0),
+        SamplingConfig(sampler="ddim", steps=6, guidance_scale=2.0),
+        SamplingConfig(sampler="ddim", steps=6, eta=1.0),
+        SamplingConfig(sampler="dpm", steps=6),
+        SamplingConfig(sampler="unipc", steps=6),
+        SamplingConfig(sampler="heun", steps=4),
+        SamplingConfig(sampler="rk45", tolerance=0.05, guidance_scale=2.0),
+    ],
+    ids=lambda c: f"{c.sampler}-{c.eta:g}",
+)
+def test_sample_k_does_not_know_its_company(network, config):
+    seeds = sample_seeds(3, 0, 5)
+    together = draw(network, seeds, LABELS, config)
+    parts = [draw(network, seeds[a:b], LABELS.take(torch.arange(a, b)), config) for a, b in ((0, 1), (1, 4), (4, 5))]
+    assert torch.allclose(together.z, torch.cat([p.z for p in parts]), atol=1e-5)
+    assert torch.equal(together.evaluations, torch.cat([p.evaluations for p in parts]))
+    assert torch.equal(draw(network, seeds, LABELS, config).z, together.z)  # and knows no call before
+
+
+def test_seeds_and_conditions_make_different_samples(network):
+    config = SamplingConfig(sampler="ddim", steps=6, guidance_scale=3.0)
+    z = draw(network, sample_seeds(3, 0, 2), Condition(labels=torch.tensor([0, 0])), config).z
+    assert not torch.allclose(z[0], z[1], atol=0.1)
+    other = draw(network, sample_seeds(3, 0, 2), Condition(labels=torch.tensor([0, 1])), config).z
+    assert torch.allclose(other[0], z[0], atol=1e-5) and not torch.allclose(other[1], z[1], atol=1e-4)
+
+
+def test_seeds_belong_to_their_place():
+    assert sample_seeds(0, 3, 2) == sample_seeds(0, 0, 5)[3:]
+    assert len({*sample_seeds(0, 0, 100), *sample_seeds(1, 0, 100)}) == 200
+
+
+@pytest.mark.parametrize("name", [s for s in SAMPLERS if s != "rk45"])
+def test_schedulers_have_our_schedule_and_clip_nothing(oracle, name):
+    steps = scheduler(oracle, SamplingConfig(sampler=name))
+    assert torch.allclose(steps.alphas_cumprod.double(), oracle.alpha_bar, atol=1e-6)
+    assert not steps.config.get("clip_sample", False)
+    assert steps.config.prediction_type == "epsilon"
+    steps.set_timesteps(10)
+    assert int(steps.timesteps[0]) == 999  # from pure noise, which is where sampling starts
+    assert scheduler(oracle, SamplingConfig(sampler=name)) is not steps
+
+
+def test_the_price_is_reported(oracle):
+    seeds = sample_seeds(0, 0, 2)
+    for name in ("ddim", "dpm", "unipc"):
+        assert draw(oracle, seeds, None, SamplingConfig(sampler=name, steps=7)).evaluations.tolist() == [7, 7]
+        default = draw(oracle, seeds[:1], None, SamplingConfig(sampler=name)).evaluations
+        assert default.tolist() == [DEFAULT_STEPS[name]]
+    assert draw(oracle, seeds, None, SamplingConfig(sampler="heun", steps=7)).evaluations.tolist() == [13, 13]
+    costs = [
+        int(draw(oracle, seeds, None, SamplingConfig(sampler="rk45", tolerance=t)).evaluations[0])
+        for t in (1e-2, 1e-4, 1e-6)
+    ]
+    assert costs == sorted(costs) and len(set(costs)) == 3
+
+
+def test_standard_normal_latents_cost_the_solver_next_to_nothing():
+    """In half log-SNR the flow stands still for them."""
+    diffusion = Diffusion(DiffusionConfig(unet=tiny.DIFFUSION.unet, mixing_init=-50.0), LAYOUT, 4).eval()
+    seeds = sample_seeds(0, 0, 2)
+    drawn = draw(diffusion, seeds, None, SamplingConfig(sampler="rk45"))
+    assert int(drawn.evaluations.max()) <= 20
+    assert torch.allclose(drawn.z, start(seeds) * diffusion.alpha_bar[0].sqrt().float(), atol=1e-3)
+
+
+def test_progress_is_told(oracle):
+    told = []
+    config = SamplingConfig(sampler="ddim", steps=4)
+    draw(oracle, sample_seeds(0, 0, 1), None, config, progress=lambda done, total: told.append((done, total)))
+    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"steps": -1}, "steps must be a positive whole number"),
+        ({"eta": 1.5}, "eta must be from 0 to 1"),
+        ({"tolerance": 0.0}, "tolerance must be between 0 and 1"),
+    ],
+)
+def test_impossible_settings_are_named(settings, message):
+    with pytest.raises(UserError, match=message):
+        SamplingConfig(**settings)

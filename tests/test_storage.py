@@ -1,0 +1,173 @@
+"""Files are whole or not there: a crash, a full disk or a change of one byte never passes unnoticed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ddmi.errors import UserError, WorkError
+from ddmi.storage import (
+    aside,
+    digest,
+    fill,
+    load_metadata,
+    load_tensors,
+    read_json,
+    save_tensors,
+    seal,
+    verify,
+    write_json,
+)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_a_block_that_ends_well_puts_its_file_in_place(tmp_path):
+    with aside(tmp_path / "deep" / "a.txt") as scratch:
+        assert scratch.parent == tmp_path / "deep"  # one file system: the rename is atomic
+        scratch.write_text("new")
+        assert names(tmp_path / "deep") == {scratch.name}
+    assert (tmp_path / "deep" / "a.txt").read_text() == "new" and names(tmp_path / "deep") == {"a.txt"}
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), KeyboardInterrupt(), MemoryError()])
+def test_a_crash_leaves_the_old_file(tmp_path, error):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(type(error)), aside(target) as scratch:
+        scratch.write_text("half")
+        raise error
+    assert target.read_text() == "old" and names(tmp_path) == {"a.txt"}
+
+
+def test_a_crash_leaves_the_old_folder(tmp_path):
+    target = tmp_path / "model"
+    target.mkdir()
+    (target / "old").write_text("old")
+    with pytest.raises(RuntimeError), aside(target) as scratch:
+        scratch.mkdir()
+        (scratch / "new").write_text("half")
+        raise RuntimeError
+    assert names(target) == {"old"} and names(tmp_path) == {"model"}
+    with aside(target) as scratch:
+        scratch.mkdir()
+        (scratch / "new").write_text("whole")
+    assert names(target) == {"new"} and names(tmp_path) == {"model"}
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    with pytest.raises(RuntimeError), aside(tmp_path / "a") as first:
+        raise RuntimeError
+    first.mkdir()
+    (first / "rest").write_text("of a killed process")
+    with aside(tmp_path / "a") as scratch:
+        scratch.write_text("new")
+    assert (tmp_path / "a").read_text() == "new" and names(tmp_path) == {"a"}
+
+
+@pytest.mark.parametrize("where", ["write", "fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch, where):
+    target = tmp_path / "a.safetensors"
+    save_tensors({"a": torch.zeros(3)}, target)
+    before = target.read_bytes()
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fail(*arguments, **options):
+        raise full
+
+    if where == "write":
+        monkeypatch.setattr(Path, "write_bytes", fail)
+    else:
+        monkeypatch.setattr(os, where, fail)
+    with (
+        pytest.raises(WorkError, match=r"cannot write .*a.safetensors: No space left on device"),
+        aside(target) as scratch,
+    ):
+        save_tensors({"a": torch.ones(3)}, scratch)
+    assert target.read_bytes() == before and names(tmp_path) == {"a.safetensors"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_device_that_is_really_full(tmp_path):
+    with pytest.raises(WorkError, match="No space left on device"), aside(tmp_path / "a") as scratch:
+        scratch.symlink_to("/dev/full")
+        write_json({"a": list(range(10_000))}, scratch)
+    assert names(tmp_path) == set() and Path("/dev/full").exists()
+
+
+def test_a_place_that_is_no_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WorkError, match=r"cannot write .*file/a"), aside(tmp_path / "file" / "a") as scratch:
+        scratch.write_text("")
+
+
+def test_tensors_survive_bit_for_bit(tmp_path):
+    tensors = {
+        "half": torch.randn(3, 4).bfloat16(),
+        "turned": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        "flag": torch.tensor([True, False]),
+        "number": torch.tensor(7),
+        "nothing": torch.zeros(0, 2),
+    }
+    save_tensors(tensors, tmp_path / "a.safetensors", {"about": "this"})
+    again = load_tensors(tmp_path / "a.safetensors")
+    assert again.keys() == tensors.keys()
+    assert all(torch.equal(again[n], t) and again[n].dtype == t.dtype for n, t in tensors.items())
+    assert load_metadata(tmp_path / "a.safetensors") == {"about": "this"}
+
+
+def test_damaged_files_are_named(tmp_path):
+    path = tmp_path / "a.safetensors"
+    for read in (load_tensors, load_metadata):
+        with pytest.raises(UserError, match=r"a.safetensors is missing"):
+            read(path)
+    save_tensors({"a": torch.zeros(100)}, path)
+    whole = path.read_bytes()
+    for damaged in (whole[:50], whole[: len(whole) // 2], b"", b"\x80\x04pickle", os.urandom(300)):
+        path.write_bytes(damaged)
+        for read in (load_tensors, load_metadata):
+            with pytest.raises(UserError, match=r"a.safetensors is damaged"):
+                read(path)
+    (tmp_path / "a.json").write_bytes(b"\xff{")
+    with pytest.raises(UserError, match=r"a.json is not valid JSON"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"b.json is missing"):
+        read_json(tmp_path / "b.json")
+
+
+def test_a_sealed_folder_notices_every_change(tmp_path):
+    (tmp_path / "a").write_text("one")
+    (tmp_path / "b").write_bytes(bytes(100))
+    seal(tmp_path)
+    verify(tmp_path)
+    (tmp_path / "b").write_bytes(bytes(99) + b"\x01")
+    with pytest.raises(UserError, match=r"/b was altered"):
+        verify(tmp_path)
+    (tmp_path / "b").unlink()
+    with pytest.raises(UserError, match=r"/b is missing"):
+        verify(tmp_path)
+
+
+def test_the_digest_of_nothing(tmp_path):
+    (tmp_path / "a").write_bytes(b"")
+    assert digest(tmp_path / "a") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_weights_of_other_settings_are_refused_by_name():
+    tensors = nn.Linear(2, 3).state_dict()
+    module = nn.Linear(2, 3)
+    fill(module, tensors, Path("w"))
+    assert torch.equal(module.weight, tensors["weight"])
+    with pytest.raises(UserError, match=r"w: weight has the shape \(3, 2\), not \(3, 4\)"):
+        fill(nn.Linear(4, 3), tensors, Path("w"))
+    with pytest.raises(UserError, match="w lacks the tensor bias"):
+        fill(module, {"weight": tensors["weight"]}, Path("w"))
+    with pytest.raises(UserError, match="w has the unknown tensor extra"):
+        fill(module, {**tensors, "extra": torch.zeros(1)}, Path("w"))

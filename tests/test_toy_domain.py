@@ -1,0 +1,103 @@
+"""The test of the design: a domain that lives here is trained, stored, loaded and sampled as any other."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+import toy_wave
+
+from ddmi import Field, domains, train
+from ddmi.config import from_dict, to_dict
+from ddmi.coordinates import axis
+from ddmi.domains.base import Evidence
+from ddmi.errors import UserError
+from ddmi.field import fields_of
+from ddmi.model import load_autoencoder, load_diffusion, open_folder
+from ddmi.planes import unpack
+from ddmi.sampling import SamplingConfig, draw, sample_seeds
+
+WAVE = toy_wave.Wave()
+
+
+def wave_config(**training):
+    readout = replace(tiny.AUTOENCODER.readout, width=24)
+    settings = {"autoencoder_steps": 60, "diffusion_steps": 20, "batch_size": 12, "checkpoint_every": 100}
+    config = tiny.config(WAVE, **{**settings, "autoencoder_learning_rate": 5e-3, "warmup_steps": 10, **training})
+    return replace(config, autoencoder=replace(config.autoencoder, readout=readout))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wave")
+    assert train(wave_config(), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def models(run):
+    folder, config = open_folder(run)
+    return config, load_autoencoder(folder, config), load_diffusion(folder, config)
+
+
+def test_it_is_found_by_its_name_but_never_imported_for_a_file():
+    assert domains.find("toy_wave") is toy_wave.Wave
+    assert domains.name_of(WAVE) == "toy_wave"
+    with pytest.raises(UserError, match="unknown domain 'never_imported'"):
+        domains.find("never_imported")
+
+
+def test_its_settings_survive_json():
+    config = wave_config()
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_the_run_folder_is_complete(run):
+    assert {"config.json", "checkpoints", "model", "logs", "cache"} <= {path.name for path in run.iterdir()}
+    lines = [json.loads(line) for line in (run / "logs" / "autoencoder.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 61))
+    assert lines[-1]["reconstruction"] < 0.3 * lines[0]["reconstruction"]
+
+
+def test_held_out_waves_are_reconstructed_better_than_by_silence(models):
+    config, autoencoder, _ = models
+
+    def reconstruct(dataset, indices):
+        with torch.no_grad():
+            signal = autoencoder.decode(autoencoder.encode(dataset.inputs(indices)).mode)
+        return fields_of(signal, config.domain)
+
+    domain = config.domain
+    evidence = Evidence(domain.dataset(None, "train"), domain.dataset(None, "test"), reconstruct, [])
+    found = domain.metrics()["error"](evidence)
+    held_out = domain.dataset(None, "test")
+    silence = float(torch.stack([held_out.value(i, axis(64)).square().mean() for i in range(2)]).mean())
+    assert found["mean_squared_error"] < 0.5 * silence
+
+
+def test_samples_are_functions_at_any_size_and_survive_a_file(models, tmp_path):
+    config, autoencoder, diffusion = models
+    drawn = draw(diffusion, sample_seeds(0, 0, 3), None, SamplingConfig(sampler="ddim", steps=5))
+    with torch.no_grad():
+        fields = fields_of(autoencoder.decode(unpack(drawn.z, config.domain.layout)), config.domain)
+    assert len(fields) == 3
+    coarse, fine = fields[0].render(7), fields[0].render(21)
+    assert coarse.shape == (7,) and np.allclose(coarse, fine[1::3], atol=1e-6)  # every third centre is a coarse one
+
+    fields[1].save(tmp_path / "one.safetensors")
+    again = Field.load(tmp_path / "one.safetensors")
+    assert np.array_equal(again.render(40), fields[1].render(40))
+    config.domain.save(again.render(40), tmp_path / "one.npy")
+    assert np.array_equal(np.load(tmp_path / "one.npy"), again.render(40))
+
+
+def test_a_run_of_other_settings_is_refused(run):
+    other = replace(wave_config(), domain=toy_wave.Wave(samples=32))
+    with pytest.raises(UserError, match=r"domain.samples was 16, not 32"):
+        train(other, run, resume=True)
+    with pytest.raises(UserError, match="already holds a run"):
+        train(wave_config(), run)

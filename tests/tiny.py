@@ -1,0 +1,82 @@
+"""Models of a few thousand parameters, and what the tests of several files need."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from ddmi.autoencoder import AutoencoderConfig
+from ddmi.config import Config, TrainingConfig
+from ddmi.decoder import DecoderConfig, Level
+from ddmi.diffusion import DiffusionConfig
+from ddmi.domains.base import Domain
+from ddmi.domains.image import Image
+from ddmi.encoders.image import ConvEncoderConfig
+from ddmi.readout import ReadoutConfig
+from ddmi.unet import UNetConfig
+
+# 12 channels are 4 groups of 3. A group of its own for every channel would leave convolution biases without a gradient
+# but for rounding, which Adam turns into steps of full size.
+ENCODER = ConvEncoderConfig(base=12, multipliers=(1, 2), blocks=1, head_width=12)
+AUTOENCODER = AutoencoderConfig(
+    latent_channels=4,
+    decoder=DecoderConfig(
+        base=12,
+        levels=(Level(multiplier=2), Level(multiplier=1, enlarge=2), Level(multiplier=1, enlarge=2)),
+        blocks=1,
+        field_width=6,
+        head_width=12,
+    ),
+    readout=ReadoutConfig(width=16, blocks=3, scale_width=8),
+)
+DIFFUSION = DiffusionConfig(
+    unet=UNetConfig(base=12, multipliers=(1, 2), blocks=1, attention=(1, 2), head_width=12),
+    timesteps=50,
+    mixing_init=0.0,  # the network counts from the first step
+)
+TRAINING = TrainingConfig(
+    autoencoder_steps=4,
+    diffusion_steps=4,
+    batch_size=4,
+    precision="fp32",
+    autoencoder_learning_rate=1e-3,
+    diffusion_learning_rate=1e-3,
+    warmup_steps=2,
+    checkpoint_every=2,
+    log_every=1,
+    keep=10,
+)
+
+
+def image(**settings: Any) -> Image:
+    """An 8 x 8 picture domain with a 4 x 4 latent."""
+    return Image(**{"resolution": 8, "points": 16, "encode": ENCODER, **settings})
+
+
+def config(domain: Domain | None = None, **training: Any) -> Config:
+    """A complete run of a few seconds."""
+    return Config(
+        name="tiny",
+        domain=domain or image(),
+        autoencoder=AUTOENCODER,
+        diffusion=DIFFUSION,
+        training=replace(TRAINING, **training),
+    )
+
+
+def awake(module: nn.Module, deviation: float = 0.05, seed: int = 1) -> nn.Module:
+    """The module with noise on all parameters: branches that start at zero would hide what reaches what."""
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter += deviation * torch.randn(parameter.shape, generator=noise)
+    return module
+
+
+def equal(a: nn.Module | dict[str, Any], b: nn.Module | dict[str, Any]) -> bool:
+    """Whether two modules or state dicts agree bit for bit."""
+    first, second = (x.state_dict() if isinstance(x, nn.Module) else x for x in (a, b))
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

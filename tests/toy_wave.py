@@ -1,0 +1,113 @@
+"""A domain that the package has never heard of: sounds of one axis, on one plane, without a sampling period."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ddmi.coordinates import axis
+from ddmi.domains.base import Batch, Domain, Evidence, Metric, Score, Split
+from ddmi.errors import UserError
+from ddmi.losses import gaussian
+from ddmi.planes import Layout, Plane, Planes
+from ddmi.randomness import generator
+from ddmi.signal import Signal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wave(Domain):
+    """sin(2 pi f x + p) of random frequency and phase, seen at `samples` points, asked at random ones."""
+
+    samples: int = 16
+    waves: int = 12
+
+    suffix = ".npy"
+
+    @property
+    def layout(self) -> Layout:
+        return (Plane(name="x", axes=(0,), size=(self.samples // 2,)),)
+
+    def encoder(self) -> nn.Module:
+        return WaveEncoder()
+
+    def head(self, width: int) -> nn.Module:
+        return WaveHead(width)
+
+    def dataset(self, path: str | Path | None, split: Split) -> Waves:
+        if path is not None:
+            raise UserError(f"--data {path}: waves come with the domain")
+        return Waves(self, range(2) if split == "test" else range(2, 2 + self.waves))
+
+    def likelihood(self, signal: Signal, batch: Batch) -> Score:
+        return Score(gaussian(signal(batch.coordinates), batch.targets))
+
+    def render(self, field: Any, size: int = 64, **options: Any) -> np.ndarray:
+        return field(axis(size)[:, None])[:, 0].detach().numpy()
+
+    def save(self, sample: Any, path: str | Path) -> None:
+        if Path(path).suffix != ".npy":
+            raise UserError(f"{path}: a wave is saved as .npy")
+        np.save(path, np.asarray(sample))
+
+    def metrics(self) -> Mapping[str, Metric]:
+        return {"error": self._error}
+
+    def _error(self, evidence: Evidence) -> dict[str, Any]:
+        held_out: Waves = evidence.held_out  # type: ignore[assignment]
+        fields = evidence.reconstruct(held_out, range(len(held_out)))
+        at = axis(64)
+        errors = [(f(at[:, None])[:, 0] - held_out.value(i, at)).square().mean() for i, f in enumerate(fields)]
+        return {"mean_squared_error": float(torch.stack(errors).mean())}
+
+
+class WaveEncoder(nn.Module):
+    width, axes = 12, 2  # channels of its features; axes of one x: (1, samples)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv1d(1, 12, 5, 2, 2), nn.GELU(), nn.Conv1d(12, 12, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Planes:
+        return {"x": self.layers(x)[:, :, None]}  # (b, c, 1, samples / 2)
+
+
+class WaveHead(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+
+    def forward(self, features: Tensor, extras: Tensor | None = None) -> Tensor:
+        return self.linear(features)
+
+
+class Waves:
+    captions, labels = None, None
+
+    def __init__(self, domain: Wave, numbers: range) -> None:
+        self.domain = domain
+        self.names, self.classes = [f"wave {k}" for k in numbers], []
+        draws = [torch.rand(2, generator=generator("wave", k)) for k in numbers]
+        self.frequency, self.phase = (torch.stack(draws) * torch.tensor([1.0, 6.28])).T
+
+    def __len__(self) -> int:
+        return len(self.phase)
+
+    def value(self, index: int, x: Tensor) -> Tensor:
+        return torch.sin(2 * torch.pi * self.frequency[index] * x + self.phase[index])
+
+    def epoch(self, generator: torch.Generator) -> list[int]:
+        return torch.randperm(len(self), generator=generator).tolist()
+
+    def inputs(self, indices: Sequence[int]) -> Tensor:
+        return torch.stack([self.value(i, axis(self.domain.samples)) for i in indices])[:, None]
+
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+        at = [2 * torch.rand(32, generator=generator(seed, "points")) - 1 for seed in seeds]
+        targets = torch.stack([self.value(i, x) for i, x in zip(indices, at, strict=True)])[:, :, None]
+        return Batch(self.inputs(indices), torch.stack(at)[:, :, None], targets, seeds=tuple(seeds))

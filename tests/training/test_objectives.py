@@ -1,0 +1,149 @@
+"""Objectives are sums of named terms, each with the weight and the formula of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import tiny
+import torch
+
+from ddmi.diffusion import Diffusion
+from ddmi.domains.image import PictureDataset
+from ddmi.errors import UserError
+from ddmi.losses import ElboConfig, laplace
+from ddmi.randomness import normal, uniform
+from ddmi.training.latents import LatentBatch
+from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective
+from ddmi.unet import Condition
+
+
+def batch(pictures, domain):
+    dataset = PictureDataset(domain, domain.dataset(pictures, "train").source, "train")
+    return dataset.batch([0, 1], torch.Generator().manual_seed(0), [21, 22])
+
+
+def objective(domain=None, **settings):
+    config = tiny.config(domain)
+    elbo = ElboConfig(**settings)
+    torch.manual_seed(0)
+    made = AutoencoderObjective(replace(config, autoencoder=replace(config.autoencoder, objective=elbo)))
+    tiny.awake(made, 0.05)
+    return made
+
+
+def test_stage_one_is_equation_9(pictures):
+    made, given = objective(kl_start=0.1, kl_end=0.3, kl_portion=0.5), batch(pictures, tiny.image())
+    terms = made(given, 0.25)
+    assert terms.keys() == {"reconstruction", "kl", "spectral"}
+    model = made.model
+    with torch.no_grad():
+        posterior, signal = model(given.x, normal((4, 16), [21, 22], "posterior"))
+        assert torch.allclose(terms["reconstruction"], laplace(signal(given.coordinates, given.periods), given.targets))
+        assert torch.allclose(terms["kl"], 0.2 * posterior.kl().mean())
+    largest = sum(
+        torch.linalg.svdvals(m.weight.flatten(1))[0]
+        for m in model.encoder.modules()
+        if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)
+    )
+    assert terms["spectral"].item() == pytest.approx(10 * 0.75 * float(largest.detach()) / (4 * 16), rel=0.02)
+
+
+def test_the_weights_move_with_training(pictures):
+    made, given = objective(kl_start=0.1, kl_end=0.3), batch(pictures, tiny.image())
+    early, late = made(given, 0.0), made(given, 1.0)
+    assert (late["kl"] / early["kl"]).item() == pytest.approx(3.0, rel=1e-4)
+    assert float(late["spectral"]) == 0.0
+
+
+def test_the_noise_belongs_to_the_items(pictures):
+    made, given = objective(spectral_weight=0.0), batch(pictures, tiny.image())
+    first = made(given, 0.0)["reconstruction"]
+    torch.manual_seed(77)
+    assert torch.equal(made(given, 0.0)["reconstruction"], first)
+    assert not torch.equal(made(replace(given, seeds=(5, 6)), 0.0)["reconstruction"], first)
+    assert "spectral" not in made(given, 0.0)
+
+
+def test_the_mean_over_two_is_the_mean_of_each(pictures):
+    """What lets a batch be divided between processes and passes."""
+    made, dataset = objective(spectral_weight=0.0), tiny.image().dataset(pictures, "train")
+    parts = [dataset.batch([i], torch.Generator().manual_seed(0), [21 + i]) for i in (0, 1)]
+    both = dataset.batch([0, 1], torch.Generator().manual_seed(0), [21, 22])
+    for name, value in made(both, 0.3).items():
+        assert torch.allclose(value, sum(made(part, 0.3)[name] for part in parts) / 2, atol=1e-6)
+
+
+def test_every_parameter_is_trained(pictures):
+    domain = tiny.image(points=64, sampling="patch")
+    made = objective(
+        domain, adversarial_weight=0.1, adversarial_start=0.5, discriminator_layers=2, discriminator_width=4
+    )
+    terms = made(batch(pictures, domain), 0.9)
+    assert {"adversarial", "discriminator"} <= terms.keys()
+    sum(terms.values()).backward()
+    assert not [name for name, p in made.named_parameters() if p.grad is None]
+    groups = made.groups()
+    assert sum(len(g["params"]) for g in groups) == len(list(made.parameters()))
+    assert groups[1]["betas"] == (0.5, 0.9) and groups[1]["lr"] == 5e-5
+
+
+def test_the_adversary_waits_and_does_not_train_on_the_generators_term(pictures):
+    domain = tiny.image(points=64, sampling="patch")
+    made = objective(
+        domain, adversarial_weight=0.1, adversarial_start=0.5, discriminator_layers=2, discriminator_width=4
+    )
+    given = batch(pictures, domain)
+    early = made(given, 0.4)
+    assert float(early["adversarial"]) == float(early["discriminator"]) == 0.0
+    late = made(given, 0.5)
+    gradients = torch.autograd.grad(late["adversarial"], list(made.discriminator.parameters()), allow_unused=True)
+    assert all(g is None for g in gradients)
+    ours = torch.autograd.grad(
+        late["discriminator"], list(made.model.parameters()), allow_unused=True, retain_graph=True
+    )
+    assert all(g is None for g in ours)
+
+
+def test_losses_that_look_at_pictures_need_some(pictures):
+    made = objective(adversarial_weight=0.1, discriminator_layers=2, discriminator_width=4)
+    with pytest.raises(UserError, match=r"domain.sampling=patch"):
+        made(batch(pictures, tiny.image()), 0.9)
+
+
+def latents(condition=None):
+    numbers = torch.Generator().manual_seed(0)
+    mean, log_variance = torch.randn(2, 3, 4, 16, generator=numbers).unbind(0)
+    return LatentBatch(mean, log_variance, condition, (5, 6, 7))
+
+
+def denoiser(**settings):
+    config = replace(tiny.config(), diffusion=replace(tiny.DIFFUSION, **settings))
+    model = tiny.awake(Diffusion(config.diffusion, config.domain.layout, 4), 0.1)
+    model.mean.fill_(0.5)
+    model.std.fill_(2.0)
+    return DiffusionObjective(config, model)
+
+
+def test_stage_two_is_equation_10():
+    made, given = denoiser(), latents()
+    z = (given.mean + (0.5 * given.log_variance).exp() * normal((4, 16), [5, 6, 7], "posterior") - 0.5) / 2
+    noise, t = normal((4, 16), [5, 6, 7], "noise"), (uniform([5, 6, 7], "time") * 50).floor()
+    assert ((t >= 0) & (t <= 49)).all()
+    share = made.model.alpha_bar[t.long()].float()[:, None, None]
+    with torch.no_grad():
+        predicted = made.model.epsilon(share.sqrt() * z + (1 - share).sqrt() * noise, t)
+        assert torch.allclose(made(given, 0.0)["diffusion"], (predicted - noise).square().mean(), rtol=1e-5)
+
+
+def test_conditions_are_dropped_as_often_as_asked():
+    labels = Condition(labels=torch.tensor([0, 1, 2]))
+    always = denoiser(condition="class", classes=("ant", "bee", "cat"), condition_dropout=1.0)
+    null = Condition(labels=torch.tensor([3, 3, 3]))
+    assert torch.allclose(always(latents(labels), 0.0)["diffusion"], always(latents(null), 0.0)["diffusion"])
+    never = denoiser(condition="class", classes=("ant", "bee", "cat"), condition_dropout=0.0)
+    assert not torch.allclose(
+        never(latents(labels), 0.0)["diffusion"], never(latents(null), 0.0)["diffusion"], rtol=1e-5
+    )
+    keep = uniform(list(range(5000)), "condition") >= 0.1
+    assert 0.88 < float(keep.float().mean()) < 0.92
