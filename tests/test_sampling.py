@@ -96,7 +96,9 @@ def test_latents_are_returned_in_their_own_units(oracle):
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    return tiny.awake(Diffusion(replace(tiny.DIFFUSION, condition="class", classes=("ant", "bee", "cat")), LAYOUT, 4), 0.1).eval()
+    return tiny.awake(
+        Diffusion(replace(tiny.DIFFUSION, condition="class", classes=("ant", "bee", "cat")), LAYOUT, 4), 0.1
+    ).eval()
 
 
 LABELS = Condition(labels=torch.tensor([0, 1, 2, 0, 1]))

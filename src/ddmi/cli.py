@@ -144,15 +144,20 @@ def _costs(config: Config, steps: dict[str, Any]) -> str:
     columns[0] += ("activations (counted)", "memory", "operations a signal", "seconds a step here", "all steps")
     for name, step in steps.items():
         sizes = (step.weights, step.gradients, step.optimiser, step.averages, step.activations, step.memory)
-        took = f"{step.seconds:.3g}" if step.timed else f"more than {step.seconds:.3g}"
+        took = _three(step.seconds) if step.timed else f"more than {_three(step.seconds)}"
         whole = f"{lengths[name]:,}: {duration(step.seconds * lengths[name])}"
-        column = (name, *(f"{n / 1e9:.2f} GB" for n in sizes), f"{step.operations / 1e9:.3g} G", took, whole)
+        column = (name, *(f"{n / 1e6:,.0f} MB" for n in sizes), f"{_three(step.operations / 1e9)} G", took, whole)
         columns.append(column)
     notes = ["activations: what the backward pass of one micro-batch keeps; half of that in 16 bit"]
     for name, step in steps.items():
         how = f"timed with {step.timed} signals" if step.timed else "operations over the rate of matrix products here"
         notes.append(f"seconds of the {name}: {how}")
     return "\n".join([table(list(zip(*columns, strict=True))), *notes])
+
+
+def _three(value: float) -> str:
+    """Three digits, and never an exponent."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 @app.command()

@@ -178,7 +178,7 @@ class DDMIPipeline:
         text: str | Sequence[str] | None = None,
         label: int | str | Sequence[int | str] | None = None,
     ) -> Condition | None:
-        """The condition of `count` samples; None where neither text nor label is given: then samples are unconditional."""
+        """The condition of `count` samples; None, for unconditional ones, where neither text nor label is given."""
         kind = self.config.diffusion.condition
         if text is not None and kind != "text":
             raise UserError("this model was trained without text, so --text (text=) has no meaning for it")

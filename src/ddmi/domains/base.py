@@ -131,7 +131,7 @@ class Domain(ABC):
     # 2
     @abstractmethod
     def encoder(self) -> nn.Module:
-        """x -> {plane: features}. Has `width`, the channels of its features, and `axes`, the number of axes of one x."""
+        """x -> {plane: features}. Has `width`, its feature channels, and `axes`, the number of axes of one x."""
 
     # 3
     @abstractmethod

@@ -17,7 +17,7 @@ THREE_FIELDS = (Level(multiplier=4), Level(multiplier=2, enlarge=2), Level(multi
 
 
 def afhq_cat_256() -> Config:
-    """AFHQv2 Cat at 256x256 (Tables 9, 10). Widths of encoder and decoder, which Table 9 leaves out: 128 x (1, 2, 4)."""
+    """AFHQv2 Cat at 256x256 (Tables 9, 10). Encoder and decoder, whose width it leaves out: 128 x (1, 2, 4)."""
     return Config(
         name="afhq-cat-256",
         domain=Image(resolution=256, flip=True),

@@ -138,7 +138,9 @@ def fit(
     if stage.ema_decay:
         averaged = AveragedModel(objective.model, multi_avg_fn=Average(stage.ema_decay))
         averaged.update_parameters(objective.model)  # the first update copies
-    optimiser = torch.optim.AdamW(objective.groups(), betas=config.betas, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(
+        objective.groups(), betas=config.betas, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda")
+    )
     rates = [group["lr"] for group in optimiser.param_groups]
 
     start, skipped, elapsed = 0, 0, 0.0
