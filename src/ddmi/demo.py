@@ -33,7 +33,7 @@ def run(
         protocol: how the samples of the report are drawn.
 
     Returns:
-        The path of the page.
+        The path of the page; the run folder when training was interrupted.
 
     Raises:
         UserError: no such demonstration, or the folder holds another run.
@@ -44,6 +44,8 @@ def run(
     finished = train(presets.find(PRESETS[domain]), folder, resume=True, max_minutes=max_minutes)
     if not finished:
         log.warning("%s: training stopped before its end; the same command goes on with it", folder)
+        if max_minutes is None:  # somebody stopped it, who wants no report now
+            return folder
     page = report.write(folder, protocol=protocol)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in report.headlines(folder):

@@ -23,8 +23,8 @@ class Protocol:
 
     samples: int = 256
     seed: int = 0
-    sampler: str = "ddim"
-    steps: int = 50
+    sampler: str = "dpm"
+    steps: int = 25
     guidance_scale: float | None = None
 
 

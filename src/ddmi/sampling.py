@@ -18,7 +18,7 @@ from ddmi.unet import Condition
 
 Sampler = Literal["ddpm", "ddim", "dpm", "unipc", "heun", "rk45"]
 SAMPLERS = ("ddpm", "ddim", "dpm", "unipc", "heun", "rk45")
-DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50, "dpm": 20, "unipc": 20, "heun": 25, "rk45": 0}
+DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50, "dpm": 25, "unipc": 20, "heun": 25, "rk45": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class SamplingConfig:
         guidance_scale: w of classifier-free guidance.
     """
 
-    sampler: Sampler = "ddim"
+    sampler: Sampler = "dpm"
     steps: int = 0
     eta: float = 0.0
     tolerance: float = 1e-3
@@ -62,21 +62,26 @@ def scheduler(diffusion: Diffusion, config: SamplingConfig) -> Any:
     """A fresh diffusers scheduler with our noise schedule: schedulers keep state, so there is one for each call."""
     import diffusers
 
+    # DDIM takes the paper's times. The others are spaced evenly in log-SNR down to the least noise: a last jump from
+    # far away would smooth out fine detail.
+    even = config.sampler in ("dpm", "unipc", "heun")
     common: dict[str, Any] = {
         "num_train_timesteps": diffusion.config.timesteps,
         "trained_betas": betas(diffusion.config).numpy(),
         "prediction_type": "epsilon",
-        "timestep_spacing": "trailing",
+        "timestep_spacing": "linspace" if even else "trailing",
     }
     if config.sampler == "ddpm":
         return diffusers.DDPMScheduler(**common, clip_sample=False, variance_type="fixed_small")
     if config.sampler == "ddim":
         return diffusers.DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
     if config.sampler == "dpm":
-        return diffusers.DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", solver_order=2)
+        return diffusers.DPMSolverMultistepScheduler(
+            **common, algorithm_type="dpmsolver++", solver_order=2, use_lu_lambdas=True
+        )
     if config.sampler == "unipc":
-        return diffusers.UniPCMultistepScheduler(**common)
-    return diffusers.HeunDiscreteScheduler(**common)
+        return diffusers.UniPCMultistepScheduler(**common, use_karras_sigmas=True)
+    return diffusers.HeunDiscreteScheduler(**common, use_karras_sigmas=True)
 
 
 @torch.no_grad()

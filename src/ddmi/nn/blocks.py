@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 
 def norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with 32 groups, or with as many as divide a narrower or odd width, eps 1e-6."""
-    return nn.GroupNorm(math.gcd(32, channels), channels, eps=1e-6)
+    """GroupNorm with 32 groups, eps 1e-6; fewer in narrow networks, so that a group has at least four channels.
+
+    A channel that is a group of its own would lose its mean, and with it whatever an embedding has added to it.
+    """
+    groups = math.gcd(32, channels)
+    while groups > 1 and channels // groups < 4:
+        groups //= 2
+    return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:

@@ -54,11 +54,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The outcome: the weights to use (averaged ones where there are any), steps done, and whether that was all."""
+    """The outcome: the weights to use (averaged ones where there are any), the steps that are done, whether that was all,
+    and whether this call had anything left to train.
+    """
 
     model: nn.Module
     step: int
     finished: bool
+    trained: bool = True
 
 
 class Interruption:
@@ -153,7 +156,7 @@ def fit(
             accelerator.scaler.load_state_dict(state["scaler"])
     kept = averaged.get_submodule("module") if averaged is not None else objective.model
     if start >= stage.steps:
-        return Fitted(kept, start, True)
+        return Fitted(kept, start, True, trained=False)
     if config.compile:
         for child in objective.model.children():
             child.compile()

@@ -39,7 +39,7 @@ class Bar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.stop()
-        if self.visible and not self.live and kind is None:
+        if self.visible and not self.live and kind is None and self.done > self.first:
             self._line()
 
     @property

@@ -25,7 +25,7 @@ from ddmi.field import Field, fields_of
 from ddmi.model import AUTOENCODER, DIFFUSION, export
 from ddmi.planes import unpack
 from ddmi.sampling import SamplingConfig, draw, sample_seeds
-from ddmi.storage import aside, digest, write_json
+from ddmi.storage import aside, digest, read_json, write_json
 from ddmi.training import latents
 from ddmi.training.checkpoint import find
 from ddmi.training.loop import Fitted, Interruption, Stage, accelerate, fit
@@ -73,9 +73,9 @@ def train(
     interruption = Interruption(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
     precision = resolved_precision(config.training.precision)
     config = replace(config, training=replace(config.training, precision=precision))  # type: ignore[arg-type]
-    accelerator = accelerate(config.training, run)
     dataset = config.domain.dataset(data, "train")
     config = _fitted_to(config, dataset)
+    accelerator = accelerate(config.training, run)
     if accelerator.is_main_process:
         _claim(run, config, resume)
     accelerator.wait_for_everyone()
@@ -163,7 +163,7 @@ def _autoencoder(
 
     stage = Stage("autoencoder", training.autoencoder_steps, training.batch_size, training.autoencoder_ema)
     fitted = fit(objective, dataset, stage, training, run, accelerator, interruption, preview)
-    if accelerator.is_main_process and fitted.step:
+    if accelerator.is_main_process and _to_export(fitted, run / "model" / AUTOENCODER):
         export(run / "model", config, autoencoder=fitted.model)
     accelerator.wait_for_everyone()
     return fitted
@@ -182,12 +182,19 @@ def _diffusion(
     key = hashlib.sha256()
     key.update(digest(run / "model" / AUTOENCODER).encode())
     key.update(repr((len(dataset), dataset.names)).encode())
-    cached = run / "cache" / "latents.npy"
+    cached, marker = run / "cache" / "latents.npy", run / "checkpoints" / "diffusion.json"
+    if find(run / "checkpoints", "diffusion") and marker.exists() and read_json(marker)["latents"] != key.hexdigest():
+        raise UserError(
+            f"{run} has checkpoints of stage 2 for another autoencoder or other data: "
+            f"remove {run}/checkpoints/diffusion-* to train it again"
+        )
     if accelerator.is_main_process:
         with Bar("latents", len(dataset)) as bar:
             latents.encode(
                 autoencoder, dataset, cached, key.hexdigest(), accelerator.device, progress=lambda i, n: bar.advance(i)
             )
+        with aside(marker) as scratch:
+            write_json({"latents": key.hexdigest()}, scratch)
     accelerator.wait_for_everyone()
     stored = latents.encode(autoencoder, dataset, cached, key.hexdigest(), accelerator.device)
     mean, std = latents.statistics(stored, [h * w for h, w in (plane.shape for plane in domain.layout)])
@@ -209,7 +216,7 @@ def _diffusion(
 
     def preview(averaged: nn.Module, step: int) -> None:
         condition = None if shown is None else shown.to(accelerator.device)
-        drawn = draw(averaged, seeds, condition, SamplingConfig(sampler="ddim", steps=20))  # type: ignore[arg-type]
+        drawn = draw(averaged, seeds, condition, SamplingConfig(steps=15))  # type: ignore[arg-type]
         with torch.no_grad():
             signal = autoencoder.decode(unpack(drawn.z, domain.layout))
         _show(config, fields_of(signal, domain), run / "samples" / f"diffusion-{step:06d}")
@@ -217,10 +224,15 @@ def _diffusion(
     objective = DiffusionObjective(config, model)
     stage = Stage("diffusion", training.diffusion_steps, training.diffusion_batch, config.diffusion.ema_decay)
     fitted = fit(objective, source, stage, training, run, accelerator, interruption, preview)
-    if accelerator.is_main_process and fitted.step:
+    if accelerator.is_main_process and _to_export(fitted, run / "model" / DIFFUSION):
         export(run / "model", config, diffusion=fitted.model)
     accelerator.wait_for_everyone()
     return fitted
+
+
+def _to_export(fitted: Fitted, weights: Path) -> bool:
+    """Whether the model folder lacks these weights: a stage that had been finished before is not written again."""
+    return fitted.step > 0 and (fitted.trained or not weights.exists())
 
 
 def _texts(config: Config, dataset: Dataset, model: Diffusion) -> latents.TextTable:
@@ -254,6 +266,3 @@ def _show(config: Config, fields: list[Field], stem: Path) -> None:
         config.domain.save([render(field) for field in fields], stem.with_suffix(config.domain.suffix))
     except (OSError, UserError, WorkError) as error:
         log.warning("no preview: %s", error)
-
-
-__all__ = ["AUTOENCODER", "DIFFUSION", "resolved_precision", "train", "write_json"]
