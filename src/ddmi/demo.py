@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from ddmi import presets, report
+from ddmi.config import Config, load
 from ddmi.errors import unknown
+from ddmi.estimate import steps
 from ddmi.evaluation import Protocol
 from ddmi.training.run import train
 
@@ -16,6 +19,11 @@ log = logging.getLogger(__name__)
 
 PRESETS = {"image": "emoji-32"}
 """Domain -> preset; its data comes with the installed packages."""
+
+DENOISER_MINUTES = 6.0
+"""Time that stage 2 is given: it always gets better with more steps, so a faster machine does more of them."""
+MOST = 6.0
+"""At most so many times the steps of the preset."""
 
 
 def run(
@@ -41,7 +49,9 @@ def run(
     if domain not in PRESETS:
         raise unknown("demo", domain, PRESETS)
     folder = Path(out) if out is not None else Path("runs") / f"demo-{domain}"
-    finished = train(presets.find(PRESETS[domain]), folder, resume=True, max_minutes=max_minutes)
+    started = (folder / "config.json").exists()
+    config = load(folder / "config.json") if started else paced(presets.find(PRESETS[domain]))
+    finished = train(config, folder, resume=True, max_minutes=max_minutes)
     if not finished:
         log.warning("%s: training stopped before its end; the same command goes on with it", folder)
         if max_minutes is None:  # somebody stopped it, who wants no report now
@@ -52,3 +62,15 @@ def run(
         console.print(line, markup=False)
     console.print(f"the report: {page}", markup=False)
     return page
+
+
+def paced(config: Config) -> Config:
+    """The configuration with as many steps of stage 2 as this machine does in `DENOISER_MINUTES`.
+
+    Never fewer than the preset has, and at most `MOST` times as many; rounded to hundreds.
+    """
+    step = steps(config)["diffusion"]
+    least = config.training.diffusion_steps
+    count = int(60 * DENOISER_MINUTES / max(step.seconds, 1e-3)) // 100 * 100
+    count = min(max(count, least), int(MOST * least))
+    return replace(config, training=replace(config.training, diffusion_steps=count))

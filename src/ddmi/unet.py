@@ -106,7 +106,10 @@ class UNet(nn.Module):
         self.label = nn.Embedding(classes + 1, context) if classes else None
         self.pooled = nn.Sequential(nn.LayerNorm(context), nn.Linear(context, embedding)) if context else None
         self.activate = nn.SiLU()
-        self.folds = {plane.name: tuple(_factor(cells, config.patch) for cells in plane.shape) for plane in layout}
+        self.folds = {
+            plane.name: (_factor(plane.shape[0], config.patch), _factor(plane.shape[1], config.patch))
+            for plane in layout
+        }
         area = max(h * w for h, w in self.folds.values())
         self.folded = channels * area
         self.enter = convolution(self.folded, config.base)

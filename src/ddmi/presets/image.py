@@ -10,6 +10,7 @@ from ddmi.decoder import DecoderConfig, Level
 from ddmi.diffusion import DiffusionConfig
 from ddmi.domains.image import Image
 from ddmi.encoders.image import ConvEncoderConfig
+from ddmi.losses import ElboConfig
 from ddmi.readout import ReadoutConfig
 from ddmi.unet import UNetConfig
 
@@ -93,15 +94,9 @@ def emoji_32() -> Config:
         ),
         autoencoder=AutoencoderConfig(
             latent_channels=4,
-            decoder=DecoderConfig(
-                base=32,
-                levels=(Level(multiplier=2), Level(multiplier=1, enlarge=2)),
-                blocks=1,
-                middle=1,
-                field_width=32,
-                head_width=32,
-            ),
+            decoder=DecoderConfig(base=16, levels=THREE_FIELDS, blocks=1, middle=1, field_width=32, head_width=32),
             readout=ReadoutConfig(width=64, blocks=3, scale_width=64),
+            objective=ElboConfig(kl_end=5e-3),  # a smoother latent, which the denoiser learns sooner
         ),
         diffusion=DiffusionConfig(
             unet=UNetConfig(base=64, multipliers=(1, 2), blocks=1, attention=(2,)),
@@ -113,8 +108,8 @@ def emoji_32() -> Config:
             ema_decay=0.999,
         ),
         training=TrainingConfig(
-            autoencoder_steps=1600,
-            diffusion_steps=1500,
+            autoencoder_steps=1000,
+            diffusion_steps=1200,
             batch_size=16,
             diffusion_batch_size=32,
             autoencoder_learning_rate=2e-3,

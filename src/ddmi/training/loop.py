@@ -54,8 +54,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Fitted:
-    """The outcome: the weights to use (averaged ones where there are any), the steps that are done, whether that was all,
-    and whether this call had anything left to train.
+    """The outcome: the weights to use (averaged ones where there are any), steps done, whether that was all, whether
+    this call had anything left to train.
     """
 
     model: nn.Module
