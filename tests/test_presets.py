@@ -1,0 +1,147 @@
+"""Presets: every one can be built, and the paper's have the shapes and sizes of Table 9."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ddmi import presets
+from ddmi.autoencoder import D2CVAE
+from ddmi.config import from_dict, to_dict
+from ddmi.diffusion import Diffusion
+
+# Number of parameters of the parts, written down from their definitions.
+
+
+def conv(i: int, o: int, k: int = 3) -> int:
+    return i * o * k * k + o
+
+
+def linear(i: int, o: int) -> int:
+    return i * o + o
+
+
+def norm(c: int) -> int:
+    return 2 * c
+
+
+def res(i: int, o: int, e: int = 0) -> int:
+    shortcut = conv(i, o, 1) if i != o else 0
+    return norm(i) + conv(i, o) + norm(o) + conv(o, o) + shortcut + (linear(e, o) if e else 0)
+
+
+def attention(c: int) -> int:
+    return norm(c) + linear(c, 3 * c) + linear(c, c)
+
+
+def modulated(i: int, o: int, e: int) -> int:
+    return i * o + o + linear(e, i)
+
+
+def readout(fields: int, c: int, w: int, blocks: int) -> int:
+    total = linear(64, w) + linear(w, w)  # the embedding of s, of 64 frequencies
+    for k in range(blocks):
+        i = (c if k < fields else 0) + (w if k else 0)
+        total += modulated(i, w, w) + modulated(w, w, w) + (modulated(i, w, w) if i != w else 0)
+    return total
+
+
+def unet(channels: int, base: int, multipliers: tuple[int, ...], attends: tuple[bool, ...], blocks: int) -> int:
+    e = 4 * base
+    total = linear(base, e) + linear(e, e) + conv(channels, base)
+    width, skips = base, [base]
+    for k, m in enumerate(multipliers):
+        for _ in range(blocks):
+            total += res(width, m * base, e) + (attention(m * base) if attends[k] else 0)
+            width = m * base
+            skips.append(width)
+        if k < len(multipliers) - 1:
+            total += conv(width, width)
+            skips.append(width)
+    total += 2 * res(width, width, e) + attention(width)
+    for k in reversed(range(len(multipliers))):
+        for _ in range(blocks + 1):
+            o = multipliers[k] * base
+            total += res(width + skips.pop(), o, e) + (attention(o) if attends[k] else 0)
+            width = o
+        if k:
+            total += conv(width, width)
+    return total + norm(width) + conv(width, channels)
+
+
+def encoder(blocks: int, widths: tuple[int, ...], latent: int) -> int:
+    total = conv(3, widths[0])
+    for k, w in enumerate(widths):
+        total += res(widths[max(k - 1, 0)], w) + (blocks - 1) * res(w, w)
+        total += conv(w, w) if k < len(widths) - 1 else 0
+    last = widths[-1]
+    return total + 2 * res(last, last) + attention(last) + norm(last) + conv(last, 2 * latent)
+
+
+def decoder(blocks: int, widths: tuple[int, ...], latent: int, fields: tuple[bool, ...], c: int) -> int:
+    total = conv(latent, widths[0]) + 2 * res(widths[0], widths[0]) + attention(widths[0])
+    for k, w in enumerate(widths):
+        total += (conv(widths[k - 1], w) if k else 0) + blocks * res(w, w)
+        if fields[k]:
+            total += norm(w) + conv(w, c) if k == len(widths) - 1 else conv(w, c, 1)
+    return total
+
+
+ALL = (True, True, True)
+FROM_2 = (False, True, True, True)  # attention at the factors 2, 4, 8
+PAPER = {
+    # latent side, field sides, encoder blocks and widths, decoder blocks, levels with a field, U-Net base, attention
+    "afhq-cat-256": (64, (64, 128, 256), 2, (128, 256, 512), 3, ALL, 256, FROM_2),
+    "afhq-dog-256": (64, (64, 128, 256), 2, (128, 256, 512), 3, ALL, 256, FROM_2),
+    "celebahq-256": (64, (64, 128, 256), 3, (128, 256, 512), 4, ALL, 256, FROM_2),
+    "cifar10-32": (16, (16,), 2, (128, 256), 3, (False, False, True), 128, (False, True, True, False)),
+    "lsun-church-128": (32, (32, 64, 128), 2, (128, 256, 512), 3, ALL, 256, FROM_2),
+}
+
+
+def count(module: torch.nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_presets_have_its_shapes_and_sizes(name: str) -> None:
+    cells, sides, encoder_blocks, widths, decoder_blocks, given, base, attends = PAPER[name]
+    config = presets.find(name)
+    with torch.device("meta"):
+        model = D2CVAE(config.autoencoder, config.domain)
+        denoiser = Diffusion(config.diffusion, config.domain.layout, 64)
+        fields = model.decoder({"xy": torch.empty(1, 64, cells, cells)})
+    assert model.latent_shape == (64, cells * cells)
+    assert [tuple(field["xy"].shape) for field in fields] == [(1, 64, side, side) for side in sides]
+    assert count(model.encoder) + count(model.moments) == encoder(encoder_blocks, widths, 64)
+    assert count(model.decoder) == decoder(decoder_blocks, (512, 256, 128), 64, given, 64)
+    assert count(model.readout) == readout(len(sides), 64, 256, 4)
+    assert count(model.head) == 256 * 3 + 3
+    assert count(denoiser) == unet(64, base, (1, 2, 3, 4), attends, 2) + 64  # and one mixing logit a channel
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_the_papers_presets_train_as_table_10_says(name: str) -> None:
+    config = presets.find(name)
+    objective, training = config.autoencoder.objective, config.training
+    assert (objective.kl_start, objective.kl_end, objective.kl_portion) == (1e-4, 1e-3, 0.9)
+    assert objective.spectral_weight == 10 and not objective.perceptual and not objective.adversarial_weight
+    assert training.autoencoder_learning_rate == training.diffusion_learning_rate == 1e-4
+    assert config.diffusion.timesteps == 1000 and config.diffusion.ema_decay == 0.9999
+    assert config.diffusion.parameterisation == "mixed"
+
+
+@pytest.mark.parametrize("name", presets.functions())
+def test_every_preset_is_named_as_it_is_found_and_survives_json(name: str) -> None:
+    config = presets.find(name)
+    assert config.name == name
+    assert from_dict(to_dict(config)) == config
+
+
+@pytest.mark.parametrize("name", sorted(set(presets.functions()) - set(PAPER)))
+def test_the_small_presets_can_be_built(name: str) -> None:
+    config = presets.find(name)
+    with torch.device("meta"):
+        model = D2CVAE(config.autoencoder, config.domain)
+        denoiser = Diffusion(config.diffusion, config.domain.layout, config.autoencoder.latent_channels)
+    assert count(model) < 10e6 and count(denoiser) < 40e6
