@@ -43,3 +43,18 @@ def test_it_trains_reports_and_goes_on(tmp_path, monkeypatch, capsys, pictures):
     assert asked == [False, True] and 'id="samples"' in second.read_text()
     written = capsys.readouterr()
     assert "the report:" in written.err and "memorisation ratio" in written.err and not written.out
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(1e9, 50), (0.0, 300), (3.0, 100)])
+def test_the_pace_is_the_machines_within_bounds(monkeypatch, seconds, steps):
+    """Six minutes at 3 s a step are 120 steps, in hundreds 100; at least the preset's own, at most six times them."""
+
+    class Step:
+        pass
+
+    step = Step()
+    step.seconds = seconds
+    monkeypatch.setattr(demo, "steps", lambda config: {"diffusion": step})
+    paced = demo.paced(tiny.config(diffusion_steps=50))
+    assert paced.training.diffusion_steps == steps
+    assert paced.autoencoder == tiny.config().autoencoder

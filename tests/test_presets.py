@@ -65,7 +65,8 @@ def unet(channels: int, base: int, multipliers: tuple[int, ...], attends: tuple[
             total += res(width + skips.pop(), o, e) + (attention(o) if attends[k] else 0)
             width = o
         if k:
-            total += conv(width, width)
+            total += conv(width, multipliers[k - 1] * base)
+            width = multipliers[k - 1] * base
     return total + norm(width) + conv(width, channels)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
 
 from ddmi.planes import Plane
-from ddmi.unet import Condition, UNet, UNetConfig
+from ddmi.unet import Condition, UNet, UNetConfig, fold, unfold
 
 CONFIG = UNetConfig(base=12, multipliers=(1, 2, 2), blocks=1, attention=(2, 4), head_width=6)
 ONE = (Plane(name="xy", axes=(0, 1), size=(8, 8)),)
@@ -39,6 +41,28 @@ def test_every_plane_keeps_its_shape(layout):
     z = latents(layout)
     out = network(layout)(z, TIMES)
     assert {name: x.shape for name, x in out.items()} == {name: x.shape for name, x in z.items()}
+
+
+@pytest.mark.parametrize(("shape", "by"), [((4, 6), (2, 2)), ((1, 6), (1, 2)), ((5, 6), (1, 2)), ((3, 5), (1, 1))])
+def test_folding_is_undone_by_unfolding(shape, by):
+    x = torch.randn(2, 3, *shape)
+    folded = fold(x, by, 12)
+    assert folded.shape == (2, 12, shape[0] // by[0], shape[1] // by[1])
+    assert torch.equal(unfold(folded, by, 3), x)
+
+
+def test_folding_by_two_is_the_pixel_unshuffle_of_torch():
+    x = torch.randn(2, 3, 4, 6)
+    assert torch.equal(fold(x, (2, 2), 12), torch.nn.functional.pixel_unshuffle(x, 2))
+
+
+@pytest.mark.parametrize("layout", [ONE, THREE])
+def test_a_folded_network_keeps_shapes_and_reads_every_cell(layout):
+    z = {name: x.requires_grad_() for name, x in latents(layout).items()}
+    out = network(layout, replace(CONFIG, patch=2))(z, TIMES)
+    assert {name: x.shape for name, x in out.items()} == {name: x.shape for name, x in z.items()}
+    sum(x.square().sum() for x in out.values()).backward()
+    assert all((x.grad != 0).all() for x in z.values())
 
 
 def test_a_new_network_predicts_zero():

@@ -140,7 +140,8 @@ class UNet(nn.Module):
                 stages.append(stage(width + skips.pop(), outputs, attends[i]))
                 width = outputs
             if i > 0:
-                stages.append(Upsample(width, width))
+                width = widths[i - 1]
+                stages.append(Upsample(outputs, width))
             self.up.append(stages)
         self.exit = nn.Sequential(norm(width), nn.SiLU(), zeroed(convolution(width, self.folded)))
 
