@@ -104,14 +104,23 @@ def test_the_sampling_period_changes_the_answer(field):
 
 
 def test_gradients_reach_the_coordinates(field):
-    at = points(40).requires_grad_()
+    """Where two difference quotients agree, the field is smooth there, and the gradient agrees with them.
+
+    Elsewhere the point lies beside a kink: the border of a cell, or the corner of a rectifier.
+    """
+    at = points(400).requires_grad_()
     field(at).sum().backward()
-    step = 1e-3
     for k in range(2):
-        shift = torch.zeros(2).index_fill(0, torch.tensor(k), step)
-        slope = ((field(at.detach() + shift) - field(at.detach() - shift)) / (2 * step)).sum(dim=1)
-        close = (slope - at.grad[:, k]).abs() < 0.02 + 0.05 * slope.abs()
-        assert float(close.float().mean()) > 0.85  # the rest lies at a kink: a cell's border, or a rectifier's
+
+        def slope(step, k=k):
+            shift = torch.zeros(2).index_fill(0, torch.tensor(k), step)
+            return ((field(at.detach() + shift) - field(at.detach() - shift)) / (2 * step)).sum(dim=1)
+
+        wide, narrow = slope(1e-3), slope(4e-4)
+        smooth = (wide - narrow).abs() < 0.01 + 0.01 * narrow.abs()
+        error = (narrow - at.grad[:, k]).abs() - 0.05 * narrow.abs()
+        assert float(smooth.float().mean()) > 0.5
+        assert float((error[smooth] < 0.02).float().mean()) > 0.95
     assert float(at.grad.abs().mean()) > 0.05
 
 

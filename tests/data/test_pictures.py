@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,9 @@ class Sets:
         self.captions, self.labels, self.classes, self.smallest = None, None, [], None
 
     def read(self, index: int, size: int) -> np.ndarray:
+        raise NotImplementedError
+
+    def prefetch(self, sizes: Iterable[int]) -> None:
         raise NotImplementedError
 
 
