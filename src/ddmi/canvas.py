@@ -17,7 +17,7 @@ from ddmi.field import Field
 
 log = logging.getLogger(__name__)
 
-STREAMED = 1_000_000_000
+STREAMED = 200_000_000
 """Bytes of pixels beyond which a picture is written to disk while it is computed."""
 
 
