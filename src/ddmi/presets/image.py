@@ -80,7 +80,7 @@ def lsun_church_128() -> Config:
 
 
 def emoji_32() -> Config:
-    """Twemoji at 32x32 with their names as text: both stages train within ten minutes on two processor cores.
+    """Twemoji at 32x32 with their names as text: both stages train in about ten minutes on two hardware threads.
 
     A 16x16x4 latent instead of a deeper one: a shallow autoencoder learns much faster, which is what counts here.
     """
@@ -122,7 +122,7 @@ def emoji_32() -> Config:
 
 
 def emoji_64() -> Config:
-    """Twemoji at 64x64 with their names as text: some hours on two processor cores, minutes on an accelerator."""
+    """Twemoji at 64x64 with their names as text: for longer runs than the demo."""
     small = emoji_32()
     return replace(
         small,
@@ -160,7 +160,7 @@ def emoji_64() -> Config:
 
 
 def images_64() -> Config:
-    """Any folder of pictures at 64x64, without text: half an hour on two processor cores shows what it can do."""
+    """Any folder of pictures at 64x64, without text; small enough for a processor."""
     drawings = emoji_64()
     return replace(
         drawings,
