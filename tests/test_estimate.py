@@ -39,6 +39,14 @@ def test_nothing_is_allocated_and_all_is_counted():
     assert counts["denoiser"] == sum(p.numel() for p in real.parameters())
 
 
+def test_a_constructor_outside_the_device_context_is_no_obstacle(monkeypatch):
+    """transformers can leave torch.linspace so, for the rest of the process."""
+    linspace = torch.linspace
+    monkeypatch.setattr(torch, "linspace", lambda *args, **kw: linspace(*args, **{"device": "cpu"} | kw))
+    for part in estimate.networks(tiny.config()):
+        assert {tensor.device.type for tensor in (*part.parameters(), *part.buffers())} == {"meta"}
+
+
 @pytest.mark.parametrize("condition", ["none", "text", "class"])
 def test_the_cost_of_a_batch_is_that_of_its_signals(condition):
     config = tiny.config()

@@ -69,7 +69,9 @@ def networks(config: Config, device: str = "meta") -> tuple[D2CVAE, Diffusion]:
     with torch.device(device):
         autoencoder = D2CVAE(config.autoencoder, config.domain)
         denoiser = Diffusion(diffusion, config.domain.layout, config.autoencoder.latent_channels)
-    return autoencoder, denoiser
+    # Once transformers has loaded a model, torch.linspace may ignore the device context: it patches the function, and
+    # torch remembers the patched one as the constructor to redirect.
+    return autoencoder.to(device), denoiser.to(device)
 
 
 def parameters(autoencoder: D2CVAE, denoiser: Diffusion) -> dict[str, int]:
