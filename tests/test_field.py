@@ -62,7 +62,7 @@ def test_the_order_of_the_points_does_not_matter(field):
 def test_chunks_are_the_whole(field, monkeypatch, chunk):
     at = points(200)
     whole = field(at)
-    monkeypatch.setattr(ddmi.field, "CHUNK", chunk)
+    monkeypatch.setattr(ddmi.field, "ROWS", chunk)
     assert torch.allclose(field(at), whole, atol=1e-5)
 
 

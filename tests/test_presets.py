@@ -42,7 +42,7 @@ def readout(fields: int, c: int, w: int, blocks: int) -> int:
     total = linear(64, w) + linear(w, w)  # the embedding of s, of 64 frequencies
     for k in range(blocks):
         i = (c if k < fields else 0) + (w if k else 0)
-        total += modulated(i, w, w) + modulated(w, w, w) + (modulated(i, w, w) if i != w else 0)
+        total += modulated(i, w, w) + modulated(w, w, w) + (modulated(i, w, w) - w if i != w else 0)  # without bias
     return total
 
 

@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 
+import ddmi.readout
 from ddmi.coordinates import grid, lookup, project
 from ddmi.planes import Plane
 from ddmi.readout import GAIN, ModulatedLinear, Readout, ReadoutBlock, ReadoutConfig, positional_embeddings
@@ -87,8 +88,11 @@ def test_a_block_by_hand():
     hidden = leaky(x @ block.first.modulated(None).T + block.first.bias, 0.2)
     # the factor 1 / sqrt(2) of the sum sits in the gains of the second layer and of the shortcut
     branch = leaky(hidden @ block.second.modulated(None).T + block.second.bias, 0.2)
-    expected = branch + x @ block.shortcut.modulated(None).T + block.shortcut.bias
-    assert torch.allclose(block.evaluate(x, block.prepare(None, torch.float32)), expected, atol=1e-5)
+    expected = branch + x @ block.shortcut.modulated(None).T
+    weights = block.prepare(None, torch.float32)
+    assert torch.allclose(block.evaluate(x, weights), expected, atol=1e-5)
+    with torch.no_grad():  # in place
+        assert torch.allclose(block.evaluate(x, weights), expected, atol=1e-5)
     assert torch.allclose(block.shortcut.modulated(None).norm(dim=1), torch.tensor(math.sqrt(0.5)))
 
 
@@ -108,6 +112,34 @@ def test_embeddings_of_planes_are_summed_or_concatenated():
     parts = [lookup(given[1][p.name], project(at, p)) for p in LAYOUT]
     assert torch.equal(positional_embeddings(given, at, LAYOUT, "sum")[1], parts[0] + parts[1])
     assert torch.equal(positional_embeddings(given, at, LAYOUT, "concatenate")[1], torch.cat(parts, dim=2))
+
+
+@pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, coarse_to_fine=False), replace(CONFIG, conditioning="sum")])
+def test_recomputed_activations_change_no_value_and_no_gradient(config, monkeypatch):
+    monkeypatch.setattr(ddmi.readout, "ROWS", 7)
+    at, found, network = points(20), [], readout(config).train()
+    for checkpointing in (False, True):
+        network.config = replace(config, checkpointing=checkpointing)
+        given = [{name: x.requires_grad_() for name, x in scale.items()} for scale in fields()]
+        out = Signal(given, network, Through(), LAYOUT)(at, torch.ones(1))
+        inputs = [*network.parameters(), *(x for scale in given for x in scale.values())]
+        found.append([out, *torch.autograd.grad(out.square().sum(), inputs)])
+    for whole, parts in zip(*found, strict=True):
+        assert torch.allclose(whole, parts, atol=1e-4, rtol=1e-4)
+
+
+def test_recomputed_activations_are_not_kept(monkeypatch):
+    monkeypatch.setattr(ddmi.readout, "ROWS", 64)
+    kept = {}
+    for checkpointing in (False, True):
+        network = readout(replace(CONFIG, checkpointing=checkpointing)).train()
+        weights = network.prepare(torch.ones(1), torch.float32)
+        embeddings = [torch.randn(1, 640, 5) for _ in range(3)]
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            network(embeddings, weights)
+        kept[checkpointing] = sum(size for size in sizes if size >= 64)
+    assert kept[True] <= 640 * 3 * 5 < 640 * (4 * 2 * 8) < kept[False]  # the inputs; two results of width 8 a block
 
 
 SWITCHES = [

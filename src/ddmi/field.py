@@ -15,12 +15,9 @@ from ddmi import domains
 from ddmi.config import from_dict, to_dict
 from ddmi.domains.base import Domain
 from ddmi.errors import UserError
-from ddmi.readout import Readout, ReadoutConfig
+from ddmi.readout import ROWS, Readout, ReadoutConfig
 from ddmi.signal import Signal
 from ddmi.storage import aside, fill, load_metadata, load_tensors, save_tensors
-
-CHUNK = 8192
-"""Points evaluated at once when no gradient is wanted: their features stay in a processor's cache."""
 
 
 class Field:
@@ -71,9 +68,9 @@ class Field:
             weights = self._weights(periods)
             values = [
                 self._signal.evaluate(
-                    coordinates[None, i : i + CHUNK], weights, None if extras is None else extras[None, i : i + CHUNK]
+                    coordinates[None, i : i + ROWS], weights, None if extras is None else extras[None, i : i + ROWS]
                 )[0].float()
-                for i in range(0, max(len(coordinates), 1), CHUNK)
+                for i in range(0, max(len(coordinates), 1), ROWS)
             ]
         return torch.cat(values) if len(values) > 1 else values[0]
 

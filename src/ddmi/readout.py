@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ddmi.coordinates import lookup, project
 from ddmi.decoder import BasisFields
@@ -20,6 +21,8 @@ from ddmi.planes import Layout
 SLOPE = 0.2
 GAIN = math.sqrt(2.0 / (1.0 + SLOPE**2))
 """He gain of a leaky rectifier of slope 0.2: it keeps the variance of unit-norm rows."""
+ROWS = 4096
+"""Points that go through the MLP together: their features stay in a processor's cache (4 MB at the paper's width)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +35,8 @@ class ReadoutConfig:
         coarse_to_fine: False is the second row of Table 8: all embeddings, concatenated, enter the first block.
         planes: how the embeddings of several planes become one: "sum" or "concatenate".
         scale_injection: modulate every layer by the sampling period (Eq. 13).
+        checkpointing: in training, keep no activations of the MLP; the backward pass computes them again, some points
+            at a time. A third more arithmetic, and memory that does not grow with the number of layers.
     """
 
     width: int = 256
@@ -41,6 +46,7 @@ class ReadoutConfig:
     planes: Literal["sum", "concatenate"] = "sum"
     scale_injection: bool = True
     scale_width: int = 256
+    checkpointing: bool = False
 
 
 def positional_embeddings(
@@ -62,11 +68,11 @@ class ModulatedLinear(nn.Module):
 
     EPSILON = 1e-8
 
-    def __init__(self, inputs: int, outputs: int, embedding: int, gain: float = GAIN) -> None:
+    def __init__(self, inputs: int, outputs: int, embedding: int, gain: float = GAIN, bias: bool = True) -> None:
         super().__init__()
         self.gain = gain
         self.weight = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.scale = nn.Linear(embedding, inputs) if embedding else None  # A^l
         if self.scale is not None:
             nn.init.normal_(self.scale.weight, std=0.1 / math.sqrt(embedding))
@@ -81,27 +87,33 @@ class ModulatedLinear(nn.Module):
 
 
 class ReadoutBlock(nn.Module):
-    """Residual block of two modulated layers: (leaky(W2 leaky(W1 x)) + shortcut x) / sqrt(2)."""
+    """Residual block of two modulated layers: (leaky(W2 leaky(W1 x + b1) + b2) + W3 x) / sqrt(2).
+
+    The shortcut W3 is the identity where the width stays; it has no bias, as in StyleGAN2's residual blocks, so that it
+    can be added to the branch in the same matrix product.
+    """
 
     def __init__(self, inputs: int, width: int, embedding: int) -> None:
         super().__init__()
+        share = math.sqrt(0.5)  # leaky commutes with positive factors: the 1 / sqrt(2) sits in the weights
         self.first = ModulatedLinear(inputs, width, embedding)
-        self.second = ModulatedLinear(width, width, embedding, gain=GAIN * math.sqrt(0.5))
-        self.shortcut = ModulatedLinear(inputs, width, embedding, gain=math.sqrt(0.5)) if inputs != width else None
+        self.second = ModulatedLinear(width, width, embedding, gain=GAIN * share)
+        self.shortcut = ModulatedLinear(inputs, width, embedding, share, bias=False) if inputs != width else None
 
     def prepare(self, embedding: Float[Tensor, "e"] | None, dtype: torch.dtype) -> list[Tensor]:
-        """Weights (transposed for addmm) and biases of the block, ready for `evaluate`."""
+        """[W1, b1, W2, b2], and W3 where the width changes; the weights are transposed for `evaluate`."""
         layers = [self.first, self.second] + ([self.shortcut] if self.shortcut is not None else [])
-        return [t for layer in layers for t in (layer.modulated(embedding).t().to(dtype), layer.bias.to(dtype))]
+        pairs = [(layer.modulated(embedding).t(), layer.bias) for layer in layers]
+        return [t.to(dtype) for pair in pairs for t in pair if t is not None]
 
     @staticmethod
     def evaluate(x: Float[Tensor, "n i"], weights: Sequence[Tensor]) -> Float[Tensor, "n o"]:
-        """The block on points; (leaky commutes with positive factors, so the 1 / sqrt(2) sits in the weights)."""
+        """The block on points, with as few passes over memory as its matrix products allow."""
         hidden = F.leaky_relu_(torch.addmm(weights[1], x, weights[0]), SLOPE)
         hidden = F.leaky_relu_(torch.addmm(weights[3], hidden, weights[2]), SLOPE)
-        if len(weights) == 4:
-            return hidden.add(x, alpha=math.sqrt(0.5))
-        return hidden + torch.addmm(weights[5], x, weights[4])
+        if torch.is_grad_enabled():  # the backward pass of leaky_relu_ reads its result
+            return hidden.add(x, alpha=math.sqrt(0.5)) if len(weights) == 4 else hidden.addmm(x, weights[4])
+        return hidden.add_(x, alpha=math.sqrt(0.5)) if len(weights) == 4 else hidden.addmm_(x, weights[4])
 
 
 class Readout(nn.Module):
@@ -144,10 +156,19 @@ class Readout(nn.Module):
         self, embeddings: Sequence[Float[Tensor, "b n c"]], weights: Sequence[Sequence[Tensor]]
     ) -> Float[Tensor, "b n width"]:
         """Feed the embeddings, coarse to fine, through the blocks whose weights `prepare` gave."""
-        batch, points = embeddings[0].shape[:2]
         arriving = [p.flatten(0, 1).to(weights[0][0].dtype) for p in embeddings]  # (b * n, c)
         if not self.config.coarse_to_fine:
             arriving = [torch.cat(arriving, dim=1)]
+        if self.config.checkpointing and self.training and torch.is_grad_enabled():
+            parts = zip(*(p.split(ROWS) for p in arriving), strict=True)
+            hidden = torch.cat([checkpoint(self._run, part, weights, use_reentrant=False) for part in parts])
+        else:
+            hidden = self._run(arriving, weights)
+        return hidden.unflatten(0, embeddings[0].shape[:2])
+
+    def _run(
+        self, arriving: Sequence[Float[Tensor, "n c"]], weights: Sequence[Sequence[Tensor]]
+    ) -> Float[Tensor, "n width"]:
         hidden: Tensor | None = None
         for i, block in enumerate(weights):
             if i >= len(arriving):
@@ -161,4 +182,4 @@ class Readout(nn.Module):
             assert x is not None
             hidden = ReadoutBlock.evaluate(x, block)
         assert hidden is not None
-        return hidden.unflatten(0, (batch, points))
+        return hidden

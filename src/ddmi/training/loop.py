@@ -141,9 +141,7 @@ def fit(
     if stage.ema_decay:
         averaged = AveragedModel(objective.model, multi_avg_fn=Average(stage.ema_decay))
         averaged.update_parameters(objective.model)  # the first update copies
-    optimiser = torch.optim.AdamW(
-        objective.groups(), betas=config.betas, weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda")
-    )
+    optimiser = adamw(objective, config)
     rates = [group["lr"] for group in optimiser.param_groups]
 
     start, skipped, elapsed = 0, 0, 0.0
@@ -238,6 +236,13 @@ def fit(
     if stored < 0 and not found:
         log.warning("%s: stopped before the first good step", stage.name)
     return Fitted(kept, step, step >= stage.steps)
+
+
+def adamw(objective: Objective, config: TrainingConfig) -> torch.optim.AdamW:
+    """The optimiser of a stage: fused into one pass over the parameters where torch can."""
+    groups = objective.groups()
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups for p in group["params"])
+    return torch.optim.AdamW(groups, betas=config.betas, weight_decay=config.weight_decay, fused=fused)
 
 
 class Journal:

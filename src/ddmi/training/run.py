@@ -16,6 +16,7 @@ from torch import nn
 
 from ddmi import config as configuration
 from ddmi import text
+from ddmi.allocation import keep_freed_memory
 from ddmi.autoencoder import D2CVAE, freeze
 from ddmi.config import Config, to_dict
 from ddmi.diffusion import Diffusion
@@ -70,6 +71,7 @@ def train(
         WorkError: training diverged or a file cannot be written; the last good checkpoint stays.
     """
     run = Path(out)
+    keep_freed_memory()
     interruption = Interruption(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
     precision = resolved_precision(config.training.precision)
     config = replace(config, training=replace(config.training, precision=precision))  # type: ignore[arg-type]
