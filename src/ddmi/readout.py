@@ -113,7 +113,9 @@ class ReadoutBlock(nn.Module):
         hidden = F.leaky_relu_(torch.addmm(weights[3], hidden, weights[2]), SLOPE)
         if torch.is_grad_enabled():  # the backward pass of leaky_relu_ reads its result
             return hidden.add(x, alpha=math.sqrt(0.5)) if len(weights) == 4 else hidden.addmm(x, weights[4])
-        return hidden.add_(x, alpha=math.sqrt(0.5)) if len(weights) == 4 else hidden.addmm_(x, weights[4])
+        if len(weights) == 4:
+            return hidden.add_(x, alpha=math.sqrt(0.5))
+        return torch.addmm(hidden, x, weights[4], out=hidden)
 
 
 class Readout(nn.Module):

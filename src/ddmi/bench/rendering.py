@@ -1,0 +1,77 @@
+"""One latent to a picture: the product rate that bounds it, the read-out, and a picture that is streamed to a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ddmi.bench.measure import Row, operations
+
+if TYPE_CHECKING:
+    from ddmi.field import Field
+
+
+def product(quick: bool) -> Iterator[Row]:
+    """The rate of (65536 x 256) @ (256 x 256) products, at once and some rows at a time."""
+    from ddmi.estimate import product_rate
+
+    for precision in ("fp32", "bf16"):
+        for rows, name in ((1 << 16, "whole"), (8192, "8192 rows at a time"), (4096, "4096 rows at a time")):
+            rate = product_rate(precision, rows)
+            yield {"stage": f"matrix product, {precision}, {name}", "rate": f"{rate / 1e9:.1f} GFLOP/s"}
+
+
+def readout(quick: bool) -> Iterator[Row]:
+    """One latent drawn at 1024x1024: three fields of 64 channels, four blocks of width 256; then in bf16."""
+    import torch
+
+    from ddmi.coordinates import grid
+    from ddmi.estimate import product_rate, seconds
+    from ddmi.metrics.pixels import psnr
+
+    field = paper_field()
+    size = 512 if quick else 1024
+    few = grid((64, 64))
+    counted = operations(lambda: field(few, torch.ones(1))) * size**2 / len(few)
+    exact, points = field(grid((256, 256)), torch.ones(1)), size**2 / 1e6
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        narrow = field.to(dtype=dtype)
+        took = seconds(lambda narrow=narrow: narrow.render(size), 1 if quick else 3)  # type: ignore[misc]
+        row = {"stage": f"read-out, {size}x{size}, {precision}", "seconds": took}
+        row |= {"rate": f"{points / took:.3f} Mpixel/s", "share": counted / took / product_rate(precision)}
+        if precision != "fp32":
+            near = narrow(grid((256, 256)), torch.ones(1))
+            row["psnr"] = float(psnr(*(x.clamp(-1, 1).t().reshape(1, 3, 256, 256) for x in (near, exact))))
+        yield row
+
+
+def streaming(quick: bool) -> Iterator[Row]:
+    """One latent streamed to a file at 8192x8192, after the same field at 1024x1024 in memory."""
+    import tempfile
+    from pathlib import Path
+
+    from ddmi.estimate import seconds
+
+    field, size = paper_field(), 2048 if quick else 8192
+    field.render(128)
+    before = seconds(lambda: field.render(1024), 1, warm=False)
+    with tempfile.TemporaryDirectory() as scratch:
+        took = seconds(lambda: field.render(size, to=Path(scratch) / "field.tif"), 1, warm=False)
+    relative = took / before * 1024**2 / size**2
+    rate = f"{size**2 / 1e6 / took:.3f} Mpixel/s, {relative:.2f} of the time a pixel of 1024x1024"
+    yield {"stage": f"read-out streamed to a file, {size}x{size}, fp32", "seconds": took, "rate": rate}
+
+
+def paper_field() -> Field:
+    """A random field with the sizes of Table 9: three basis fields of 64 channels, four blocks of width 256."""
+    import torch
+
+    from ddmi.domains.image import Image
+    from ddmi.field import Field
+    from ddmi.readout import Readout, ReadoutConfig
+    from ddmi.signal import Signal
+
+    domain = Image(resolution=256)
+    network = Readout(ReadoutConfig(width=256, blocks=4), fields=3, field_width=64, planes=1, periods=domain.periods)
+    fields = [{"xy": torch.randn(1, 64, n, n).contiguous(memory_format=torch.channels_last)} for n in (64, 128, 256)]
+    return Field(Signal(fields, network.eval(), domain.head(256).eval(), domain.layout), domain)
