@@ -1,33 +1,59 @@
 """Frozen picture networks: pooled features for metrics, and perceptual distances for training.
 
-`efficientnet.py` the offline default; `vgg.py` LPIPS from weights the user has; `perceptual.py` the choice between
-the two as a training loss; `weights.py` reads their files.
+`efficientnet.py` the offline default; `inception.py` the network of FID, from a file of weights; `vgg.py` LPIPS from
+weights the user has; `perceptual.py` the choice between distances as a training loss; `weights.py` reads their files.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from ddmi.errors import UserError
+from ddmi.features import inception
 from ddmi.features.efficientnet import EfficientNetLite0
+from ddmi.features.inception import InceptionV3
+from ddmi.features.weights import read_weights
 
 
-def load(name_or_path: str | Path = EfficientNetLite0.name) -> EfficientNetLite0:
-    """The feature network of that name, "efficientnet-lite0", or with its weights from a file of the user's.
+@runtime_checkable
+class FeatureNetwork(Protocol):
+    """A frozen network from pictures (B, 3, H, W) in [-1, 1] to features (B, num_features)."""
 
-    It maps pictures (B, 3, H, W) in [-1, 1] to (B, num_features), and has a `name` to record beside every number
-    computed with it. A distance of distributions over these features is not the published FID, which is defined on
-    Inception-v3: never compare the two.
+    name: str  # to record beside every number computed with it
+    num_features: int
+    fid: bool  # whether a Fréchet distance of these features is the published FID
+
+    def __call__(self, x: Any) -> Any: ...
+
+
+def load(name_or_path: str | Path = EfficientNetLite0.name) -> FeatureNetwork:
+    """The feature network of that name, "efficientnet-lite0", or the one whose weights are in a file of the user's.
+
+    A file is told by its tensors: Inception-v3 or EfficientNet-Lite0. Inception-v3 has no weights but from a file. A
+    distance of distributions over features with `fid` False is not the published FID: never compare the two.
     Raises UserError for an unknown name or a wrong file, FileNotFoundError for a missing one.
     """
     if str(name_or_path) == EfficientNetLite0.name:
         return EfficientNetLite0.load()
+    if str(name_or_path) == InceptionV3.name:
+        raise UserError(f"{InceptionV3.name} needs its file of weights: give the path of {inception.ORIGIN}")
     if not is_file_name(name_or_path):
         raise UserError(
-            f"unknown features {str(name_or_path)!r}: allowed are {EfficientNetLite0.name} and "
-            "a .safetensors or .pth file of its weights"
+            f"unknown features {str(name_or_path)!r}: allowed are {EfficientNetLite0.name} and a .safetensors or .pth "
+            f"file of its weights, or of those of {InceptionV3.name} ({inception.FILE})"
         )
-    return EfficientNetLite0.load(name_or_path)
+    if Path(name_or_path).name == inception.FILE:
+        return InceptionV3.load(name_or_path)  # which says where the file comes from, when it is missing
+    names = read_weights(name_or_path)
+    if any(name.startswith("Mixed_") for name in names):
+        return InceptionV3.load(name_or_path)
+    if "stem.conv.weight" in names or "_conv_stem.weight" in names:
+        return EfficientNetLite0.load(name_or_path)
+    raise UserError(
+        f"{name_or_path} holds the weights of no known feature network: allowed are {EfficientNetLite0.name} and "
+        f"{InceptionV3.name} ({inception.FILE})"
+    )
 
 
 def is_file_name(name_or_path: str | Path) -> bool:

@@ -97,6 +97,7 @@ class EfficientNetLite0(nn.Module):
 
     name = "efficientnet-lite0"
     num_features = 1280
+    fid = False  # a Fréchet distance of these features is not FID
     input_size = 224
 
     def __init__(self) -> None:
