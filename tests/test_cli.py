@@ -238,6 +238,61 @@ def test_an_evaluation_is_a_table_and_a_file(home, pictures, tmp_path, capsys):
     assert ".json" in refused(capsys, 2, *call, "--out", tmp_path / "m.txt")
 
 
+def test_an_evaluation_looks_with_what_it_is_told(home, pictures, tmp_path, capsys, monkeypatch):
+    shown = []
+    monkeypatch.setattr("ddmi.features.load", lambda name: shown.append(name) or tiny.Features())
+    call = ["evaluate", home / "run", "--data", pictures, "--samples", 6, "--steps", 2, "--out", tmp_path / "m.json"]
+    lines = ok(capsys, *call, "--metrics", "distributions", "--neighbours-k", 2, "--features", "of-mine")
+    found = json.loads((tmp_path / "m.json").read_text())["distributions"]
+    assert found["protocol"]["k"] == 2 and set(shown) == {"of-mine"}
+    assert any(line.split()[:2] == ["distributions", "frechet"] for line in lines)
+
+
+def test_quality_against_evaluations_is_a_table_a_file_and_a_page(home, pictures, tmp_path, capsys, monkeypatch):
+    from ddmi.evaluation import nfe
+
+    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
+    monkeypatch.setattr(nfe, "WAYS", nfe.WAYS[:2])
+    call = ["evaluate", home / "run", "--data", pictures, "--nfe", "--samples", 5, "--out", tmp_path / "m.json"]
+    lines = ok(capsys, *call)
+    assert [line.split()[:4] for line in lines[1:3]] == [["dpm", "10", "steps", "10"], ["dpm", "20", "steps", "20"]]
+    assert lines[3:] == [str(tmp_path / "m.json"), str(tmp_path / "nfe.html")]
+    before = (tmp_path / "m.json").read_text()
+    assert ok(capsys, *call) == lines and (tmp_path / "m.json").read_text() == before
+
+
+def test_an_ablation_takes_a_preset_and_a_budget(home, pictures, tmp_path, capsys, monkeypatch):
+    from ddmi.evaluation import ablation
+
+    asked = []
+
+    def run(config, out, data, **options):
+        asked.append((config.name, out, options["budget"], options["seeds"], options["protocol"].samples))
+        rows = [{**vars(v), "runs": [], "mean": {"psnr_1x": 1.5}, "deviation": {}} for v in ablation.VARIANTS]
+        out.mkdir(parents=True)
+        found = {"protocol": {"preset": "tiny", "seeds": 1}, "rows": rows}
+        (out / ablation.FILE).write_text(json.dumps(found))
+        return found
+
+    monkeypatch.setattr(ablation, "run", run)
+    monkeypatch.chdir(tmp_path)
+    call = ["evaluate", home / "tiny.json", "--ablation", "--data", pictures, "--samples", 9, "--seeds", 1]
+    lines = ok(capsys, *call, "--budget", "30,60")
+    assert [line.split() for line in lines[:2]] == [
+        ["model", "HDBF", "CFC", "psnr", "1x"],
+        ["full", "yes", "yes", "1.5"],
+    ]
+    folder = Path("runs") / "ablation-tiny"
+    assert lines[-2:] == [str(folder / "ablation.json"), str(folder / "ablation.html")]
+    ok(capsys, *call, "--budget", "7", "--out", "other")
+    ok(capsys, *call, "--out", "third")
+    assert asked == [
+        ("tiny", folder, (30, 60), 1, 9),
+        ("tiny", Path("other"), (7, 7), 1, 9),
+        ("tiny", Path("third"), None, 1, 9),
+    ]
+
+
 # errors --------------------------------------------------------------------------------------------------------------
 
 
@@ -296,6 +351,37 @@ def test_train_refuses(home, tmp_path, capsys, arguments, said):
     call = [a.replace("{tmp}", str(tmp_path)).replace("{home}", str(home)) for a in arguments]
     line = refused(capsys, 2, "train", *([] if "--out" in call else ["--out", tmp_path / "run"]), *call)
     assert said in line and len(line) < 1500
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--nfe", "--ablation"], "--nfe and --ablation exclude one another"),
+        (["--features", "vgg"], "unknown features 'vgg': allowed are efficientnet-lite0"),
+        (["--features", "inception-v3"], "needs its file of weights"),
+        (["--features", "{tmp}/weights.pth"], "weights.pth"),
+        (["--neighbours-k", "0"], "--neighbours-k"),
+        (["--ablation", "--budget", "many"], "--budget takes steps"),
+        (["--ablation", "--budget", "0"], "--budget takes steps"),
+        (["--ablation", "--out", "{tmp}/file"], "file"),
+        (["--ablation", "--seeds", "0"], "--seeds"),
+        (["--nfe", "--out", "{tmp}/table.txt"], "must end in .json"),
+    ],
+)
+def test_evaluate_refuses(home, tmp_path, capsys, arguments, said):
+    (tmp_path / "file").write_text("")
+    call = [a.replace("{tmp}", str(tmp_path)) for a in arguments]
+    assert said in refused(capsys, 2, "evaluate", home / "run", *call)
+
+
+def test_a_table_of_samples_needs_a_denoiser(home, pictures, tmp_path, capsys):
+    shutil.copytree(home / "run", tmp_path / "run")
+    model = tmp_path / "run" / "model"
+    (model / "diffusion.safetensors").unlink()
+    told = json.loads((model / "manifest.json").read_text())
+    (model / "manifest.json").write_text(json.dumps({k: v for k, v in told.items() if k != "diffusion.safetensors"}))
+    line = refused(capsys, 2, "evaluate", tmp_path / "run", "--data", pictures, "--nfe")
+    assert "no denoiser yet: train its second stage" in line
 
 
 def test_commands_refuse_what_is_not_there(home, tmp_path, capsys):

@@ -23,6 +23,7 @@ def test_it_trains_reports_and_goes_on(tmp_path, monkeypatch, capsys, pictures):
     """The same with a preset of a few steps, on a folder of pictures instead of the drawings."""
     from ddmi import report
 
+    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
     config = tiny.config(autoencoder_steps=2, diffusion_steps=2)
     asked = []
 

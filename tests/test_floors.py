@@ -51,6 +51,7 @@ FLOORS = {
     "report": 7,  # on top of the evaluation
     "presets": 7,
     "cli": 8,
+    "judging": 8,
     "demo": 8,
     "bench": 8,
     "__main__": 8,

@@ -55,6 +55,14 @@ class Page(HTMLParser):
         return [about["id"] or "" for tag, about in self.tags if tag == "section"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def features():
+    """A feature network that takes no time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ddmi.features.load", lambda name: tiny.Features())
+        yield
+
+
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory, pictures):
     """Pictures in two classes; a class and all captions are written by someone who means ill."""

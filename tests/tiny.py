@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,3 +81,32 @@ def equal(a: nn.Module | dict[str, Any], b: nn.Module | dict[str, Any]) -> bool:
     """Whether two modules or state dicts agree bit for bit."""
     first, second = (x.state_dict() if isinstance(x, nn.Module) else x for x in (a, b))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def untrained(folder: Path, seed: int = 0, settings: Config | None = None) -> Path:
+    """A run folder with a model of random weights, of both stages."""
+    from ddmi import DDMIPipeline
+    from ddmi.autoencoder import D2CVAE, freeze
+    from ddmi.diffusion import Diffusion
+
+    torch.manual_seed(seed)
+    settings = settings or config()
+    autoencoder = awake(D2CVAE(settings.autoencoder, settings.domain))
+    diffusion = awake(Diffusion(settings.diffusion, settings.domain.layout, settings.autoencoder.latent_channels))
+    DDMIPipeline(settings, freeze(autoencoder), freeze(diffusion)).save_pretrained(folder / "model")  # type: ignore[arg-type]
+    return folder
+
+
+class Features(nn.Module):
+    """A feature network of a few weights, which counts the pictures that it was shown."""
+
+    name, num_features, fid = "tiny-features", 5, False
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, 3 * 16, generator=torch.Generator().manual_seed(seed)))
+        self.seen = 0
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen += len(x)
+        return nn.functional.adaptive_avg_pool2d(x, 4).flatten(1) @ self.weight.T

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -372,7 +372,7 @@ def _latent(pipe: DDMIPipeline, value: str, option: str, text: str | None) -> Fl
 
 @app.command()
 def evaluate(
-    run: Run,
+    run: Annotated[str, typer.Argument(help="A run folder, or a model; with --ablation also a preset.")],
     data: Data = None,
     metrics: Annotated[str, typer.Option(metavar="A,B", help="Which metrics; without it, all.")] = "",
     samples: Annotated[int, typer.Option(min=1, help="Samples to draw.")] = 256,
@@ -380,47 +380,58 @@ def evaluate(
     steps: Steps = 0,
     seed: Seed = 0,
     guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Default: RUN/metrics.json.")] = None,
+    features: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="Feature network: efficientnet-lite0, or a file of weights.")
+    ] = "efficientnet-lite0",
+    neighbours_k: Annotated[int, typer.Option("--neighbours-k", min=1, help="k of precision and recall.")] = 3,
+    nfe: Annotated[bool, typer.Option("--nfe", help="Instead: quality against function evaluations.")] = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Instead: train and compare without HDBF, without CFC.")
+    ] = False,
+    budget: Annotated[str, typer.Option(metavar="A[,B]", help="Of --ablation: steps of both stages, or of each.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Of --ablation: trainings of each model.")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json|DIR", help="Default: RUN/metrics.json, runs/ablation-NAME.")
+    ] = None,
 ) -> None:
     """Measure a model on its data."""
-    from ddmi import evaluation
-    from ddmi.canvas import check_folder
-    from ddmi.model import open_folder
+    from ddmi import judging
+    from ddmi.evaluation import Protocol
     from ddmi.sampling import SAMPLERS, SamplingConfig
 
+    if nfe and ablation:
+        raise UserError("--nfe and --ablation exclude one another")
     if sampler not in SAMPLERS:
         raise unknown("sampler", sampler, SAMPLERS)
     SamplingConfig(sampler=sampler, steps=steps)  # type: ignore[arg-type]
-    target = out or Path(run) / "metrics.json"
-    if target.suffix != ".json":
-        raise UserError(f"--out {target} must end in .json")
-    if out is None and not Path(run).is_dir():
-        raise UserError(f"{run} is no folder here: name a run, and a file with --out")
-    if target.is_dir():
-        raise UserError(f"--out {target} is a folder, not a file")
-    check_folder(target.parent)
-    names = [name.strip() for name in metrics.split(",") if name.strip()]
-    if Path(run).is_dir():
-        known = open_folder(run)[1].domain.metrics()
-        for name in names:
-            if name not in known:
-                raise unknown("metric", name, known)
-    protocol = evaluation.Protocol(samples=samples, seed=seed, sampler=sampler, steps=steps, guidance_scale=guidance)
-    results = evaluation.evaluate(evaluation.judge(run, data, protocol), names or None)
-    evaluation.write(results, target)
-    judged = {name: found for name, found in results.items() if name not in ("preset", "sampling")}
-    say(table([("metric", "", "value"), *(row for name, found in judged.items() for row in _numbers(name, found))]))
-    say(str(target))
+    given = {"--metrics": bool(metrics), "--sampler": sampler != "dpm", "--steps": bool(steps)}
+    given |= {"--budget": bool(budget), "--seeds": seeds != 3}
+    for name in [n for n, used in given.items() if used and n in _WITHOUT_EFFECT[nfe, ablation]]:
+        log.warning("%s has no effect here", name)
+    judging.check_features(features)
+    protocol = Protocol(
+        samples=samples,
+        seed=seed,
+        sampler=sampler,
+        steps=steps,
+        guidance_scale=guidance,
+        features=features,
+        neighbours=neighbours_k,
+    )
+    if ablation:
+        judging.ablation(_preset(run), data, budget, seeds, protocol, out)
+    elif nfe:
+        judging.evaluations(run, data, protocol, out)
+    else:
+        judging.metrics(run, data, metrics, protocol, out)
 
 
-def _numbers(metric: str, found: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
-    """The numbers of a metric, without its protocol."""
-    for key, value in found.items():
-        name = f"{where} {key}".strip()
-        if isinstance(value, dict) and key != "protocol":
-            yield from _numbers(metric, value, name)
-        elif isinstance(value, int | float) and key != "seconds":
-            yield (metric, name.replace("_", " "), f"{value:.4g}")
+_WITHOUT_EFFECT = {
+    (False, False): ("--budget", "--seeds"),
+    (True, False): ("--metrics", "--sampler", "--steps", "--budget", "--seeds"),
+    (False, True): ("--metrics",),
+}
+"""Options that (--nfe, --ablation) do not read."""
 
 
 @app.command()

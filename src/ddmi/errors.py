@@ -13,13 +13,17 @@ class UserError(ValueError):
     """Something the user must change: one line that names the file or option and what is allowed. Exit status 2."""
 
 
+class MissingPackage(UserError):
+    """An optional package is not installed."""
+
+
 class WorkError(RuntimeError):
     """The work itself failed (a full disk, a diverged loss): one line that says what is left. Exit status 1."""
 
 
-def missing_extra(package: str, extra: str) -> UserError:
+def missing_extra(package: str, extra: str) -> MissingPackage:
     """The error for an optional package that is not installed, with the command that installs it."""
-    return UserError(f'this needs the package {package}: pip install "ddmi[{extra}]"')
+    return MissingPackage(f'this needs the package {package}: pip install "ddmi[{extra}]"')
 
 
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> UserError:

@@ -1,4 +1,4 @@
-"""Domains, found by file name: `find("image")` imports `ddmi/domains/image.py` and nothing else."""
+"""Domains, found by the name of their file or folder: `find("image")` imports `ddmi.domains.image` and nothing else."""
 
 from __future__ import annotations
 

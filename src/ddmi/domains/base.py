@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -98,8 +99,12 @@ class Evidence:
     Args:
         train, held_out: the data, seen and unseen in training.
         reconstruct: (dataset, indices) -> fields of their posteriors' modes.
-        samples: fields that the model drew; empty before stage 2.
+        samples: fields that the model drew, which may be decoded only when they are asked for; empty before stage 2.
         seed: of whatever a metric draws.
+        features: the feature network, by name or by the file of its weights.
+        neighbours: k of metrics that look at the k-th nearest neighbour.
+        cache: a folder for what is slow to compute and depends on the data alone; None keeps nothing.
+        device: where networks of metrics run.
     """
 
     train: Dataset
@@ -107,6 +112,10 @@ class Evidence:
     reconstruct: Callable[[Dataset, Sequence[int]], Sequence[FieldLike]]
     samples: Sequence[FieldLike]
     seed: int = 0
+    features: str = "efficientnet-lite0"
+    neighbours: int = 3
+    cache: Path | None = None
+    device: str = "cpu"
 
 
 Metric = Callable[[Evidence], dict[str, Any]]
@@ -121,6 +130,12 @@ class Domain(ABC):
 
     suffix: str = ".png"
     """File ending of a saved sample."""
+
+    quality: Mapping[str, str] = MappingProxyType({})
+    """Numbers that compare sets of samples (Tables 8 and 12): name -> place in `metrics()`, "metric/key/key"."""
+
+    fidelity: Mapping[str, str] = MappingProxyType({})
+    """Numbers that compare reconstructions, likewise."""
 
     # 1
     @property

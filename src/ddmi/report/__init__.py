@@ -10,8 +10,8 @@ from ddmi import evaluation
 from ddmi.config import load
 from ddmi.domains import name_of
 from ddmi.errors import UserError
-from ddmi.evaluation import Protocol
-from ddmi.report import frame, page, sections
+from ddmi.evaluation import Protocol, nfe
+from ddmi.report import frame, page, sections, tables
 from ddmi.report.numbers import Numbers
 from ddmi.storage import aside, read_json
 
@@ -47,10 +47,13 @@ def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | 
     hero = part.hero(judged)
     own = part.sections(judged, numbers)
     numbers.put("report/seconds", round(time.monotonic() - began, 1))
+    table = nfe.stored(folder / "metrics.json", judged)
+    if table is not None:
+        numbers.put(nfe.KEY, table)
     whole = page.assemble(
         f"{judged.pipe.config.name} · report",
         frame.header(judged, numbers, part.HEADLINES, hero),
-        [frame.curves(folder, numbers), *own, frame.metrics(numbers, names, part)],
+        [frame.curves(folder, numbers), *own, *tables.nfe_sections(numbers), frame.metrics(numbers, names, part)],
         frame.footer(folder, data, judged, numbers, part.credits(judged)),
     )
     evaluation.write(numbers.plain, folder / "metrics.json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import platform
 import time
 from collections.abc import Sequence
@@ -20,19 +19,13 @@ from ddmi.report.numbers import Headline, Numbers
 from ddmi.report.page import Section, facts, table
 from ddmi.report.plots import Line, legend, plot
 from ddmi.report.sections import Part
+from ddmi.report.words import form, words
 
 if TYPE_CHECKING:
     from ddmi.evaluation import Judged
 
 STAGES = {"autoencoder": "Stage 1: autoencoder", "diffusion": "Stage 2: latent diffusion"}
 NOT_TERMS = ("step", "learning_rate", "skipped", "seconds_per_step")
-WORDS = {
-    "psnr": "PSNR, dB",
-    "psnr_standard_error": "standard error, dB",
-    "bicubic_psnr": "bicubic, dB",
-    "ssim": "SSIM",
-    "sliced_wasserstein": "sliced Wasserstein distance ×1000",
-}
 
 
 def journals(run: Path) -> dict[str, list[dict[str, float]]]:
@@ -152,9 +145,9 @@ def metrics(numbers: Numbers, names: Sequence[str], part: Part) -> Section:
     for name in names:
         note = f"<p>{escape(part.NOTES[name])}</p>" if name in part.NOTES else ""
         how = numbers.get(f"{name}/protocol") or {}
-        protocol = ", ".join(f"{_words(k)} {numbers.show(f'{name}/protocol/{k}')}" for k in how)
+        protocol = ", ".join(f"{words(k)} {numbers.show(f'{name}/protocol/{k}')}" for k in how)
         took = f"{protocol}{'; ' if protocol else ''}took {numbers.show(f'{name}/seconds', '.1f')} s"
-        parts.append(f'<h3>{_words(name)}</h3>{_values(name, numbers)}<p class="soft"><small>{took}</small></p>{note}')
+        parts.append(f'<h3>{words(name)}</h3>{_values(name, numbers)}<p class="soft"><small>{took}</small></p>{note}')
     if sampling.get("samples"):
         drawn = facts([(k.replace("_", " "), numbers.show(f"sampling/{k}")) for k in sampling])
         parts.append(f"<h3>How the samples were drawn</h3>{drawn}")
@@ -177,26 +170,16 @@ def _values(name: str, numbers: Numbers) -> str:
         tables.append(_table(name, groups, numbers))
     for key, value in found.items():
         if isinstance(value, int | float) and key != "seconds":
-            scalars.append((_words(key), numbers.show(f"{name}/{key}", _form(value))))
+            scalars.append((words(key), numbers.show(f"{name}/{key}", form(value))))
     return "".join(tables) + (table(["", ""], scalars) if scalars else "")
 
 
 def _table(place: str, rows: dict[str, dict[str, Any]], numbers: Numbers) -> str:
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row if not isinstance(row[key], list)))
     body = [
-        [_words(r), *(numbers.show(f"{place}/{r}/{c}", _form(row.get(c))) for c in columns)] for r, row in rows.items()
+        [words(r), *(numbers.show(f"{place}/{r}/{c}", form(row.get(c))) for c in columns)] for r, row in rows.items()
     ]
-    return table(["", *map(_words, columns)], body)
-
-
-def _words(name: str) -> str:
-    return escape(WORDS.get(name, name.replace("_", " ")))
-
-
-def _form(value: Any) -> str:
-    if not isinstance(value, float) or not math.isfinite(value):
-        return ","
-    return ".2f" if abs(value) >= 10 else ".3f"
+    return table(["", *map(words, columns)], body)
 
 
 def footer(run: Path, data: str | Path | None, judged: Judged, numbers: Numbers, credits: Sequence[str]) -> str:

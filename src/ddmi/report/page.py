@@ -33,7 +33,8 @@ class Section:
 
 def assemble(title: str, header: str, sections: Sequence[Section], footer: str) -> str:
     """The whole page. `title` is plain text, `header` and `footer` are HTML."""
-    contents = "".join(f'<a href="#{s.key}">{escape(s.short or s.title)}</a>' for s in sections)
+    links = "".join(f'<a href="#{s.key}">{escape(s.short or s.title)}</a>' for s in sections)
+    contents = f"<nav>{links}</nav>" if len(sections) > 1 else ""
     body = "\n".join(
         f'<section id="{s.key}"><h2>{escape(s.title)}</h2><p class="lead">{s.lead}</p>{s.body}</section>'
         for s in sections
@@ -50,7 +51,7 @@ def assemble(title: str, header: str, sections: Sequence[Section], footer: str) 
 <style>{STYLE.read_text(encoding="utf-8")}</style>
 </head>
 <body>
-<header>{header}<nav>{contents}</nav></header>
+<header>{header}{contents}</header>
 <main>
 {body}
 </main>

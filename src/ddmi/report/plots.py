@@ -59,8 +59,20 @@ class Axis:
         return fine
 
 
-def plot(lines: Sequence[Line], x_name: str, y_name: str, *, log_x: bool = False, log_y: bool = True) -> str:
-    """An SVG of the lines. Values that a logarithmic axis cannot show, zero and below, are left out."""
+def plot(
+    lines: Sequence[Line],
+    x_name: str,
+    y_name: str,
+    *,
+    log_x: bool = False,
+    log_y: bool = True,
+    dots: bool = False,
+) -> str:
+    """An SVG of the lines. Values that a logarithmic axis cannot show, zero and below, are left out.
+
+    Args:
+        dots: also mark every point, for lines of a few.
+    """
     kept = []
     for line in lines:
         points = [(x, y) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(y)]
@@ -69,7 +81,7 @@ def plot(lines: Sequence[Line], x_name: str, y_name: str, *, log_x: bool = False
     everything = [point for points in kept for point in points]
     if not everything:
         return '<p class="soft">Nothing was recorded.</p>'
-    across = Axis(*_range([x for x, _ in everything], log_x, 0.0), LEFT, WIDTH - RIGHT, log_x)
+    across = Axis(*_range([x for x, _ in everything], log_x, 0.06 if dots else 0.0), LEFT, WIDTH - RIGHT, log_x)
     up = Axis(*_range([y for _, y in everything], log_y, 0.06), HEIGHT - BOTTOM, TOP, log_y)
     parts = []
     for value in up.ticks():
@@ -89,6 +101,8 @@ def plot(lines: Sequence[Line], x_name: str, y_name: str, *, log_x: bool = False
         path = "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in points)
         if path:
             parts.append(f'<path class="line c{k % 6}" d="M{path}"><title>{escape(line.name)}</title></path>')
+        for x, y in points if dots else ():
+            parts.append(f'<circle class="line c{k % 6}" cx="{across(x):.1f}" cy="{up(y):.1f}" r="3.5"/>')
     about = escape(f"{y_name}: {', '.join(line.name for line in lines)}")
     head = f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{about}">'
     return f"{head}{''.join(parts)}</svg>"

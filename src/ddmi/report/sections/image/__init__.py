@@ -28,6 +28,13 @@ HEADLINES = (
         "",
         "held-out pictures=sliced_wasserstein/held_out/mean",
     ),
+    Headline(
+        "Fréchet distance of samples",
+        "distributions/as_many_samples/frechet",
+        ".0f",
+        "",
+        "held-out pictures=distributions/held_out/frechet",
+    ),
     Headline("memorisation ratio", "memorisation/ratio", ".2f"),
 )
 
@@ -38,9 +45,13 @@ NOTES = {
     "sliced_wasserstein": "Lower is better, down to the row of held-out pictures: that is how far real, unseen "
     "pictures are from the training set, and no set of so few samples can be expected below it. Fine levels (large "
     "numbers) see texture and edges, the coarsest sees the layout; none sees whether a picture means anything.",
+    "distributions": "On the features of a pretrained network, against the training pictures. The Fréchet distance is "
+    "the lower the better, and falls with the number of pictures: compare the row of as many samples with that of "
+    "held-out pictures, and nothing else. Precision is the share of samples that look like data, recall the share of "
+    "the data that samples come near to; the kernel distance is about 0 for samples as good as the data.",
     "memorisation": "Near 1 is what new pictures give. Well below 1, samples repeat the training set; above 1, they "
     "lie away from the data, which blurred or broken samples also do. Pixels see colour and position first: a copy "
-    "that was moved by some pixels counts as new here.",
+    "that was moved by some pixels counts as new there; the row of features sees such copies too.",
 }
 
 

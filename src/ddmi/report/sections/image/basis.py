@@ -25,7 +25,7 @@ AVERAGED = 8
 
 def section(scene: Scene) -> Section:
     """Samples (before stage 2: reconstructions) with all basis fields, and with each scale alone."""
-    fields: list[Field] = scene.samples[:AVERAGED]
+    fields: list[Field] = [*scene.samples[:AVERAGED]]
     if not fields:
         fields = scene.judged.reconstruct(scene.held_out, scene.subjects[:AVERAGED])
     count = fields[0].scales

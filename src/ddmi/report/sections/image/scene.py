@@ -43,7 +43,7 @@ class Scene:
         return self.judged.held_out  # type: ignore[return-value]
 
     @property
-    def samples(self) -> list[Field]:
+    def samples(self) -> Sequence[Field]:
         """The samples that were judged."""
         return self.judged.samples
 

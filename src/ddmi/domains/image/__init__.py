@@ -1,0 +1,177 @@
+"""Images: omega: (x, y) -> RGB, on one latent plane."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmi.coordinates import check_size, check_window
+from ddmi.data.pictures import open_pictures
+from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
+from ddmi.domains.image.dataset import PictureDataset, to_signal
+from ddmi.encoders.image import ConvEncoderConfig, ImageEncoder
+from ddmi.errors import UserError
+from ddmi.losses import laplace
+from ddmi.planes import Layout, Plane
+from ddmi.render.grid import picture_rows, to_pixels
+from ddmi.signal import Signal
+
+if TYPE_CHECKING:
+    from PIL import Image as Pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image(Domain):
+    """Pictures in [-1, 1], seen by the encoder at `resolution` and scored at `resolution * scales` (section B.1).
+
+    Args:
+        source: "folder" (pictures of your own, or CIFAR-10's batches) or "emoji" (the Twemoji drawings, exact at any
+            size).
+        scales: target resolutions, as multiples of `resolution`; one is drawn for each batch.
+        points: pixels of each target at which the read-out is evaluated in a step (Eq. 9 is an expectation over
+            coordinates); 0 for a full crop of resolution x resolution.
+        sampling: "points" scattered over the whole frame, or one square "patch" of about as many.
+        flip: also show every picture mirrored.
+        held_out: share of the pictures kept for testing.
+        on_bad: what to do with a file that is no picture: "skip" it with a count, or "stop".
+    """
+
+    resolution: int = 256
+    source: Literal["folder", "emoji"] = "folder"
+    scales: tuple[float, ...] = (1.0, 1.5, 2.0)
+    points: int = 0
+    sampling: Literal["points", "patch"] = "points"
+    flip: bool = False
+    held_out: float = 0.05
+    on_bad: Literal["skip", "stop"] = "skip"
+    encode: ConvEncoderConfig = field(default_factory=ConvEncoderConfig)
+
+    periods = 1
+    fidelity = MappingProxyType({f"psnr_{scale}": f"reconstruction/scales/{scale}/psnr" for scale in ("1x", "2x")})
+    quality = MappingProxyType(
+        {
+            "fid": "distributions/fid",
+            "frechet": "distributions/frechet",
+            "kernel_distance": "distributions/kernel_distance",
+            "precision": "distributions/precision",
+            "recall": "distributions/recall",
+            "sliced_wasserstein": "sliced_wasserstein/samples/mean",
+        }
+    )
+
+    def __post_init__(self) -> None:
+        factor = 2 ** (len(self.encode.multipliers) - 1)
+        if self.resolution < 4 or self.resolution % factor:
+            raise UserError(f"domain.resolution must be a multiple of {factor} and at least 4, not {self.resolution}")
+        if not self.scales or min(self.scales) < 1:
+            raise UserError(f"domain.scales must be numbers of at least 1, not {list(self.scales)}")
+        if not 0 <= self.points <= self.resolution**2:
+            raise UserError(f"domain.points must be from 0 (all) to {self.resolution**2}, not {self.points}")
+
+    @property
+    def layout(self) -> Layout:
+        cells = self.resolution // 2 ** (len(self.encode.multipliers) - 1)
+        return (Plane(name="xy", axes=(0, 1), size=(cells, cells)),)
+
+    def encoder(self) -> ImageEncoder:
+        return ImageEncoder(self.encode, "xy", self.resolution)
+
+    def head(self, width: int) -> PixelHead:
+        return PixelHead(width)
+
+    def dataset(self, path: Any, split: Split) -> PictureDataset:  # a path, or a PIL image: a source of one
+        if path is None and self.source == "emoji":
+            from ddmi.data.emoji import Twemoji
+
+            return PictureDataset(self, Twemoji(), split)
+        if path is None:
+            raise UserError("--data is missing: name a folder of pictures (png, jpg, webp, bmp)")
+        return PictureDataset(self, open_pictures(path, on_bad=self.on_bad), split)
+
+    def likelihood(self, signal: Signal, batch: Batch) -> Score:
+        prediction = signal(batch.coordinates, batch.periods)
+        loss = laplace(prediction, batch.targets)
+        if batch.patch is None:
+            return Score(loss)
+        pictures = [values.float().transpose(1, 2).unflatten(2, batch.patch) for values in (prediction, batch.targets)]
+        return Score(loss, *pictures)
+
+    def period(self, size: tuple[int, int], window: Sequence[float]) -> float:
+        """Sampling period s of a rendering: 1 at `resolution` over the whole frame, kept inside the trained range.
+
+        Where x and y are sampled differently, their geometric mean.
+        """
+        spacing = [(window[2] - window[0]) / size[1], (window[3] - window[1]) / size[0]]
+        period = math.sqrt(spacing[0] * spacing[1]) * self.resolution / 2
+        return min(max(period, 1 / max(self.scales)), 1 / min(self.scales))
+
+    def render(  # type: ignore[override]
+        self,
+        field: FieldLike,
+        size: int | tuple[int, int] = 128,
+        *,
+        window: Sequence[float] | None = None,
+        to: str | Path | None = None,
+        period: float | None = None,
+    ) -> Pictures.Image | Path:
+        """A picture of any size, of the whole frame or of a window.
+
+        Args:
+            size: pixels, one number or (height, width).
+            window: (x0, y0, x1, y1) inside [-1, 1], y down; None for the whole frame.
+            to: stream into this tiled BigTIFF (.tif) instead, for sizes beyond memory; its path is returned.
+            period: the sampling period that scale injection is told; None for the one of this rendering.
+
+        Raises:
+            UserError: a size below 1 or a window that leaves [-1, 1].
+        """
+        height, width = check_size(size)
+        corners = check_window(window, 2)
+        s = torch.tensor([self.period((height, width), corners) if period is None else period])
+        rows = picture_rows(field, (height, width), corners, s)
+        if to is not None:
+            from ddmi.render.tiff import write_tiled
+
+            return write_tiled(rows, (height, width), Path(to))
+        from PIL import Image as Pictures
+
+        return Pictures.fromarray(np.concatenate(list(rows)))
+
+    def save(self, sample: Any, path: str | Path) -> None:
+        from ddmi.render.grid import contact_sheet
+
+        picture = contact_sheet(sample) if isinstance(sample, list | tuple) else sample
+        try:
+            picture.save(path)
+        except (ValueError, KeyError) as error:
+            raise UserError(
+                f"{path}: {Path(path).suffix or 'no ending'} is no picture format; use .png, .jpg, .webp or .tif"
+            ) from error
+
+    def metrics(self) -> Mapping[str, Metric]:
+        from ddmi.domains.image.metrics import PictureMetrics
+
+        return PictureMetrics(self).all
+
+
+class PixelHead(nn.Module):
+    """Point features -> RGB, about [-1, 1], not clamped: the clamp belongs to the rendering."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 3)
+
+    def forward(self, features: Float[Tensor, "b n c"], extras: Tensor | None = None) -> Float[Tensor, "b n 3"]:
+        return self.linear(features.to(self.linear.weight.dtype))
+
+
+__all__ = ["Image", "PictureDataset", "PixelHead", "to_pixels", "to_signal"]

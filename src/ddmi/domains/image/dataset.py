@@ -1,0 +1,116 @@
+"""Multi-scale batches out of a source of pictures."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ddmi.data.pictures import PictureSource, split
+from ddmi.domains.base import Batch, Split
+from ddmi.randomness import generator
+
+if TYPE_CHECKING:
+    from ddmi.domains.image import Image
+
+log = logging.getLogger(__name__)
+
+
+class PictureDataset:
+    """One part of a source of pictures, as a domain trains on it."""
+
+    def __init__(self, domain: Image, source: PictureSource, part: Split) -> None:
+        self.source = source
+        self.kept = split(source, part, domain.held_out)
+        kept = set(self.kept)
+        position = {index: i for i, index in enumerate(self.kept)}
+        self.groups = [[position[i] for i in group if i in kept] for group in source.groups]
+        self.groups = [group for group in self.groups if group]
+        shown = self.kept * (2 if domain.flip else 1)  # the second half is mirrored
+        self.names = [source.names[i] for i in shown]
+        self.captions = None if source.captions is None else [source.captions[i] for i in shown]
+        self.labels = None if source.labels is None else [source.labels[i] for i in shown]
+        self.classes = source.classes
+        fit = tuple(
+            scale
+            for scale in domain.scales
+            if source.smallest is None or round(domain.resolution * scale) <= source.smallest
+        )
+        if not fit and part == "train":
+            log.warning(
+                "the smallest picture has %s pixels, fewer than %s: pictures are enlarged to that resolution",
+                source.smallest,
+                domain.resolution,
+            )
+        elif len(fit) < len(domain.scales) and part == "train":
+            left_out = [scale for scale in domain.scales if scale not in fit]
+            log.warning("the smallest picture has %s pixels: training without the scales %s", source.smallest, left_out)
+        self.domain = replace(domain, scales=fit or (1.0,))
+        self.sizes = [round(domain.resolution * scale) for scale in self.domain.scales]
+        source.prefetch({domain.resolution, *self.sizes})
+
+    def __len__(self) -> int:
+        return len(self.kept) * (2 if self.domain.flip else 1)
+
+    def epoch(self, generator: torch.Generator) -> list[int]:
+        """Every subject once, each as one of its variants, so that no subject outweighs the others by its variants."""
+        order = torch.randperm(len(self.groups), generator=generator).tolist()
+        draws = torch.rand(len(order), 2, generator=generator).tolist()
+        chosen = [self.groups[g][int(u * len(self.groups[g]))] for g, (u, _) in zip(order, draws, strict=True)]
+        if self.domain.flip:
+            chosen = [i + len(self.kept) * (v < 0.5) for i, (_, v) in zip(chosen, draws, strict=True)]
+        return chosen
+
+    def pixels(self, index: int, size: int) -> np.ndarray:
+        """Item `index` at size x size, uint8 (size, size, 3); the second half of the items are mirrored."""
+        n = len(self.kept)
+        picture = self.source.read(self.kept[index % n], size)
+        return picture[:, ::-1] if index >= n else picture
+
+    def pictures(self, indices: Sequence[int], size: int) -> Float[Tensor, "b 3 h w"]:
+        """Items at size x size in [-1, 1]."""
+        stacked = np.stack([self.pixels(i, size) for i in indices])
+        return to_signal(torch.from_numpy(stacked)).permute(0, 3, 1, 2).contiguous()
+
+    def inputs(self, indices: Sequence[int]) -> Float[Tensor, "b 3 r r"]:
+        return self.pictures(indices, self.domain.resolution)
+
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+        """One target resolution for the batch; in it, for each picture, a random crop, patch or set of pixels."""
+        domain = self.domain
+        size = self.sizes[int(torch.randint(len(self.sizes), (), generator=choice))]
+        scattered = domain.points > 0 and domain.sampling == "points"
+        edge = round(math.sqrt(domain.points)) if domain.points else domain.resolution
+        rows, columns, targets = [], [], []
+        for index, seed in zip(indices, seeds, strict=True):
+            own = generator(seed, "pixels")
+            if scattered:
+                y, x = (torch.randint(size, (domain.points,), generator=own) for _ in range(2))
+            else:
+                corner = torch.randint(size - edge + 1, (2,), generator=own)
+                window = torch.arange(edge)
+                y, x = (t.flatten() for t in torch.meshgrid(corner[0] + window, corner[1] + window, indexing="ij"))
+            rows.append(y)
+            columns.append(x)
+            targets.append(torch.from_numpy(self.pixels(index, size)[y.numpy(), x.numpy()]))
+        at = torch.stack([torch.stack(columns), torch.stack(rows)], dim=2)  # (b, n, 2), x first
+        return Batch(
+            x=self.inputs(indices),
+            coordinates=(2 * at + 1) / size - 1,  # the exact cell centres of the size x size grid
+            targets=to_signal(torch.stack(targets)),
+            periods=torch.tensor([domain.resolution / size]),
+            patch=None if scattered else (edge, edge),
+            seeds=tuple(seeds),
+        )
+
+
+def to_signal(pixels: Tensor) -> Float[Tensor, "..."]:
+    """uint8 pixels to [-1, 1]."""
+    return pixels.float() / 127.5 - 1.0

@@ -1,0 +1,68 @@
+"""Running a domain's metrics on a run, every number with its protocol.
+
+`judged.py` a run with its data and samples; `samples.py` drawing and decoding them; `nfe.py` quality against function
+evaluations (Table 12); `ablation.py` the parts of the decoder left out one by one (Table 8).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ddmi.errors import MissingPackage, UserError, unknown
+from ddmi.evaluation.judged import Judged, Protocol, judge
+from ddmi.storage import aside, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(judged: Judged, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The metrics of the run's domain (all, or those named), each with its protocol and the seconds it took.
+
+    A metric whose package is not installed is left out with a warning, unless it was asked for by its name.
+
+    Raises:
+        UserError: a metric that the domain does not have; allowed ones are named.
+    """
+    available = judged.pipe.config.domain.metrics()
+    for name in names or ():
+        if name not in available:
+            raise unknown("metric", name, available)
+    results: dict[str, Any] = {"preset": judged.pipe.config.name, "sampling": judged.protocol}
+    evidence = judged.evidence
+    for name in names or available:
+        began = time.monotonic()
+        try:
+            found = available[name](evidence)
+        except MissingPackage as error:
+            if names:
+                raise
+            log.warning("%s is left out: %s", name, error)
+            continue
+        if found:
+            results[name] = {**found, "seconds": round(time.monotonic() - began, 2)}
+    return results
+
+
+def at(results: Mapping[str, Any], place: str) -> Any:
+    """The value at "metric/key/key", None where there is none."""
+    found: Any = results
+    for key in place.split("/"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    return found
+
+
+def write(results: dict[str, Any], path: str | Path) -> None:
+    """Add the results to a metrics file; what it holds under other names stays."""
+    path = Path(path)
+    if path.suffix != ".json":
+        raise UserError(f"{path}: metrics are written as .json")
+    before = read_json(path) if path.exists() else {}
+    with aside(path) as scratch:
+        write_json({**before, **results}, scratch)
+
+
+__all__ = ["Judged", "Protocol", "at", "evaluate", "judge", "write"]

@@ -1,0 +1,196 @@
+"""The parts of the decoder and the read-out left out one by one, at equal budget (Table 8)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ddmi import config as configuration
+from ddmi.config import Config
+from ddmi.errors import UserError, WorkError
+from ddmi.evaluation import evaluate, write
+from ddmi.evaluation.judged import Protocol, opened
+from ddmi.evaluation.nfe import identity, metrics_of, scores
+from ddmi.metrics.uncertainty import mean_and_deviation
+from ddmi.processes import launched
+from ddmi.sampling import DEFAULT_STEPS
+from ddmi.storage import aside, read_json, write_json
+from ddmi.training.checkpoint import find
+from ddmi.training.run import train
+
+log = logging.getLogger(__name__)
+
+KEY = "ablation"
+FILE = "ablation.json"
+STAGES = ("autoencoder", "diffusion")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A row of the table: with or without hierarchical basis fields (HDBF), and the coarse-to-fine read-out (CFC)."""
+
+    name: str
+    hierarchical: bool
+    coarse_to_fine: bool
+
+    def of(self, config: Config) -> Config:
+        """The configuration with these two switches."""
+        own = config.autoencoder
+        decoder = replace(own.decoder, hierarchical=self.hierarchical)
+        readout = replace(own.readout, coarse_to_fine=self.coarse_to_fine)
+        return replace(config, autoencoder=replace(own, decoder=decoder, readout=readout))
+
+
+VARIANTS = (
+    Variant(name="full", hierarchical=True, coarse_to_fine=True),
+    Variant(name="no-cfc", hierarchical=True, coarse_to_fine=False),
+    Variant(name="no-hdbf", hierarchical=False, coarse_to_fine=True),
+    Variant(name="neither", hierarchical=False, coarse_to_fine=False),
+)
+
+
+def trained_as(variant: Variant, config: Config) -> Variant:
+    """The variant whose network this one is: with a single embedding to concatenate there is no order to leave out."""
+    single = len(variant.of(config).autoencoder.decoder.fields) == 1
+    if not single or config.autoencoder.readout.conditioning != "concatenate":
+        return variant
+    return next(v for v in VARIANTS if v.hierarchical == variant.hierarchical)
+
+
+def budgeted(config: Config, budget: tuple[int, int] | None, seed: int) -> Config:
+    """The configuration at this many steps of each stage (None: its own), with this seed."""
+    stages = config.training.autoencoder_steps, config.training.diffusion_steps
+    first, second = budget or stages
+    training = replace(config.training, autoencoder_steps=first, diffusion_steps=second, seed=seed, preview_every=0)
+    return replace(config, training=training)
+
+
+def run(
+    config: Config,
+    out: Path,
+    data: str | Path | None = None,
+    *,
+    budget: tuple[int, int] | None = None,
+    seeds: int = 3,
+    protocol: Protocol | None = None,
+) -> dict[str, Any]:
+    """Train and judge every variant under every seed, each in a run folder of its own below `out`.
+
+    The same call goes on where it was interrupted. `out/ablation.json` is written after every run.
+
+    Raises:
+        UserError: `out` holds runs of another budget or configuration, or several processes were launched.
+        WorkError: training was stopped.
+    """
+    if launched().count > 1:
+        raise UserError("--ablation trains many small models one after another: start it without torchrun")
+    domain = config.domain
+    if not (domain.quality and domain.fidelity):
+        raise UserError(f"--ablation: the domain of {config.name} has no metrics that compare models")
+    protocol = protocol or Protocol()
+    found: dict[str, list[dict[str, Any]]] = {}
+    for seed in range(seeds):
+        for variant in VARIANTS:
+            own = trained_as(variant, config)
+            if own is variant:
+                wanted = budgeted(variant.of(config), budget, seed)
+                one = _run(wanted, out / f"{variant.name}-seed-{seed}", data, protocol)
+                found.setdefault(variant.name, []).append({"seed": seed, **one})
+            result = summary(config, budget, protocol, found)
+            out.mkdir(parents=True, exist_ok=True)
+            with aside(out / FILE) as scratch:
+                write_json(result, scratch)
+    return result
+
+
+def summary(
+    config: Config, budget: tuple[int, int] | None, protocol: Protocol, found: Mapping[str, Sequence[dict[str, Any]]]
+) -> dict[str, Any]:
+    """The table: mean and spread of every number over the seeds that are done."""
+    plain = configuration.to_dict(budgeted(config, budget, 0))
+    told = {
+        "preset": config.name,
+        "steps": {stage: plain["training"][f"{stage}_steps"] for stage in STAGES},
+        "batch": {"autoencoder": config.training.batch_size, "diffusion": config.training.diffusion_batch},
+        "points": plain["domain"].get("points"),
+        "seeds": max((len(runs) for runs in found.values()), default=0),
+        "samples": protocol.samples,
+        "sampler": protocol.sampler,
+        "sampling_steps": protocol.steps or DEFAULT_STEPS[protocol.sampler],
+        "sampling_seed": protocol.seed,
+        "features": protocol.features,
+        "k": protocol.neighbours,
+    }
+    rows = []
+    for variant in VARIANTS:
+        own = trained_as(variant, config)
+        runs = found.get(own.name, [])
+        row: dict[str, Any] = {**vars(variant), "runs": list(runs), "mean": {}, "deviation": {}}
+        if own is not variant:
+            row["same_network_as"] = own.name
+        for name in runs[0]["scores"] if runs else ():
+            row["mean"][name], row["deviation"][name] = mean_and_deviation([r["scores"][name] for r in runs])
+        if runs:
+            row["parameters"] = runs[0]["parameters"]
+            row["mean"]["seconds"], row["deviation"]["seconds"] = mean_and_deviation([r["seconds"] for r in runs])
+        rows.append(row)
+    return {"protocol": told, "rows": rows}
+
+
+def lines(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The table as text, its head first."""
+    names = list(table["rows"][0]["mean"])
+    yield ("model", "HDBF", "CFC", *(name.replace("_", " ") for name in names))
+    for row in table["rows"]:
+        cells = [spread(row["mean"].get(name), row["deviation"].get(name)) for name in names]
+        yield (row["name"], *("yes" if row[s] else "no" for s in ("hierarchical", "coarse_to_fine")), *cells)
+
+
+def spread(mean: float | None, deviation: float | None) -> str:
+    """`mean ± deviation`."""
+    if mean is None:
+        return ""
+    return f"{mean:.4g}" if deviation is None else f"{mean:.4g} ± {deviation:.2g}"
+
+
+def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protocol) -> dict[str, Any]:
+    """Train one model, or go on with it, and judge it unless that was done."""
+    _check(config, folder)
+    log.warning("%s", folder.name)
+    if not train(config, folder, data, resume=True):
+        raise WorkError(f"stopped in {folder}; the same command goes on with it")
+    judged = replace(opened(folder, data, denoiser=True), cache=folder.parent / "cache")  # one for features of the data
+    told = {**identity(judged, protocol), "sampler": protocol.sampler, "steps": protocol.steps}
+    target = folder / "metrics.json"
+    before = read_json(target).get(KEY) if target.exists() else None
+    if before is not None and before["protocol"] == told:
+        return before["found"]
+    wanted = {**config.domain.fidelity, **config.domain.quality}
+    results = evaluate(judged.drawn(protocol), metrics_of(wanted))
+    states = [read_json(find(folder / "checkpoints", stage)[-1].folder / "state.json") for stage in STAGES]
+    found = {
+        "scores": scores(results, wanted),
+        "seconds": sum(state["seconds"] for state in states),
+        "parameters": sum(p.numel() for p in judged.pipe.autoencoder.parameters()),
+    }
+    write({**results, KEY: {"protocol": told, "found": found}}, target)
+    return found
+
+
+def _check(config: Config, folder: Path) -> None:
+    """Raises UserError for a folder with a run of another budget: it would count as finished, or go on past its end."""
+    path = folder / "config.json"
+    if not path.exists():
+        return
+    before, now = (configuration.to_dict(c.training) for c in (configuration.load(path), config))
+    for name in before:
+        if name != "precision" and before[name] != now[name]:
+            raise UserError(
+                f"{path} was made with training.{name} = {before[name]}, not {now[name]}: choose another --out"
+            )
+
+
+__all__ = ["FILE", "VARIANTS", "Variant", "lines", "run", "summary"]

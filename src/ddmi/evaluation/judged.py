@@ -1,0 +1,174 @@
+"""A run's model with its data and samples, ready for metrics and for a report."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ddmi.domains.base import Dataset, Evidence
+from ddmi.errors import UserError
+from ddmi.evaluation.samples import BATCH, BATCHES, Samples, draw
+from ddmi.field import Field
+from ddmi.model import folder_of
+from ddmi.pipeline import DDMIPipeline
+from ddmi.processes import Processes, launched
+from ddmi.randomness import generator
+from ddmi.sampling import DEFAULT_STEPS, SamplingConfig, scheduler
+from ddmi.storage import MANIFEST
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How the samples that are judged are drawn, and with what they are looked at.
+
+    Args:
+        steps: 0 for the sampler's default. tolerance: of "rk45".
+        guidance_scale: None for the model's own.
+        features: the feature network of metrics, by name or by the file of its weights.
+        neighbours: k of precision and recall.
+    """
+
+    samples: int = 256
+    seed: int = 0
+    sampler: str = "dpm"
+    steps: int = 25
+    tolerance: float = 1e-3
+    guidance_scale: float | None = None
+    features: str = "efficientnet-lite0"
+    neighbours: int = 3
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A model, its data, and samples; none of these before stage 2, and in what `opened` gives."""
+
+    pipe: DDMIPipeline
+    train: Dataset
+    held_out: Dataset
+    samples: Sequence[Field]
+    protocol: dict[str, Any]
+    asked: dict[str, Any]
+    """What the samples were asked for, as the pipeline takes it: {"text": prompts}, {"label": classes} or nothing."""
+    cache: Path | None = None
+    """Where samples and features of the data are kept; None for a model without a run folder that can be written."""
+    weights: str = ""
+    """Digest of the model."""
+    processes: Processes = field(default_factory=Processes)
+    looked: Protocol = field(default_factory=Protocol)
+    """What metrics look with."""
+
+    def reconstruct(self, dataset: Dataset, indices: Sequence[int]) -> list[Field]:
+        """Fields of the posteriors' modes of these items."""
+        fields: list[Field] = []
+        for start in range(0, len(indices), 64):
+            x = dataset.inputs(indices[start : start + 64]).to(self.pipe.device)
+            fields += self.pipe.decode(self.pipe.posterior_modes(x))
+        return fields
+
+    @property
+    def evidence(self) -> Evidence:
+        """What metrics may look at."""
+        return Evidence(
+            self.train,
+            self.held_out,
+            self.reconstruct,
+            self.samples,
+            self.looked.seed,
+            self.looked.features,
+            self.looked.neighbours,
+            self.cache,
+            str(self.pipe.device),
+        )
+
+    def drawn(self, protocol: Protocol) -> Judged:
+        """The same with samples of this protocol; without any where the model has no denoiser yet."""
+        pipe, kind = self.pipe, self.pipe.config.diffusion.condition
+        order = _conditions(self.train, protocol)
+        asked: dict[str, Any] = {}
+        if pipe.diffusion is not None and kind == "text" and self.train.captions is not None:
+            asked["text"] = [self.train.captions[i] for i in order]
+        elif pipe.diffusion is not None and kind == "class" and self.train.labels is not None:
+            asked["label"] = [self.train.labels[i] for i in order]
+        settings: dict[str, Any] = {
+            "sampler": protocol.sampler,
+            "steps": protocol.steps or DEFAULT_STEPS.get(protocol.sampler, 0),
+        }
+        if protocol.sampler == "rk45":
+            settings |= {"steps": 0, "tolerance": protocol.tolerance}
+        own = pipe.config.diffusion.guidance_scale
+        settings["guidance_scale"] = own if protocol.guidance_scale is None else protocol.guidance_scale
+        about = {"samples": 0, "seed": protocol.seed, **settings, "condition": kind, "weights": _weights(pipe)}
+        samples: Sequence[Field] = []
+        if pipe.diffusion is not None:
+
+            def what(first: int, number: int) -> tuple[Any, list[int]]:
+                rows = {name: values[first : first + number] for name, values in asked.items()}
+                z = pipe.latents(number, protocol.seed, first=first, batch_size=number, **settings, **rows)
+                return z, pipe.last_evaluations
+
+            named = {"model": self.weights, "seed": protocol.seed, **settings, **asked}
+            shape = pipe.autoencoder.latent_shape
+            _warm(pipe, protocol, asked)
+            batch = BATCHES.get(pipe.device.type, BATCH)
+            found = draw(what, protocol.samples, shape, named, self.cache, self.processes, batch)
+            samples = Samples(found.z, pipe.decode, batch)
+            about |= {
+                "samples": len(samples),
+                "evaluations": float(found.evaluations.mean()),
+                "sampling_seconds": round(found.seconds, 2),
+                "samples_per_second": round(len(samples) / max(found.seconds, 1e-6), 3),
+            }
+        about |= {"processes": self.processes.count, "device": str(pipe.device)}
+        return replace(self, samples=samples, protocol=about, asked=asked, looked=protocol)
+
+
+def judge(path: str | Path, data: str | Path | None = None, protocol: Protocol | None = None) -> Judged:
+    """Load a run, open its data and draw the samples that metrics look at.
+
+    A model with text or classes is asked for the captions or labels of training items, drawn at random. Under torchrun
+    every process draws a share, and each sample is what one process alone would have drawn; the first process then
+    has all of them to judge.
+    """
+    return opened(path, data).drawn(protocol or Protocol())
+
+
+def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool = False) -> Judged:
+    """A run and its data, without samples yet.
+
+    Raises:
+        UserError: no model there, no data, or no denoiser where `denoiser` asks for one.
+    """
+    processes = launched()
+    pipe = DDMIPipeline.from_pretrained(path, device=processes.device)
+    if denoiser and pipe.diffusion is None:
+        raise UserError(f"{path} has no denoiser yet: train its second stage (--stage diffusion) first")
+    train = pipe.config.domain.dataset(data, "train")
+    held_out = pipe.config.domain.dataset(data, "test")
+    run, weights = Path(path), ""
+    if run.exists():
+        weights = hashlib.sha256((folder_of(run) / MANIFEST).read_bytes()).hexdigest()
+    kept = (run / "model").is_dir() and os.access(run, os.W_OK)
+    cache = run / "cache" if kept else None
+    return Judged(pipe, train, held_out, [], {}, {}, cache, weights, processes)
+
+
+def _conditions(train: Dataset, protocol: Protocol) -> list[int]:
+    """Items whose conditions the samples are asked for."""
+    order = train.epoch(generator(protocol.seed, "conditions"))
+    return [order[i % len(order)] for i in range(protocol.samples)]
+
+
+def _warm(pipe: DDMIPipeline, protocol: Protocol, asked: dict[str, Any]) -> None:
+    """Load what is loaded at the first use, a text encoder and schedulers: it is no time of sampling."""
+    pipe.condition(1, **{name: values[:1] for name, values in asked.items()})
+    if pipe.diffusion is not None and protocol.sampler != "rk45":
+        scheduler(pipe.diffusion, SamplingConfig(sampler=protocol.sampler))  # type: ignore[arg-type]
+
+
+def _weights(pipe: DDMIPipeline) -> str:
+    decay = pipe.config.diffusion.ema_decay
+    return f"EMA of decay {decay:g}" if decay else "last step"

@@ -1,0 +1,148 @@
+"""Quality against function evaluations, one row for each way of sampling (Table 12)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ddmi.errors import UserError
+from ddmi.evaluation import at, evaluate, write
+from ddmi.evaluation.judged import Judged, Protocol
+from ddmi.storage import read_json
+
+KEY = "nfe"
+"""Where the table stands in metrics.json."""
+COUNTED = "evaluations of the denoiser for one sample; with guidance each is two network calls"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """A sampler with its steps or, for "rk45", its tolerance."""
+
+    sampler: str
+    steps: int = 0
+    tolerance: float | None = None
+
+    @property
+    def name(self) -> str:
+        """For a table."""
+        return f"tolerance {self.tolerance:g}" if self.tolerance is not None else f"{self.steps} steps"
+
+
+WAYS = (
+    *(Way(sampler="dpm", steps=n) for n in (10, 20, 50)),
+    *(Way(sampler="ddim", steps=n) for n in (10, 20, 50)),
+    *(Way(sampler="rk45", tolerance=t) for t in (1e-2, 1e-3, 1e-4, 1e-5)),
+    Way(sampler="ddpm", steps=1000),
+)
+"""The rows, those that take the least time first."""
+
+
+def ways_for(timesteps: int) -> list[Way]:
+    """The rows that a model of so many diffusion times has: no sampler takes more steps than there are times."""
+    return list(dict.fromkeys(replace(way, steps=min(way.steps, timesteps)) for way in WAYS))
+
+
+def measure(judged: Judged, protocol: Protocol, target: Path, ways: Sequence[Way] | None = None) -> dict[str, Any]:
+    """The table of a model. It is written into `target` after every row.
+
+    Rows that stand there already under the identical protocol are kept, so that an interrupted table goes on.
+
+    Args:
+        judged: a model with a denoiser, as `opened` gives it.
+        protocol: how many samples of which seed, and what looks at them; its sampler and steps are those of the rows.
+        ways: the rows; without them, those of `ways_for`.
+
+    Raises:
+        UserError: the domain names no numbers that compare samples.
+    """
+    quality = judged.pipe.config.domain.quality
+    if not quality:
+        raise UserError(f"--nfe: the domain of {judged.pipe.config.name} has no metric that compares sets of samples")
+    ways = ways_for(judged.pipe.config.diffusion.timesteps) if ways is None else ways
+    shared = identity(judged, protocol)
+    before = read_json(target).get(KEY) if target.exists() else None
+    known = before["rows"] if before is not None and before.get("protocol") == shared else []
+    rows = [row for row in known if any(_is(row, way) for way in ways)]
+    for way in ways:
+        if any(_is(row, way) for row in rows):
+            continue
+        row = _row(judged.drawn(_sampled(protocol, way)), way, quality)
+        rows = sorted([*rows, row], key=lambda row: [_is(row, way) for way in ways].index(True))
+        if judged.processes.main:
+            write({KEY: {"protocol": shared, "rows": rows}}, target)
+        judged.processes.wait()
+    return {"protocol": shared, "rows": rows}
+
+
+def stored(target: Path, judged: Judged) -> dict[str, Any] | None:
+    """The table in a metrics file, if it is of this model."""
+    found = read_json(target).get(KEY) if target.is_file() else None
+    return found if found is not None and found["protocol"]["model"] == judged.weights else None
+
+
+def identity(judged: Judged, protocol: Protocol) -> dict[str, Any]:
+    """What numbers of samples depend on beside the sampler: two tables with the same are one table."""
+    config = judged.pipe.config
+    own = config.diffusion.guidance_scale
+    names = repr([(part.names, part.labels, part.captions) for part in (judged.train, judged.held_out)])
+    return {
+        "samples": protocol.samples,
+        "seed": protocol.seed,
+        "guidance_scale": own if protocol.guidance_scale is None else protocol.guidance_scale,
+        "condition": config.diffusion.condition,
+        "counted": COUNTED,
+        "features": protocol.features,
+        "k": protocol.neighbours,
+        "model": judged.weights,
+        "data": hashlib.sha256(names.encode()).hexdigest(),
+    }
+
+
+def lines(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """The table as text, its head first."""
+    rows = table["rows"]
+    names = list(rows[0]["scores"])
+    yield ("sampler", "", "evaluations", *(name.replace("_", " ") for name in names), "samples/s")
+    for row in rows:
+        scores = [f"{row['scores'][name]:.4g}" if row["scores"].get(name) is not None else "" for name in names]
+        rate = f"{row['samples_per_second']:.3g}"
+        yield (row["sampler"], way_of(row).name, f"{row['evaluations']:.4g}", *scores, rate)
+
+
+def way_of(row: Mapping[str, Any]) -> Way:
+    """How the samples of a row were drawn."""
+    return Way(sampler=row["sampler"], steps=row["steps"], tolerance=row["tolerance"])
+
+
+def scores(results: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, float]:
+    """The numbers that a domain compares by, those that are there."""
+    found = {name: at(results, place) for name, place in wanted.items()}
+    return {name: float(value) for name, value in found.items() if value is not None}
+
+
+def metrics_of(wanted: Mapping[str, str]) -> list[str]:
+    """The metrics that these numbers stand in."""
+    return list(dict.fromkeys(place.partition("/")[0] for place in wanted.values()))
+
+
+def _row(judged: Judged, way: Way, quality: Mapping[str, str]) -> dict[str, Any]:
+    results = evaluate(judged, metrics_of(quality)) if judged.processes.main else {}
+    told = judged.protocol
+    rates = {name: told[name] for name in ("evaluations", "sampling_seconds", "samples_per_second", "device")}
+    return {**asdict(way), **rates, "scores": scores(results, quality)}
+
+
+def _is(row: Mapping[str, Any], way: Way) -> bool:
+    return way_of(row) == way
+
+
+def _sampled(protocol: Protocol, way: Way) -> Protocol:
+    tolerance = protocol.tolerance if way.tolerance is None else way.tolerance
+    return replace(protocol, sampler=way.sampler, steps=way.steps, tolerance=tolerance)
+
+
+__all__ = ["KEY", "WAYS", "Way", "lines", "measure"]

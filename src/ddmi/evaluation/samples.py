@@ -1,0 +1,134 @@
+"""Drawn latents and the fields they decode to: drawn once, by all processes, and decoded when they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ddmi.errors import UserError
+from ddmi.field import Field
+from ddmi.processes import Processes
+from ddmi.storage import aside, write_json
+from ddmi.training.progress import Bar
+
+BATCHES = {"cpu": 16}
+"""Samples that are drawn, and decoded, together on a kind of device, `BATCH` on others; the same ones whatever the
+number of processes. Small where they are slow: an interruption loses one batch.
+"""
+BATCH = 64
+
+Draw = Callable[[int, int], tuple[Float[Tensor, "b c l"], Sequence[int]]]
+"""(first, number) -> their latents and the function evaluations of each."""
+
+
+class Samples(Sequence[Field]):
+    """Fields of latents (n, c, l), decoded a batch at a time; only the last batch is kept."""
+
+    def __init__(self, z: np.ndarray, decode: Callable[[Float[Tensor, "b c l"]], list[Field]], batch: int) -> None:
+        self.z, self._decode, self._size = z, decode, batch
+        self._batch: tuple[int, list[Field]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    @overload
+    def __getitem__(self, index: int) -> Field: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Field]: ...
+    def __getitem__(self, index: int | slice) -> Field | list[Field]:
+        if isinstance(index, slice):
+            return [self[k] for k in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        number, place = divmod(index % len(self), self._size)
+        if self._batch[0] != number:
+            rows = np.array(self.z[number * self._size : (number + 1) * self._size])
+            self._batch = (number, self._decode(torch.from_numpy(rows)))
+        return self._batch[1][place]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Latents (n, c, l), the function evaluations of each, and the seconds that it took (summed over processes)."""
+
+    z: np.ndarray
+    evaluations: np.ndarray
+    seconds: float
+
+
+def draw(
+    what: Draw,
+    count: int,
+    shape: Sequence[int],
+    about: dict[str, Any],
+    folder: Path | None,
+    processes: Processes,
+    batch: int = BATCH,
+) -> Drawn:
+    """Draw samples 0 .. count - 1, each process whole batches in turn.
+
+    Args:
+        shape: of one latent.
+        about: everything that the samples depend on. Those that were drawn with the same before are not drawn again,
+            also when only a part of them was.
+        folder: where latents are kept, as memory-mapped .npy files; None holds them in memory.
+        batch: samples that are drawn together.
+
+    Raises:
+        UserError: several processes without a folder to share.
+    """
+    if folder is None and processes.count > 1:
+        raise UserError("several processes share their samples through the run folder: name one that can be written")
+    z, done, place = _arrays(count, shape, about, folder, processes)
+    mine = range(0, count, batch)[processes.rank :: processes.count]
+    missing = [first for first in mine if not done[first : first + batch, 0].all()]
+    left = int((done[:, 0] == 0).sum())
+    name = f"samples, {about['sampler']} {about.get('tolerance') or about.get('steps')}"
+    with Bar(name, count, count - left, visible=processes.main) as bar:
+        for first in missing:
+            began = time.monotonic()
+            number = min(batch, count - first)
+            latents, evaluations = what(first, number)
+            z[first : first + number] = latents.cpu().float().numpy()
+            if isinstance(z, np.memmap):
+                z.flush()  # before it is said to be done
+            done[first : first + number, 1] = (time.monotonic() - began) / number
+            done[first : first + number, 0] = evaluations
+            left -= number * processes.count  # the others are about as far
+            bar.advance(count - max(left, 0))
+    if isinstance(done, np.memmap):
+        done.flush()
+    processes.wait()
+    if place is not None:
+        z, done = (np.load(place / name, mmap_mode="r", allow_pickle=False) for name in ("latents.npy", "done.npy"))
+    return Drawn(z, np.array(done[:, 0]), float(done[:, 1].sum()))
+
+
+def _arrays(
+    count: int, shape: Sequence[int], about: dict[str, Any], folder: Path | None, processes: Processes
+) -> tuple[np.ndarray, np.ndarray, Path | None]:
+    """Latents, and for each sample (evaluations, seconds), 0 where it is still to be drawn; and their folder."""
+    whole = (count, *shape)
+    if folder is None:
+        return np.zeros(whole, np.float32), np.zeros((count, 2)), None
+    told = json.dumps({**about, "samples": count}, sort_keys=True)
+    place = folder / "samples" / hashlib.sha256(told.encode()).hexdigest()[:16]
+    if processes.main and not place.is_dir():
+        with aside(place) as scratch:
+            scratch.mkdir(parents=True)
+            np.lib.format.open_memmap(scratch / "latents.npy", mode="w+", dtype=np.float32, shape=whole).flush()
+            np.lib.format.open_memmap(scratch / "done.npy", mode="w+", dtype=np.float64, shape=(count, 2)).flush()
+            write_json({**about, "samples": count}, scratch / "about.json")
+    processes.wait()
+    z, done = (np.load(place / name, mmap_mode="r+", allow_pickle=False) for name in ("latents.npy", "done.npy"))
+    return z, done, place

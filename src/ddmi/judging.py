@@ -1,0 +1,110 @@
+"""What `ddmi evaluate` does: checks before any work, then measures, prints and writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ddmi import evaluation, features
+from ddmi.canvas import check_folder
+from ddmi.config import Config
+from ddmi.errors import UserError, unknown
+from ddmi.evaluation import Protocol, nfe
+from ddmi.evaluation import ablation as study
+from ddmi.evaluation.judged import opened
+from ddmi.features.efficientnet import EfficientNetLite0
+from ddmi.model import open_folder
+from ddmi.report import tables
+from ddmi.terminal import say, table
+
+
+def metrics(run: str, data: Path | None, wanted: str, protocol: Protocol, out: Path | None) -> None:
+    """The metrics of a model, all or those named ("a,b")."""
+    target = _metrics_file(run, out)
+    names = [name.strip() for name in wanted.split(",") if name.strip()]
+    _check_metrics(run, names)
+    judged = evaluation.judge(run, data, protocol)
+    if not judged.processes.main:
+        return
+    results = evaluation.evaluate(judged, names or None)
+    evaluation.write(results, target)
+    found = {name: part for name, part in results.items() if name not in ("preset", "sampling")}
+    say(table([("metric", "", "value"), *(row for name, part in found.items() for row in _numbers(name, part))]))
+    say(str(target))
+
+
+def evaluations(run: str, data: Path | None, protocol: Protocol, out: Path | None) -> None:
+    """Quality against function evaluations (Table 12)."""
+    target = _metrics_file(run, out)
+    judged = opened(run, data, denoiser=True)
+    found = nfe.measure(judged, protocol, target)
+    if not judged.processes.main:
+        return
+    say(table([*nfe.lines(found)]))
+    say(str(target))
+    say(str(tables.write_nfe(run, target)))
+
+
+def ablation(config: Config, data: Path | None, budget: str, seeds: int, protocol: Protocol, out: Path | None) -> None:
+    """The parts of the decoder left out one by one (Table 8)."""
+    steps = _steps(budget)
+    folder = out or Path("runs") / f"ablation-{config.name}"
+    check_folder(folder)
+    found = study.run(config, folder, data, budget=steps, seeds=seeds, protocol=protocol)
+    say(table([*study.lines(found)]))
+    say(str(folder / study.FILE))
+    say(str(tables.write_ablation(folder)))
+
+
+def check_features(name: str) -> None:
+    """Refuse a feature network that is not there, before any sample is drawn."""
+    if name == EfficientNetLite0.name:
+        return  # its package may be missing: metrics then say so, or are left out
+    try:
+        features.load(name)
+    except FileNotFoundError as error:
+        raise UserError(f"--features: {error}") from error
+
+
+def _steps(budget: str) -> tuple[int, int] | None:
+    """Steps of both stages of "300,600" or "300"; None for those of the preset."""
+    if not budget:
+        return None
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)?", budget):
+        raise UserError(f"--budget takes steps, one number for both stages or two (300,600), not {budget!r}")
+    first, _, second = budget.partition(",")
+    return int(first), int(second or first)
+
+
+def _metrics_file(run: str, out: Path | None) -> Path:
+    """Where numbers are written."""
+    target = out or Path(run) / "metrics.json"
+    if target.suffix != ".json":
+        raise UserError(f"--out {target} must end in .json")
+    if out is None and not Path(run).is_dir():
+        raise UserError(f"{run} is no folder here: name a run, and a file with --out")
+    if target.is_dir():
+        raise UserError(f"--out {target} is a folder, not a file")
+    check_folder(target.parent)
+    return target
+
+
+def _check_metrics(run: str, names: list[str]) -> None:
+    """Refuse a metric that the model's domain does not have, before any sample is drawn."""
+    if names and Path(run).is_dir():
+        known = open_folder(run)[1].domain.metrics()
+        for name in names:
+            if name not in known:
+                raise unknown("metric", name, known)
+
+
+def _numbers(metric: str, found: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
+    """The numbers of a metric, without its protocol."""
+    for key, value in found.items():
+        name = f"{where} {key}".strip()
+        if isinstance(value, dict) and key != "protocol":
+            yield from _numbers(metric, value, name)
+        elif isinstance(value, int | float) and key != "seconds":
+            yield (metric, name.replace("_", " "), f"{value:.4g}")

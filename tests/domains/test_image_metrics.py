@@ -1,0 +1,193 @@
+"""Metrics of pictures on sets whose answer is known, and what is computed only once."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from conftest import drawing
+from PIL import Image as Pictures
+
+from ddmi.domains.base import Evidence
+from ddmi.domains.image import gallery
+from ddmi.domains.image.metrics import PictureMetrics
+from ddmi.metrics.neighbours import nearest
+from ddmi.storage import load_metadata
+
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """24 pictures of 8 x 8 for training, 8 for testing."""
+    folder = tmp_path_factory.mktemp("files")
+    for part, count in (("train", COUNT), ("test", 8)):
+        (folder / part).mkdir()
+        for k in range(count):
+            Pictures.fromarray(drawing(k + 100 * (part == "test"), size=8)).save(folder / part / f"{k:02d}.png")
+    return folder
+
+
+@pytest.fixture
+def network(monkeypatch):
+    found = tiny.Features()
+    monkeypatch.setattr("ddmi.features.load", lambda name: found)
+    return found
+
+
+class Picture:
+    """A field that is constant in the cells of a picture."""
+
+    def __init__(self, x):
+        self.x = x
+
+    def __call__(self, coordinates, periods=None, extras=None):
+        column, row = ((coordinates + 1) * 4).long().clamp(0, 7).T
+        return self.x[:, row, column].T
+
+
+def evidence(files, x=None, cache=None, **settings):
+    domain = tiny.image()
+    train, test = (domain.dataset(files, part) for part in ("train", "test"))
+    x = train.inputs(range(len(train))) if x is None else x
+    return domain, Evidence(train, test, lambda *a: [], [Picture(p) for p in x], cache=cache, **settings)
+
+
+def test_the_data_itself_is_at_distance_zero(files, network):
+    domain, given = evidence(files)
+    found = PictureMetrics(domain).distributions(given)
+    assert found["frechet"] == pytest.approx(0, abs=1e-6)
+    assert found["precision"] == found["recall"] == 1
+    assert found["kernel_distance"] <= 0  # unbiased: no item is compared with itself within a set
+    assert found["precision_standard_error"] == found["recall_standard_error"] == 0
+    assert found["held_out"]["pictures"] == found["as_many_samples"]["pictures"] == 8
+    assert found["protocol"]["training_pictures"] == found["protocol"]["samples"] == COUNT
+    assert found["protocol"]["features"] == "tiny-features"
+
+
+def test_numbers_are_those_of_the_features(files, network, monkeypatch):
+    from ddmi.metrics.distributions import frechet, gaussian, precision_recall
+
+    monkeypatch.setattr(gallery, "SMALLEST", 8)  # smaller ones are enlarged for the network
+    x = torch.rand(30, 3, 8, 8) * 2 - 1
+    domain, given = evidence(files, x)
+    found = PictureMetrics(domain).distributions(given)
+    with torch.no_grad():
+        real, drawn = (network(p) for p in (given.train.inputs(range(COUNT)), (x * 127.5).round() / 127.5))
+    assert found["frechet"] == pytest.approx(frechet(gaussian(drawn), gaussian(real)), rel=0.02)
+    beside = frechet(gaussian(drawn[:8]), gaussian(real))
+    assert found["as_many_samples"]["frechet"] == pytest.approx(beside, rel=0.02)
+    assert found["frechet_standard_error"] > 0
+    shares = precision_recall(real, drawn, k=3)
+    assert (found["precision"], found["recall"]) == (shares.precision, shares.recall)
+
+
+def test_only_inception_gives_fid(files, network):
+    network.fid = True
+    domain, given = evidence(files)
+    found = PictureMetrics(domain).distributions(given)
+    assert "fid" in found and "frechet" not in found and "frechet" in found["held_out"]
+
+
+def test_too_few_samples_give_nothing(files, network):
+    domain, given = evidence(files, torch.zeros(3, 3, 8, 8))
+    assert PictureMetrics(domain).distributions(given) == {}
+    domain, given = evidence(files, torch.rand(4, 3, 8, 8))
+    assert PictureMetrics(domain).distributions(given)["as_many_samples"]["pictures"] == 4
+    domain, given = evidence(files, torch.rand(4, 3, 8, 8), neighbours=2)
+    assert PictureMetrics(domain).distributions(given)["protocol"]["k"] == 2
+
+
+def test_features_of_the_data_are_kept(files, network, tmp_path):
+    domain, given = evidence(files, cache=tmp_path)
+    first = PictureMetrics(domain).distributions(given)
+    assert network.seen == COUNT + COUNT + 8  # samples, training pictures, held-out pictures
+    (stored,) = (tmp_path / "features").glob("train-*.safetensors")
+    told = json.loads(load_metadata(stored)["protocol"])
+    assert told["pictures"] == COUNT and told["network"] == "tiny-features" and len(told["weights"]) == 64
+    again = PictureMetrics(domain).distributions(evidence(files, cache=tmp_path)[1])
+    assert network.seen == 2 * COUNT + 8 + COUNT
+    assert {**again, "protocol": 0} == {**first, "protocol": 0}
+
+
+@pytest.mark.parametrize("change", ["seed", "weights", "a file", "a name"])
+def test_what_was_kept_is_not_used_for_anything_else(files, network, tmp_path, change):
+    import shutil
+
+    data = tmp_path / "data"
+    shutil.copytree(files, data)
+    domain, given = evidence(data, cache=tmp_path)
+    PictureMetrics(domain).distributions(given)
+    network.seen = 0
+    settings = {}
+    path = data / "train" / "07.png"
+    if change == "seed":
+        settings["seed"] = 1
+    elif change == "weights":
+        network.weight.data += 1
+    elif change == "a name":
+        path.rename(path.with_name("70.png"))
+    else:
+        Pictures.fromarray(drawing(999, size=8)).save(path)
+        os.utime(path, (0, 0))
+    _, given = evidence(data, cache=tmp_path, **settings)
+    PictureMetrics(domain).distributions(given)
+    held_out = 8 if change in ("seed", "weights") else 0
+    assert network.seen == COUNT + COUNT + held_out
+
+
+def test_a_sample_is_rendered_and_seen_once_for_all_metrics(files, network):
+    domain, given = evidence(files)
+    drawn = []
+    for field in given.samples:
+        field.__class__ = type(
+            "Counted", (Picture,), {"__call__": lambda s, *a, **k: drawn.append(1) or Picture.__call__(s, *a, **k)}
+        )
+    metrics = PictureMetrics(domain)
+    for name in ("sliced_wasserstein", "distributions", "memorisation"):
+        assert metrics.all[name](given) or name == "sliced_wasserstein"
+    assert len(drawn) == COUNT and network.seen == 2 * COUNT + 8
+
+
+def test_copies_are_found_in_pixels_and_in_features(files, network):
+    domain, given = evidence(files)
+    found = PictureMetrics(domain).memorisation(given)
+    assert found["neighbours"] == list(range(COUNT)) and found["sample_median"] == pytest.approx(0, abs=1e-5)
+    assert found["features"]["neighbours"] == list(range(COUNT)) and found["features"]["ratio"] < 1e-3
+    assert found["protocol"]["feature"] == "pixels" and found["protocol"]["samples"] == COUNT
+
+
+def test_neighbours_in_parts_are_those_of_the_whole(files, network, monkeypatch):
+    x = torch.rand(9, 3, 8, 8) * 2 - 1
+    domain, given = evidence(files, x)
+    monkeypatch.setattr(gallery.Gallery, "pictures_in_parts", lambda s, d: d.inputs(range(COUNT)).split(5))
+    found = PictureMetrics(domain).memorisation(given)
+    eight_bit = (((x + 1) * 127.5).round() / 127.5 - 1).flatten(1)
+    whole = nearest(eight_bit, given.train.inputs(range(COUNT)).flatten(1))
+    assert found["neighbours"] == whole.indices[:, 0].tolist()
+    assert found["sample_median"] == pytest.approx(float(whole.distances.median()), rel=1e-4)
+
+
+def test_memorisation_needs_no_feature_network(files, monkeypatch, caplog):
+    from ddmi.errors import missing_extra
+
+    def load(name):
+        raise missing_extra("some-package", "features")
+
+    monkeypatch.setattr("ddmi.features.load", load)
+    domain, given = evidence(files)
+    found = PictureMetrics(domain).memorisation(given)
+    assert "ratio" in found and "features" not in found and "some-package" in caplog.text
+
+
+def test_large_sets_of_pictures_lie_in_a_file_without_a_name(files, monkeypatch, tmp_path):
+    domain, given = evidence(files)
+    whole = gallery.Rendered(domain, given.samples, 8, None)
+    monkeypatch.setattr(gallery, "IN_MEMORY", 1000)
+    kept = gallery.Rendered(domain, given.samples, 8, tmp_path)
+    assert isinstance(kept.kept, np.memmap) and not list(tmp_path.iterdir())
+    assert torch.equal(torch.cat(list(kept.batches(7))), whole.first(COUNT))

@@ -1,0 +1,104 @@
+"""Table 12: what is counted, and that no row is measured twice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import tiny
+import toy_wave
+
+from ddmi.errors import UserError
+from ddmi.evaluation import Protocol, nfe
+from ddmi.evaluation.judged import Judged, opened
+from ddmi.evaluation.nfe import Way
+
+WAYS = (
+    Way(sampler="dpm", steps=20),
+    Way(sampler="ddim", steps=10),
+    Way(sampler="rk45", tolerance=0.1),
+    Way(sampler="rk45", tolerance=0.001),
+)
+PROTOCOL = Protocol(samples=6)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return tiny.untrained(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(autouse=True)
+def features(monkeypatch):
+    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
+
+
+def table(run, pictures, protocol=PROTOCOL, ways=WAYS):
+    return nfe.measure(opened(run, pictures, denoiser=True), protocol, run / "metrics.json", ways)
+
+
+def test_the_table_of_the_paper_and_of_fast_samplers():
+    asked = {(way.sampler, way.steps or way.tolerance) for way in nfe.WAYS}
+    assert asked == {
+        ("ddpm", 1000),
+        *(("rk45", t) for t in (1e-5, 1e-4, 1e-3, 1e-2)),
+        *((sampler, n) for sampler in ("ddim", "dpm") for n in (10, 20, 50)),
+    }
+
+
+def test_no_sampler_takes_more_steps_than_there_are_times():
+    assert nfe.ways_for(1000) == list(nfe.WAYS)
+    short = nfe.ways_for(20)
+    assert [way.steps for way in short if way.sampler == "ddim"] == [10, 20]
+    assert short[-1] == Way(sampler="ddpm", steps=20)
+
+
+def test_evaluations_are_those_of_the_sampler(run, pictures):
+    rows = table(run, pictures)["rows"]
+    counts = {(row["sampler"], row["steps"] or row["tolerance"]): row["evaluations"] for row in rows}
+    assert counts["dpm", 20] == 20 and counts["ddim", 10] == 10
+    assert 6 < counts["rk45", 0.1] < counts["rk45", 0.001]
+    assert all(row["scores"]["frechet"] > 0 and "sliced_wasserstein" in row["scores"] for row in rows)
+    shown = list(nfe.lines({"rows": rows}))
+    assert shown[1][:3] == ("dpm", "20 steps", "20") and shown[3][1] == "tolerance 0.1"
+    assert {len(line) for line in shown} == {len(shown[0])}
+
+
+def test_rows_are_measured_once_and_anew_under_another_protocol(run, pictures, monkeypatch):
+    first = table(run, pictures)
+    drawn, draw = [], Judged.drawn
+    monkeypatch.setattr(Judged, "drawn", lambda self, p: drawn.append((p.sampler, p.steps)) or draw(self, p))
+    assert table(run, pictures) == first and not drawn
+    stored = json.loads((run / "metrics.json").read_text())
+    stored["nfe"]["rows"] = stored["nfe"]["rows"][:1]  # as an interruption would leave it
+    (run / "metrics.json").write_text(json.dumps({**stored, "other": 1}))
+    again = table(run, pictures, ways=WAYS[:2])
+    assert drawn == [("ddim", 10)]
+    assert [row["scores"] for row in again["rows"]] == [row["scores"] for row in first["rows"][:2]]
+    assert json.loads((run / "metrics.json").read_text())["other"] == 1
+    table(run, pictures, Protocol(samples=5), WAYS[:2])
+    assert drawn == [("ddim", 10), ("dpm", 20), ("ddim", 10)]
+
+
+def test_a_domain_without_such_numbers_is_refused(run, pictures, monkeypatch):
+    monkeypatch.setattr(tiny.Image, "quality", toy_wave.Wave.quality)
+    with pytest.raises(UserError, match="no metric that compares sets of samples"):
+        table(run, pictures)
+
+
+def test_a_model_without_a_denoiser_is_refused(run, tmp_path, pictures):
+    from ddmi import DDMIPipeline
+
+    pipe = DDMIPipeline.from_pretrained(run)
+    pipe.diffusion = None
+    pipe.save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match="no denoiser yet: train its second stage"):
+        opened(tmp_path, pictures, denoiser=True)
+
+
+def test_the_page_shows_the_table(run, pictures):
+    from ddmi.report.tables import write_nfe
+
+    table(run, pictures)
+    page = write_nfe(run, run / "metrics.json").read_text()
+    assert page.count('<circle class="line') == 2 * len(WAYS)  # two numbers are drawn
+    assert 'data-from="nfe/rows/1/evaluations">10<' in page
