@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import ddmi.bench
-from ddmi.bench.measure import Row
+from ddmi.bench.measure import Row, peak_bytes
 from ddmi.bench.points import plot, points
 from ddmi.bench.rendering import product, readout, streaming
 from ddmi.bench.sampling import batches, sampling
@@ -37,9 +36,8 @@ def measured(stage: str, quick: bool, threads: int) -> list[Row]:
 
 def worker(stage: str, quick: bool) -> None:
     """Measure here, and print the rows as one line of JSON."""
-    rows = list(STAGES[stage](quick))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    sys.stdout.write(json.dumps([{**row, "peak_bytes": peak} for row in rows]) + "\n")
+    rows = [{"peak_bytes": peak_bytes(), **row} for row in STAGES[stage](quick)]
+    sys.stdout.write(json.dumps(rows) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,11 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 """Keys: stage; and where they make sense seconds, rate (a text), share (of the product rate), psnr, peak_bytes."""
+
+
+def peak_bytes() -> int:
+    """Most memory that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def operations(work: Callable[[], Any]) -> int:
@@ -54,8 +61,10 @@ def steps(name: str, objective: Objective, batch: Any, signals: int, quick: bool
 
     keep_freed_memory()
     run = step(objective, batch)
-    counted = operations(lambda: run("fp32"))
+    counted = 0
     for precision in ("fp32", "bf16"):
         took = seconds(lambda precision=precision: run(precision), 1 if quick else 5)  # type: ignore[misc]
         row = {"stage": f"{name}, {precision}", "seconds": took, "rate": f"{signals / took:.2f} signals/s"}
+        row["peak_bytes"] = peak_bytes()
+        counted = counted or operations(lambda: run("fp32"))  # after the memory is known: it takes some itself
         yield {**row, "share": counted / took / product_rate(precision)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ddmi.bench.measure import Row, operations
+from ddmi.bench.measure import Row, operations, peak_bytes
 
 if TYPE_CHECKING:
     from ddmi.field import Field
@@ -29,16 +29,15 @@ def readout(quick: bool) -> Iterator[Row]:
     from ddmi.estimate import product_rate, seconds
     from ddmi.metrics.pixels import psnr
 
-    field = paper_field()
-    size = 512 if quick else 1024
-    few = grid((64, 64))
-    counted = operations(lambda: field(few, torch.ones(1))) * size**2 / len(few)
-    exact, points = field(grid((256, 256)), torch.ones(1)), size**2 / 1e6
+    field, size, counted = paper_field(), 512 if quick else 1024, 0.0
+    exact, few, points = field(grid((256, 256)), torch.ones(1)), grid((64, 64)), size**2 / 1e6
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         narrow = field.to(dtype=dtype)
         took = seconds(lambda narrow=narrow: narrow.render(size), 1 if quick else 3)  # type: ignore[misc]
         row = {"stage": f"read-out, {size}x{size}, {precision}", "seconds": took}
-        row |= {"rate": f"{points / took:.3f} Mpixel/s", "share": counted / took / product_rate(precision)}
+        row |= {"rate": f"{points / took:.3f} Mpixel/s", "peak_bytes": peak_bytes()}
+        counted = counted or operations(lambda: field(few, torch.ones(1))) * size**2 / len(few)  # takes memory itself
+        row["share"] = counted / took / product_rate(precision)
         if precision != "fp32":
             near = narrow(grid((256, 256)), torch.ones(1))
             row["psnr"] = float(psnr(*(x.clamp(-1, 1).t().reshape(1, 3, 256, 256) for x in (near, exact))))
