@@ -10,6 +10,7 @@ import tiny
 import torch
 
 from ddmi.diffusion import Diffusion, DiffusionConfig, betas, dropped
+from ddmi.errors import UserError
 from ddmi.planes import Plane, unpack
 from ddmi.unet import Condition
 
@@ -54,6 +55,27 @@ def test_diffused_unit_latents_keep_their_variance():
         assert float(z_t.var()) == pytest.approx(1.0, abs=0.05)
         share = diffusion.alpha_bar[int(t)].float()
         assert torch.allclose(z_t, share.sqrt() * z + (1 - share).sqrt() * noise, atol=1e-6)
+
+
+def test_the_capped_loss_by_hand():
+    """w = min(SNR, cap) / SNR: 1 at much noise, cap / SNR at little."""
+    diffusion, z, noise = model(snr_cap=10.0), latents(3), latents(3, seed=1)
+    t = torch.tensor([0.0, 20.0, 49.0])
+    share = diffusion.alpha_bar[t.long()]
+    ratio = share / (1 - share)
+    assert ratio[0] > 10 > ratio[2]
+    weight = torch.tensor([min(float(r), 10.0) / float(r) for r in ratio])
+    assert torch.allclose(diffusion.weight(t).flatten(), weight, rtol=1e-5)
+    with torch.no_grad():
+        each = (diffusion.epsilon(diffusion.diffuse(z, noise, t), t) - noise).square().mean(dim=(1, 2))
+        assert torch.allclose(diffusion(z, noise, t), (weight * each).mean(), rtol=1e-5)
+        diffusion.config = replace(diffusion.config, snr_cap=0.0)
+        assert torch.allclose(diffusion(z, noise, t), each.mean(), rtol=1e-5)
+
+
+def test_a_negative_cap_is_refused():
+    with pytest.raises(UserError, match="snr_cap"):
+        DiffusionConfig(snr_cap=-1.0)
 
 
 def test_statistics_are_by_plane_and_channel():

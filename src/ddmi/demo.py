@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 PRESETS = {"image": "emoji-32"}
 """Domain -> preset; its data comes with the installed packages."""
 
-DENOISER_MINUTES = 6.0
+DENOISER_MINUTES = 7.5
 """Time that stage 2 is given: it always gets better with more steps, so a faster machine does more of them."""
 MOST = 6.0
 """At most so many times the steps of the preset."""

@@ -103,6 +103,7 @@ def emoji_32() -> Config:
             condition="text",
             text_encoder="minilm",
             text_width=384,
+            snr_cap=1.0,
             mixing_init=0.0,
             guidance_scale=4.0,
             ema_decay=0.999,
@@ -177,6 +178,7 @@ def images_64() -> Config:
         ),
         diffusion=DiffusionConfig(
             unet=UNetConfig(base=64, multipliers=(1, 2, 3), blocks=1, attention=(2, 4)),
+            snr_cap=1.0,
             mixing_init=-1.0,
             ema_decay=0.9995,
         ),
