@@ -66,6 +66,14 @@ def test_chunks_are_the_whole(field, monkeypatch, chunk):
     assert torch.allclose(field(at), whole, atol=1e-5)
 
 
+def test_autocast_around_a_field_changes_nothing(field):
+    at = points(20)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(field(at), field(at.clone()))
+        inside = field(at)
+    assert torch.equal(inside, field(at))
+
+
 def test_no_points_no_values(field):
     assert field(torch.zeros(0, 2)).shape == (0, 3)
 

@@ -408,7 +408,7 @@ def evaluate(
     given |= {"--budget": bool(budget), "--seeds": seeds != 3}
     for name in [n for n, used in given.items() if used and n in _WITHOUT_EFFECT[nfe, ablation]]:
         log.warning("%s has no effect here", name)
-    judging.check_features(features)
+    judging.check_features(features, nfe or ablation or "distributions" in metrics)
     protocol = Protocol(
         samples=samples,
         seed=seed,

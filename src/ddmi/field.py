@@ -47,7 +47,7 @@ class Field:
         periods: Float[Tensor, "p"] | None = None,
         extras: Float[Tensor, "n e"] | None = None,
     ) -> Float[Tensor, "n c"]:
-        """Signal values at the coordinates.
+        """Signal values at the coordinates, in the field's own precision whatever autocast is around it.
 
         Args:
             coordinates: (n, d) in [-1, 1], x first. Gradients flow to them where they require any.
@@ -64,7 +64,7 @@ class Field:
         if extras is not None:
             extras = extras.to(self.device)
         wanted = torch.is_grad_enabled() and coordinates.requires_grad
-        with torch.set_grad_enabled(wanted):
+        with torch.set_grad_enabled(wanted), torch.autocast(self.device.type, enabled=False):
             weights = self._weights(periods)
             values = [
                 self._signal.evaluate(

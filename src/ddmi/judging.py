@@ -28,7 +28,7 @@ def metrics(run: str, data: Path | None, wanted: str, protocol: Protocol, out: P
     judged = evaluation.judge(run, data, protocol)
     if not judged.processes.main:
         return
-    results = evaluation.evaluate(judged, names or None)
+    results = evaluation.evaluate(judged, names or None, lambda found: evaluation.write(found, target))
     evaluation.write(results, target)
     found = {name: part for name, part in results.items() if name not in ("preset", "sampling")}
     say(table([("metric", "", "value"), *(row for name, part in found.items() for row in _numbers(name, part))]))
@@ -58,10 +58,13 @@ def ablation(config: Config, data: Path | None, budget: str, seeds: int, protoco
     say(str(tables.write_ablation(folder)))
 
 
-def check_features(name: str) -> None:
-    """Refuse a feature network that is not there, before any sample is drawn."""
-    if name == EfficientNetLite0.name:
-        return  # its package may be missing: metrics then say so, or are left out
+def check_features(name: str, needed: bool) -> None:
+    """Refuse a feature network that is not there, before any sample is drawn.
+
+    Where it is not `needed`, the package of the default one may be missing: its metrics are then left out.
+    """
+    if name == EfficientNetLite0.name and not needed:
+        return
     try:
         features.load(name)
     except FileNotFoundError as error:

@@ -37,6 +37,8 @@ class DDMIPipeline:
         self._encoder: texts.TextEncoder | None = None
         self.last_evaluations: list[int] = []
         """Function evaluations of each sample of the last call (Table 12)."""
+        self.folder: Path | None = None
+        """The model folder that it was loaded from."""
 
     # loading and saving ----------------------------------------------------------------------------------------------
 
@@ -49,6 +51,7 @@ class DDMIPipeline:
         """
         folder, config = open_folder(_local(path))
         pipe = cls(config, load_autoencoder(folder, config), load_diffusion(folder, config))
+        pipe.folder = folder
         return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def save_pretrained(self, path: str | Path) -> None:

@@ -9,7 +9,7 @@ import tiny
 import toy_wave
 
 from ddmi.errors import UserError
-from ddmi.evaluation import Protocol, nfe
+from ddmi.evaluation import Protocol, nfe, richer
 from ddmi.evaluation.judged import Judged, opened
 from ddmi.evaluation.nfe import Way
 
@@ -63,7 +63,7 @@ def test_evaluations_are_those_of_the_sampler(run, pictures):
     assert {len(line) for line in shown} == {len(shown[0])}
 
 
-def test_rows_are_measured_once_and_anew_under_another_protocol(run, pictures, monkeypatch):
+def test_rows_are_measured_once_and_no_table_is_lost(run, pictures, monkeypatch):
     first = table(run, pictures)
     drawn, draw = [], Judged.drawn
     monkeypatch.setattr(Judged, "drawn", lambda self, p: drawn.append((p.sampler, p.steps)) or draw(self, p))
@@ -75,8 +75,40 @@ def test_rows_are_measured_once_and_anew_under_another_protocol(run, pictures, m
     assert drawn == [("ddim", 10)]
     assert [row["scores"] for row in again["rows"]] == [row["scores"] for row in first["rows"][:2]]
     assert json.loads((run / "metrics.json").read_text())["other"] == 1
-    table(run, pictures, Protocol(samples=5), WAYS[:2])
-    assert drawn == [("ddim", 10), ("dpm", 20), ("ddim", 10)]
+    table(run, pictures, ways=WAYS[1:2])
+    assert len(json.loads((run / "metrics.json").read_text())["nfe"]["rows"]) == 2
+    with pytest.raises(UserError, match=r"another samples \(6, not 5\): name another file"):
+        table(run, pictures, Protocol(samples=5), WAYS[:2])
+    assert len(json.loads((run / "metrics.json").read_text())["nfe"]["rows"]) == 2
+    assert drawn == [("ddim", 10)]
+
+
+def test_too_few_samples_are_refused_before_a_row_is_written(run, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiny.Image, "quality", {"frechet": "distributions/frechet"})
+    with pytest.raises(UserError, match="too few to compare"):
+        nfe.measure(opened(run, pictures), Protocol(samples=1), tmp_path / "m.json", WAYS[:1])
+    assert not (tmp_path / "m.json").exists()
+
+
+def test_other_pictures_under_the_same_names_are_other_data(run, pictures, tmp_path):
+    import shutil
+
+    from PIL import Image, ImageOps
+
+    other = shutil.copytree(pictures, tmp_path / "other")
+    same = nfe.identity(opened(run, pictures), Protocol(samples=6))
+    assert nfe.identity(opened(run, other), Protocol(samples=6)) == same
+    for path in other.rglob("*.png"):
+        ImageOps.invert(Image.open(path).convert("RGB")).save(path)
+    changed = nfe.identity(opened(run, other), Protocol(samples=6))
+    assert [name for name in same if same[name] != changed[name]] == ["data"]
+
+
+def test_a_metric_of_more_samples_of_the_same_model_is_kept():
+    before = {"a": {"x": 1, "protocol": {"samples": 9, "model": "m"}}, "b": {"protocol": {"samples": 9, "model": "n"}}}
+    now = {name: {"x": 2, "protocol": {"samples": 5, "model": "m"}} for name in "abc"}
+    assert richer(before, now) == {"a": before["a"]}
+    assert richer(now, before) == {}
 
 
 def test_a_domain_without_such_numbers_is_refused(run, pictures, monkeypatch):

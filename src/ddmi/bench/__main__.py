@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -60,6 +61,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"unknown stage {unknown[0]!r}: allowed are {', '.join(STAGES)}")
     if given.figure and "points" not in names:
         parser.error("--figure draws the stage points: add --stages points")
+    if given.figure and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--figure needs matplotlib, which is not installed")
+    for target in (given.json, given.figure):
+        if target is not None and not target.absolute().parent.is_dir():
+            parser.error(f"{target.absolute().parent} is no folder")
 
     from rich.console import Console
     from rich.table import Table

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,13 @@ from ddmi.storage import aside, read_json, write_json
 log = logging.getLogger(__name__)
 
 
-def evaluate(judged: Judged, names: Sequence[str] | None = None) -> dict[str, Any]:
+def evaluate(
+    judged: Judged, names: Sequence[str] | None = None, keep: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
     """The metrics of the run's domain (all, or those named), each with its protocol and the seconds it took.
 
-    A metric whose package is not installed is left out with a warning, unless it was asked for by its name.
+    `keep` is given the results so far after every metric. A metric whose package is not installed is left out with a
+    warning, unless it was asked for by its name.
 
     Raises:
         UserError: a metric that the domain does not have; allowed ones are named.
@@ -42,9 +45,23 @@ def evaluate(judged: Judged, names: Sequence[str] | None = None) -> dict[str, An
                 raise
             log.warning("%s is left out: %s", name, error)
             continue
-        if found:
-            results[name] = {**found, "seconds": round(time.monotonic() - began, 2)}
+        if not found:
+            continue
+        how = {**found.get("protocol", {}), "model": judged.weights, "sampling": judged.protocol}
+        results[name] = {**found, "protocol": how, "seconds": round(time.monotonic() - began, 2)}
+        if keep is not None:
+            keep(results)
     return results
+
+
+def richer(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Metrics of `before` that looked at more samples of the same model than those of `now`."""
+    found = {}
+    for name, metric in now.items():
+        old, new = (m.get("protocol", {}) if isinstance(m, Mapping) else {} for m in (before.get(name), metric))
+        if old.get("model") and old["model"] == new.get("model") and old.get("samples", 0) > new.get("samples", 0):
+            found[name] = before[name]
+    return found
 
 
 def at(results: Mapping[str, Any], place: str) -> Any:
@@ -65,4 +82,4 @@ def write(results: dict[str, Any], path: str | Path) -> None:
         write_json({**before, **results}, scratch)
 
 
-__all__ = ["Judged", "Protocol", "at", "evaluate", "judge", "write"]
+__all__ = ["Judged", "Protocol", "at", "evaluate", "judge", "richer", "write"]

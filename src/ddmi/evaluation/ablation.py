@@ -121,6 +121,8 @@ def summary(
         "sampler": protocol.sampler,
         "sampling_steps": protocol.steps or DEFAULT_STEPS[protocol.sampler],
         "sampling_seed": protocol.seed,
+        "tolerance": protocol.tolerance if protocol.sampler == "rk45" else None,
+        "guidance_scale": protocol.guidance(config),
         "features": protocol.features,
         "k": protocol.neighbours,
     }
@@ -163,7 +165,8 @@ def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protoc
     if not train(config, folder, data, resume=True):
         raise WorkError(f"stopped in {folder}; the same command goes on with it")
     judged = replace(opened(folder, data, denoiser=True), cache=folder.parent / "cache")  # one for features of the data
-    told = {**identity(judged, protocol), "sampler": protocol.sampler, "steps": protocol.steps}
+    told = {**identity(judged, protocol), "sampler": protocol.sampler}
+    told |= {"steps": protocol.steps, "tolerance": protocol.tolerance}
     target = folder / "metrics.json"
     before = read_json(target).get(KEY) if target.exists() else None
     if before is not None and before["protocol"] == told:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ddmi.config import Config
 from ddmi.domains.base import Dataset, Evidence
 from ddmi.errors import UserError
 from ddmi.evaluation.samples import BATCH, BATCHES, Samples, draw
 from ddmi.field import Field
-from ddmi.model import folder_of
 from ddmi.pipeline import DDMIPipeline
 from ddmi.processes import Processes, launched
 from ddmi.randomness import generator
 from ddmi.sampling import DEFAULT_STEPS, SamplingConfig, scheduler
-from ddmi.storage import MANIFEST
+from ddmi.storage import MANIFEST, digest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +39,10 @@ class Protocol:
     guidance_scale: float | None = None
     features: str = "efficientnet-lite0"
     neighbours: int = 3
+
+    def guidance(self, config: Config) -> float:
+        """w of classifier-free guidance for a model of this configuration."""
+        return config.diffusion.guidance_scale if self.guidance_scale is None else self.guidance_scale
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,15 @@ class Judged:
     def evidence(self) -> Evidence:
         """What metrics may look at."""
         return Evidence(
-            self.train,
-            self.held_out,
-            self.reconstruct,
-            self.samples,
-            self.looked.seed,
-            self.looked.features,
-            self.looked.neighbours,
-            self.cache,
-            str(self.pipe.device),
+            train=self.train,
+            held_out=self.held_out,
+            reconstruct=self.reconstruct,
+            samples=self.samples,
+            seed=self.looked.seed,
+            features=self.looked.features,
+            neighbours=self.looked.neighbours,
+            cache=self.cache,
+            device=str(self.pipe.device),
         )
 
     def drawn(self, protocol: Protocol) -> Judged:
@@ -99,8 +102,7 @@ class Judged:
         }
         if protocol.sampler == "rk45":
             settings |= {"steps": 0, "tolerance": protocol.tolerance}
-        own = pipe.config.diffusion.guidance_scale
-        settings["guidance_scale"] = own if protocol.guidance_scale is None else protocol.guidance_scale
+        settings["guidance_scale"] = protocol.guidance(pipe.config)
         about = {"samples": 0, "seed": protocol.seed, **settings, "condition": kind, "weights": _weights(pipe)}
         samples: Sequence[Field] = []
         if pipe.diffusion is not None:
@@ -148,12 +150,11 @@ def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool =
         raise UserError(f"{path} has no denoiser yet: train its second stage (--stage diffusion) first")
     train = pipe.config.domain.dataset(data, "train")
     held_out = pipe.config.domain.dataset(data, "test")
-    run, weights = Path(path), ""
-    if run.exists():
-        weights = hashlib.sha256((folder_of(run) / MANIFEST).read_bytes()).hexdigest()
+    assert pipe.folder is not None
+    run, weights = Path(path), digest(pipe.folder / MANIFEST)
     kept = (run / "model").is_dir() and os.access(run, os.W_OK)
     cache = run / "cache" if kept else None
-    return Judged(pipe, train, held_out, [], {}, {}, cache, weights, processes)
+    return Judged(pipe, train, held_out, [], {}, {}, cache=cache, weights=weights, processes=processes)
 
 
 def _conditions(train: Dataset, protocol: Protocol) -> list[int]:

@@ -11,10 +11,12 @@ from typing import Any
 from ddmi.errors import UserError
 from ddmi.evaluation import at, evaluate, write
 from ddmi.evaluation.judged import Judged, Protocol
-from ddmi.storage import read_json
+from ddmi.storage import digest, read_json
 
 KEY = "nfe"
 """Where the table stands in metrics.json."""
+LOOKED_AT = 16
+"""Items, spread over the data, whose content tells data of the same names apart."""
 COUNTED = "evaluations of the denoiser for one sample; with guidance each is two network calls"
 
 
@@ -49,7 +51,8 @@ def ways_for(timesteps: int) -> list[Way]:
 def measure(judged: Judged, protocol: Protocol, target: Path, ways: Sequence[Way] | None = None) -> dict[str, Any]:
     """The table of a model. It is written into `target` after every row.
 
-    Rows that stand there already under the identical protocol are kept, so that an interrupted table goes on.
+    Rows that stand there already under the identical protocol are kept, so that an interrupted table goes on. A table
+    of another model is replaced.
 
     Args:
         judged: a model with a denoiser, as `opened` gives it.
@@ -57,21 +60,31 @@ def measure(judged: Judged, protocol: Protocol, target: Path, ways: Sequence[Way
         ways: the rows; without them, those of `ways_for`.
 
     Raises:
-        UserError: the domain names no numbers that compare samples.
+        UserError: the domain names no numbers that compare samples, there are too few samples or data for them, or
+            `target` holds a table of this model under another protocol.
     """
     quality = judged.pipe.config.domain.quality
     if not quality:
         raise UserError(f"--nfe: the domain of {judged.pipe.config.name} has no metric that compares sets of samples")
     ways = ways_for(judged.pipe.config.diffusion.timesteps) if ways is None else ways
     shared = identity(judged, protocol)
-    before = read_json(target).get(KEY) if target.exists() else None
-    known = before["rows"] if before is not None and before.get("protocol") == shared else []
-    rows = [row for row in known if any(_is(row, way) for way in ways)]
+    before = stored(target, judged) or {"protocol": shared, "rows": []}
+    if other := [name for name in shared if before["protocol"].get(name) != shared[name]]:
+        raise UserError(
+            f"{target} holds a table of this model with another {other[0]} "
+            f"({before['protocol'].get(other[0])}, not {shared[other[0]]}): name another file with --out"
+        )
+    rows = before["rows"]
+    order = list(dict.fromkeys([*ways, *WAYS, *map(way_of, rows)]))
     for way in ways:
         if any(_is(row, way) for row in rows):
             continue
         row = _row(judged.drawn(_sampled(protocol, way)), way, quality)
-        rows = sorted([*rows, row], key=lambda row: [_is(row, way) for way in ways].index(True))
+        if judged.processes.main and not row["scores"]:
+            raise UserError(
+                f"--nfe: {protocol.samples} samples or the data are too few to compare: draw more (--samples)"
+            )
+        rows = sorted([*rows, row], key=lambda row: order.index(way_of(row)))
         if judged.processes.main:
             write({KEY: {"protocol": shared, "rows": rows}}, target)
         judged.processes.wait()
@@ -87,19 +100,28 @@ def stored(target: Path, judged: Judged) -> dict[str, Any] | None:
 def identity(judged: Judged, protocol: Protocol) -> dict[str, Any]:
     """What numbers of samples depend on beside the sampler: two tables with the same are one table."""
     config = judged.pipe.config
-    own = config.diffusion.guidance_scale
-    names = repr([(part.names, part.labels, part.captions) for part in (judged.train, judged.held_out)])
     return {
         "samples": protocol.samples,
         "seed": protocol.seed,
-        "guidance_scale": own if protocol.guidance_scale is None else protocol.guidance_scale,
+        "guidance_scale": protocol.guidance(config),
         "condition": config.diffusion.condition,
         "counted": COUNTED,
         "features": protocol.features,
+        "features_file": digest(Path(protocol.features)) if Path(protocol.features).is_file() else None,
         "k": protocol.neighbours,
         "model": judged.weights,
-        "data": hashlib.sha256(names.encode()).hexdigest(),
+        "data": _fingerprint(judged),
     }
+
+
+def _fingerprint(judged: Judged) -> str:
+    """SHA-256 of the names, labels and captions of the data, and of what the encoder reads of some items."""
+    found = hashlib.sha256()
+    for part in (judged.train, judged.held_out):
+        found.update(repr((part.names, part.labels, part.captions)).encode())
+        for index in sorted({k * len(part) // LOOKED_AT for k in range(LOOKED_AT if len(part) else 0)}):
+            found.update(part.inputs([index]).contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def lines(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

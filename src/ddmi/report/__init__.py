@@ -39,7 +39,12 @@ def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | 
     if not folder.is_dir():
         raise UserError(f"{folder} is no run folder: name one that ddmi train made")
     judged = evaluation.judge(folder, data, protocol)
+    target = folder / "report.html"
+    if not judged.processes.main:
+        return target
     results = evaluation.evaluate(judged)
+    if (folder / "metrics.json").is_file():
+        results |= evaluation.richer(read_json(folder / "metrics.json"), results)
     names = [name for name in judged.pipe.config.domain.metrics() if name in results]
     numbers = Numbers(results)
     frame.collect(folder, judged, numbers)
@@ -57,7 +62,6 @@ def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | 
         frame.footer(folder, data, judged, numbers, part.credits(judged)),
     )
     evaluation.write(numbers.plain, folder / "metrics.json")
-    target = folder / "report.html"
     with aside(target) as scratch:
         scratch.write_text(whole, encoding="utf-8")
     log.info("%s: %.1f MB in %.0f s", target, len(whole) / 1e6, time.monotonic() - began)

@@ -145,7 +145,8 @@ def metrics(numbers: Numbers, names: Sequence[str], part: Part) -> Section:
     for name in names:
         note = f"<p>{escape(part.NOTES[name])}</p>" if name in part.NOTES else ""
         how = numbers.get(f"{name}/protocol") or {}
-        protocol = ", ".join(f"{words(k)} {numbers.show(f'{name}/protocol/{k}')}" for k in how)
+        told = [k for k in how if k not in ("model", "sampling")]  # the page is of one model, and says how it drew
+        protocol = ", ".join(f"{words(k)} {numbers.show(f'{name}/protocol/{k}')}" for k in told)
         took = f"{protocol}{'; ' if protocol else ''}took {numbers.show(f'{name}/seconds', '.1f')} s"
         parts.append(f'<h3>{words(name)}</h3>{_values(name, numbers)}<p class="soft"><small>{took}</small></p>{note}')
     if sampling.get("samples"):

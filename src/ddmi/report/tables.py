@@ -21,7 +21,7 @@ DIGESTS = ("model", "data")
 def nfe_sections(numbers: Numbers) -> list[Section]:
     """Table 12 of a run, where the numbers have it."""
     rows = numbers.get(f"{nfe.KEY}/rows")
-    if not rows:
+    if not rows or not rows[0]["scores"]:
         return []
     names = list(rows[0]["scores"])
     body = []

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 JUDGED = 256
 """Pictures that a metric of pixels looks at, at most."""
 COMPARED = 1024
-"""Samples whose nearest training pictures are searched, at most."""
+"""Samples, and held-out pictures, whose nearest training pictures are searched, at most."""
 
 
 class PictureMetrics:
@@ -97,7 +97,7 @@ class PictureMetrics:
         if not evidence.samples or not len(evidence.held_out):
             return {}
         gallery = self.gallery(evidence)
-        count = min(len(evidence.samples), len(gallery.held_out), JUDGED)
+        count = min(len(evidence.samples), len(gallery.held_out.groups), JUDGED)
         size = self.domain.resolution
         order = gallery.train.epoch(generator(evidence.seed, "sliced"))
         real = gallery.train.pictures(order[: 4 * JUDGED], size)
@@ -169,7 +169,7 @@ class PictureMetrics:
         gallery = self.gallery(evidence)
         train, held_out = gallery.train, gallery.held_out
         drawn = gallery.samples.first(min(len(evidence.samples), COMPARED))
-        unseen = held_out.inputs([group[0] for group in held_out.groups])
+        unseen = held_out.inputs([group[0] for group in held_out.groups][:COMPARED])
         both = torch.cat([drawn, unseen]).flatten(1)
         found = _nearest_in_parts(both, gallery, train)
         mine, theirs = found.distances[: len(drawn), 0], found.distances[len(drawn) :, 0]
