@@ -22,6 +22,9 @@ PRESETS = {"image": "emoji-32"}
 
 DENOISER_MINUTES = 7.5
 """Time that stage 2 is given: it always gets better with more steps, so a faster machine does more of them."""
+DRAWN = Protocol(sampler="ddpm", steps=50)
+"""How the samples of the report are drawn. The noise of ancestral steps mends what a short training got wrong: at equal
+guidance its samples are nearer to the data, by every distance, than those of 25 to 50 steps without noise."""
 MOST = 6.0
 """At most so many times the steps of the preset."""
 
@@ -38,7 +41,7 @@ def run(
     Args:
         out: the run folder; None for `runs/demo-<domain>`.
         max_minutes: stop training after so long; the report then shows how far it came.
-        protocol: how the samples of the report are drawn.
+        protocol: how the samples of the report are drawn; None for `DRAWN`.
 
     Returns:
         The path of the page; the run folder when training was interrupted.
@@ -56,7 +59,7 @@ def run(
         log.warning("%s: training stopped before its end; the same command goes on with it", folder)
         if max_minutes is None:  # somebody stopped it, who wants no report now
             return folder
-    page = report.write(folder, protocol=protocol)
+    page = report.write(folder, protocol=protocol or DRAWN)
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in report.headlines(folder):
         console.print(line, markup=False)

@@ -105,7 +105,7 @@ def emoji_32() -> Config:
             text_width=384,
             snr_cap=1.0,
             mixing_init=0.0,
-            guidance_scale=4.0,
+            guidance_scale=3.0,
             ema_decay=0.999,
         ),
         training=TrainingConfig(
