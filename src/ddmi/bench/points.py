@@ -13,7 +13,7 @@ from ddmi.bench.measure import Row, step
 if TYPE_CHECKING:
     from ddmi.config import Config
 
-SECONDS = 60.0
+SECONDS = 30.0
 """Of training for each number of points."""
 COUNTS = (64, 256, 1024)
 """Of the 1,024 points that a 32x32 picture has."""
