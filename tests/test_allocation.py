@@ -33,7 +33,9 @@ def run(word: str, **environment: str) -> tuple[bool | None, int, int]:
     return tuple(json.loads(done.stdout))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
 def test_a_freed_tensor_stays_with_the_process():
     _, used, left = run("leave")
     assert used > 90e6 > 10e6 > left

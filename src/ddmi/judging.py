@@ -10,7 +10,7 @@ from typing import Any
 from ddmi import evaluation, features
 from ddmi.canvas import check_folder
 from ddmi.config import Config
-from ddmi.errors import UserError, unknown
+from ddmi.errors import UserError
 from ddmi.evaluation import Protocol, nfe
 from ddmi.evaluation import ablation as study
 from ddmi.evaluation.judged import opened
@@ -24,7 +24,8 @@ def metrics(run: str, data: Path | None, wanted: str, protocol: Protocol, out: P
     """The metrics of a model, all or those named ("a,b")."""
     target = _metrics_file(run, out)
     names = [name.strip() for name in wanted.split(",") if name.strip()]
-    _check_metrics(run, names)
+    if names and Path(run).is_dir():  # before any sample is drawn
+        evaluation.check_metrics(open_folder(run)[1].domain, names)
     judged = evaluation.judge(run, data, protocol)
     if not judged.processes.main:
         return
@@ -92,15 +93,6 @@ def _metrics_file(run: str, out: Path | None) -> Path:
         raise UserError(f"--out {target} is a folder, not a file")
     check_folder(target.parent)
     return target
-
-
-def _check_metrics(run: str, names: list[str]) -> None:
-    """Refuse a metric that the model's domain does not have, before any sample is drawn."""
-    if names and Path(run).is_dir():
-        known = open_folder(run)[1].domain.metrics()
-        for name in names:
-            if name not in known:
-                raise unknown("metric", name, known)
 
 
 def _numbers(metric: str, found: Any, where: str = "") -> Iterator[tuple[str, str, str]]:

@@ -35,18 +35,27 @@ class Processes:
             PartialState().wait_for_everyone()
 
 
+def wanted() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def check_all_here(count: int) -> None:
+    """Raises UserError when only `count` of the launched processes take part: some engines lose them in silence."""
+    if count != wanted():
+        raise UserError(f"{wanted()} processes were launched, but only {count} take part")
+
+
 def launched() -> Processes:
     """What torchrun started; one process without it.
 
     Raises:
         UserError: several were launched, but do not find one another.
     """
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
-    if wanted == 1:
+    if wanted() == 1:
         return Processes()
     from accelerate import PartialState
 
     state = PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
-    if state.num_processes != wanted:
-        raise UserError(f"{wanted} processes were launched, but only {state.num_processes} take part")
+    check_all_here(state.num_processes)
     return Processes(state.process_index, state.num_processes, state.device)

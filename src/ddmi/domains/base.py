@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -86,6 +87,19 @@ class Dataset(Protocol):
     def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
         """A training batch. `choice` draws what the whole batch shares, `seeds[k]` what item k has for itself."""
         ...
+
+
+LOOKED_AT = 64
+"""Items, spread over the data, whose content tells data of the same names apart."""
+
+
+def fingerprint(dataset: Dataset, indices: Sequence[int]) -> str:
+    """SHA-256 of the data's names, labels and captions, of which items are meant, and of what some of these hold."""
+    told = (dataset.names, dataset.labels, dataset.captions, list(indices))
+    found = hashlib.sha256(repr(told).encode())
+    for k in sorted({i * len(indices) // LOOKED_AT for i in range(LOOKED_AT)} if len(indices) else ()):
+        found.update(dataset.inputs([indices[k]]).contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 FieldLike = Callable[..., Tensor]

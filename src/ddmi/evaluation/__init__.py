@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ddmi.domains.base import Domain
 from ddmi.errors import MissingPackage, UserError, unknown
 from ddmi.evaluation.judged import Judged, Protocol, judge
 from ddmi.storage import aside, read_json, write_json
@@ -31,9 +32,7 @@ def evaluate(
         UserError: a metric that the domain does not have; allowed ones are named.
     """
     available = judged.pipe.config.domain.metrics()
-    for name in names or ():
-        if name not in available:
-            raise unknown("metric", name, available)
+    check_metrics(judged.pipe.config.domain, names or ())
     results: dict[str, Any] = {"preset": judged.pipe.config.name, "sampling": judged.protocol}
     evidence = judged.evidence
     for name in names or available:
@@ -52,6 +51,14 @@ def evaluate(
         if keep is not None:
             keep(results)
     return results
+
+
+def check_metrics(domain: Domain, names: Sequence[str]) -> None:
+    """Raises UserError for a metric that the domain does not have, and names those it has."""
+    known = domain.metrics()
+    for name in names:
+        if name not in known:
+            raise unknown("metric", name, known)
 
 
 def richer(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,4 +89,4 @@ def write(results: dict[str, Any], path: str | Path) -> None:
         write_json({**before, **results}, scratch)
 
 
-__all__ = ["Judged", "Protocol", "at", "evaluate", "judge", "richer", "write"]
+__all__ = ["Judged", "Protocol", "at", "check_metrics", "evaluate", "judge", "richer", "write"]

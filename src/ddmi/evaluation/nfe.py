@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ddmi.domains.base import fingerprint
 from ddmi.errors import UserError
 from ddmi.evaluation import at, evaluate, write
 from ddmi.evaluation.judged import Judged, Protocol
@@ -15,8 +15,6 @@ from ddmi.storage import digest, read_json
 
 KEY = "nfe"
 """Where the table stands in metrics.json."""
-LOOKED_AT = 16
-"""Items, spread over the data, whose content tells data of the same names apart."""
 COUNTED = "evaluations of the denoiser for one sample; with guidance each is two network calls"
 
 
@@ -110,18 +108,8 @@ def identity(judged: Judged, protocol: Protocol) -> dict[str, Any]:
         "features_file": digest(Path(protocol.features)) if Path(protocol.features).is_file() else None,
         "k": protocol.neighbours,
         "model": judged.weights,
-        "data": _fingerprint(judged),
+        "data": [fingerprint(part, range(len(part))) for part in (judged.train, judged.held_out)],
     }
-
-
-def _fingerprint(judged: Judged) -> str:
-    """SHA-256 of the names, labels and captions of the data, and of what the encoder reads of some items."""
-    found = hashlib.sha256()
-    for part in (judged.train, judged.held_out):
-        found.update(repr((part.names, part.labels, part.captions)).encode())
-        for index in sorted({k * len(part) // LOOKED_AT for k in range(LOOKED_AT if len(part) else 0)}):
-            found.update(part.inputs([index]).contiguous().numpy().tobytes())
-    return found.hexdigest()
 
 
 def lines(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

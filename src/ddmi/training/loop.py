@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ddmi.config import TrainingConfig
 from ddmi.errors import UserError, WorkError
+from ddmi.processes import check_all_here, wanted
 from ddmi.randomness import derive
 from ddmi.training import checkpoint
 from ddmi.training.batches import Batches, Source, load
@@ -299,7 +299,6 @@ def accelerate(config: TrainingConfig, run: Path) -> Accelerator:
 
     from accelerate import Accelerator
 
-    wanted = int(os.environ.get("WORLD_SIZE", "1"))
     tracking = importlib.util.find_spec("tensorboard") is not None
     precision = {"fp32": "no"}.get(config.precision, config.precision)
     try:
@@ -307,12 +306,11 @@ def accelerate(config: TrainingConfig, run: Path) -> Accelerator:
             mixed_precision=precision,
             log_with="tensorboard" if tracking else None,
             project_dir=run / "logs",
-            cpu=wanted > 1 and not torch.cuda.is_available(),  # without it, processes without accelerators stay apart
+            cpu=wanted() > 1 and not torch.cuda.is_available(),  # without it, processes without accelerators stay apart
         )
     except ValueError as error:
         raise UserError(f"cannot train here with training.precision={config.precision}: {error}") from error
-    if accelerator.num_processes != wanted:
-        raise UserError(f"{wanted} processes were launched, but only {accelerator.num_processes} take part")
+    check_all_here(accelerator.num_processes)
     if tracking:
         accelerator.init_trackers("tensorboard")
     return accelerator
