@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,12 @@ def picture_rows(
     """A picture (height, width) of a field of colours, in bands of rows."""
     for values in grid_slabs(field, size, window, periods, slab):
         yield to_pixels(values)
+
+
+def animate(pictures: Sequence[Image.Image], path: str | Path, seconds: float = 2.0) -> None:
+    """Pictures of one size one after another as an endless .gif of about so many seconds, 20 ms a picture at least."""
+    pause = max(20, round(1000 * seconds / len(pictures)))
+    pictures[0].save(path, "GIF", save_all=True, append_images=list(pictures[1:]), duration=pause, loop=0)
 
 
 def contact_sheet(pictures: Sequence[Image.Image], columns: int = 0, gap: int = 2) -> Image.Image:
