@@ -16,7 +16,7 @@ def test_an_unknown_demonstration_names_the_known_ones():
 
 
 def test_every_demonstration_has_a_preset():
-    assert set(demo.PRESETS.values()) <= set(presets.functions())
+    assert {shown.preset for shown in demo.DEMONSTRATIONS.values()} <= set(presets.functions())
 
 
 def test_it_trains_reports_and_goes_on(tmp_path, monkeypatch, capsys, pictures):
@@ -56,6 +56,6 @@ def test_the_pace_is_the_machines_within_bounds(monkeypatch, seconds, steps):
     step = Step()
     step.seconds = seconds
     monkeypatch.setattr(demo, "steps", lambda config: {"diffusion": step})
-    paced = demo.paced(tiny.config(diffusion_steps=50))
+    paced = demo.paced(tiny.config(diffusion_steps=50), 6.0)
     assert paced.training.diffusion_steps == steps
     assert paced.autoencoder == tiny.config().autoencoder

@@ -70,8 +70,8 @@ def unet(channels: int, base: int, multipliers: tuple[int, ...], attends: tuple[
     return total + norm(width) + conv(width, channels)
 
 
-def encoder(blocks: int, widths: tuple[int, ...], latent: int) -> int:
-    total = conv(3, widths[0])
+def encoder(blocks: int, widths: tuple[int, ...], latent: int, inputs: int = 3) -> int:
+    total = conv(inputs, widths[0])
     for k, w in enumerate(widths):
         total += res(widths[max(k - 1, 0)], w) + (blocks - 1) * res(w, w)
         total += conv(w, w) if k < len(widths) - 1 else 0
@@ -98,6 +98,7 @@ PAPER = {
     "cifar10-32": (16, (16,), 2, (128, 256), 3, (False, False, True), 128, (False, True, True, False)),
     "lsun-church-128": (32, (32, 64, 128), 2, (128, 256, 512), 3, ALL, 256, FROM_2),
 }
+SHAPES = ("shapenet-chair", "shapenet-13", "text2shape")
 
 
 def count(module: torch.nn.Module) -> int:
@@ -121,13 +122,42 @@ def test_the_papers_presets_have_its_shapes_and_sizes(name: str) -> None:
     assert count(denoiser) == unet(64, base, (1, 2, 3, 4), attends, 2) + 64  # and one mixing logit a channel
 
 
-@pytest.mark.parametrize("name", PAPER)
+def point_net(blocks: int, w: int, features: int) -> int:
+    """3 -> 2 w, blocks 2 w -> w of two layers and a shortcut without bias, w -> features."""
+    return linear(3, 2 * w) + blocks * (linear(2 * w, w) + linear(w, w) + 2 * w * w) + linear(w, features)
+
+
+def flat_readout(fields: int, c: int, w: int, blocks: int) -> int:
+    """Without scale injection: plain layers."""
+    sizes = [((c if k < fields else 0) + (w if k else 0)) for k in range(blocks)]
+    return sum(linear(i, w) + linear(w, w) + (i * w if i != w else 0) for i in sizes)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_papers_shapes_have_its_shapes_and_sizes(name: str) -> None:
+    config = presets.find(name)
+    with torch.device("meta"):
+        model = D2CVAE(config.autoencoder, config.domain)
+        denoiser = Diffusion(config.diffusion, config.domain.layout, 64)
+        fields = model.decoder({plane: torch.empty(1, 64, 16, 16) for plane in ("xy", "yz", "xz")})
+    assert model.latent_shape == (64, 3 * 16 * 16)
+    assert [{tuple(x.shape) for x in field.values()} for field in fields] == [{(1, 64, n, n)} for n in (16, 32, 64)]
+    planes = encoder(2, (64, 128, 256), 64, inputs=32)
+    assert count(model.encoder) + count(model.moments) == point_net(7, 256, 32) + planes
+    assert count(model.decoder) == decoder(3, (256, 128, 64), 64, ALL, 64)
+    assert count(model.readout) == flat_readout(3, 64, 256, 4) and count(model.head) == 256 + 1
+    if name != "text2shape":  # a vector that tells each plane's name, and one mixing logit a channel
+        assert count(denoiser) == unet(64, 256, (1, 2, 3, 4), FROM_2, 2) + 3 * 1024 + 64
+
+
+@pytest.mark.parametrize("name", [*PAPER, *SHAPES])
 def test_the_papers_presets_train_as_table_10_says(name: str) -> None:
     config = presets.find(name)
     objective, training = config.autoencoder.objective, config.training
     assert (objective.kl_start, objective.kl_end, objective.kl_portion) == (1e-4, 1e-3, 0.9)
     assert objective.spectral_weight == 10 and not objective.perceptual and not objective.adversarial_weight
-    assert training.autoencoder_learning_rate == training.diffusion_learning_rate == 1e-4
+    assert training.autoencoder_learning_rate == 1e-4
+    assert training.diffusion_learning_rate == (2e-4 if name in SHAPES else 1e-4)
     assert config.diffusion.timesteps == 1000 and config.diffusion.ema_decay == 0.9999
     assert config.diffusion.parameterisation == "mixed"
 
@@ -139,7 +169,7 @@ def test_every_preset_is_named_as_it_is_found_and_survives_json(name: str) -> No
     assert from_dict(to_dict(config)) == config
 
 
-@pytest.mark.parametrize("name", sorted(set(presets.functions()) - set(PAPER)))
+@pytest.mark.parametrize("name", sorted(set(presets.functions()) - set(PAPER) - set(SHAPES)))
 def test_the_small_presets_can_be_built(name: str) -> None:
     config = presets.find(name)
     with torch.device("meta"):

@@ -27,7 +27,7 @@ class Wave(Domain):
     samples: int = 16
     waves: int = 12
 
-    suffix = ".npy"
+    suffix = overview = ".npy"
 
     @property
     def layout(self) -> Layout:
@@ -50,7 +50,7 @@ class Wave(Domain):
     def render(self, field: Any, size: int = 64, **options: Any) -> np.ndarray:
         return field(axis(size)[:, None])[:, 0].detach().numpy()
 
-    def save(self, sample: Any, path: str | Path) -> None:
+    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
         if Path(path).suffix != ".npy":
             raise UserError(f"{path}: a wave is saved as .npy")
         np.save(path, np.asarray(sample))
@@ -87,7 +87,7 @@ class WaveHead(nn.Module):
 
 
 class Waves:
-    captions, labels = None, None
+    captions, phrasings, labels = None, None, None
 
     def __init__(self, domain: Wave, numbers: range) -> None:
         self.domain = domain

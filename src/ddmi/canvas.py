@@ -87,6 +87,11 @@ class Canvas:
     ending: str
     streamed: bool
 
+    @property
+    def overview(self) -> str:
+        """File ending of several samples in one file, with its point: that of one where both are pictures."""
+        return f".{self.ending}" if self.domain.suffix == self.domain.overview else self.domain.overview
+
     def render(self, field: Field) -> Any:
         """What the domain draws."""
         return field.render(self.size, **self.options)
@@ -101,9 +106,12 @@ class Canvas:
 
     @staticmethod
     def of(domain: Domain, size: int | tuple[int, int] | None, window: tuple[float, ...] | None, ending: str) -> Canvas:
-        """The canvas of a domain's fields. Raises UserError for a window where the domain knows none."""
+        """The canvas of a domain's fields. Raises UserError for a window where the domain knows none.
+
+        `ending` may be empty: then it is the domain's own.
+        """
         understood = inspect.signature(domain.render).parameters
-        ending = ending.lower().lstrip(".")
+        ending = (ending or domain.suffix).lower().lstrip(".")
         options = {} if window is None else {"window": window}
         if window is not None and "window" not in understood:
             raise UserError("--window has no meaning for samples of this model")

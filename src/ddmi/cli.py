@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("ddmi")
 
 STAGES = ("autoencoder", "diffusion", "all")
+PREPARED = ("shapes",)
 DEMOS = ("image", "shape", "video", "nerf")
 
 
@@ -57,12 +58,19 @@ Run = Annotated[str, typer.Argument(help="A run folder, a model folder, or a mod
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Replace a setting; repeatable.")
 ]
-Data = Annotated[Path | None, typer.Option(help="The data: for images a folder of pictures.")]
-Size = Annotated[str, typer.Option(metavar="N|WIDTHxHEIGHT", help="Pixels; without it, the domain's own choice.")]
+Data = Annotated[Path | None, typer.Option(help="The data: a folder of pictures, or of prepared shapes.")]
+Size = Annotated[
+    str, typer.Option(metavar="N|WIDTHxHEIGHT", help="Pixels, or cells of a mesh; without it, the domain's choice.")
+]
+Window = Annotated[
+    str, typer.Option(metavar="X0,Y0,X1,Y1", help="Part of the frame, inside [-1, 1]; of a shape six numbers.")
+]
 Seed = Annotated[int, typer.Option(help="Sample k of a seed is always the same.")]
 Sampler = Annotated[str, typer.Option(help="ddpm, ddim, dpm, unipc, heun or rk45.")]
 Steps = Annotated[int, typer.Option(min=0, help="Sampling steps; 0: the sampler's default.")]
-Format = Annotated[str, typer.Option("--format", metavar="ENDING", help="File format by its ending.")]
+Format = Annotated[
+    str, typer.Option("--format", metavar="ENDING", help="File format by its ending; without it, the domain's own.")
+]
 Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files.")]
 
 
@@ -79,7 +87,7 @@ def _root(
         bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Generative models of continuous signals: images, and whatever else is a function of coordinates."""
+    """Generative models of continuous signals: images, shapes, and whatever else is a function of coordinates."""
 
 
 # configurations ------------------------------------------------------------------------------------------------------
@@ -205,6 +213,87 @@ def train(
         say(str(out / "model"))
 
 
+# data ----------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def prepare(
+    kind: Annotated[str, typer.Argument(help="What to make: shapes.")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SRC... DST", help="Meshes: folders, files, .zip or .sh3f; then the folder.")
+    ],
+    processes: Annotated[int, typer.Option(min=1, help="Processes that work at once.")] = 1,
+    surface: Annotated[int, typer.Option(min=100, help="Points of the surface of each shape.")] = 30_000,
+    queries: Annotated[int, typer.Option(min=100, help="Points of the cube, and as many near the surface.")] = 50_000,
+    up: Annotated[str, typer.Option(help="The axis that points up in the meshes: y or z.")] = "y",
+    seed: Seed = 0,
+) -> None:
+    """Make training data out of meshes; the same command goes on where it was stopped."""
+    from ddmi.canvas import check_folder
+    from ddmi.data import preparation
+    from ddmi.training.progress import Bar
+
+    if kind not in PREPARED:
+        raise unknown("kind of data", kind, PREPARED)
+    if up not in ("y", "z"):
+        raise unknown("value of --up", up, ("y", "z"))
+    if len(sources) < 2:
+        raise UserError("name what to prepare and the folder to make: ddmi prepare shapes SRC DST")
+    *found, target = sources
+    check_folder(target)
+    bars: list[Bar] = []
+
+    def progress(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Bar("meshes", total).__enter__())
+        bars[0].advance(done)
+
+    try:
+        summary = preparation.prepare(
+            found,
+            target,
+            processes=processes,
+            surface=surface,
+            queries=queries,
+            up=up,  # type: ignore[arg-type]
+            seed=seed,
+            progress=progress,
+        )
+    finally:
+        for bar in bars:
+            bar.__exit__(None, None, None)
+    rows = [(name, f"{count:,}") for name, count in summary.classes.items()]
+    say(table([("class", "shapes"), *rows, ("all", f"{len(summary.kept):,}"), ("rejected", f"{len(summary.rejected):,}")]))
+    say(str(target))
+
+
+@app.command("train-classifier")
+def train_classifier(
+    data: Annotated[str, typer.Argument(help="Prepared shapes in classes, or furniture (pieces made by rule).")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The weights, .safetensors.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 600,
+    seed: Seed = 0,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after so long, with a checkpoint.")] = None,
+) -> None:
+    """Train a classifier of voxels, which `evaluate --judge classifier=FILE` looks with.
+
+    The same command goes on where it was stopped.
+    """
+    from ddmi.training import classifier
+
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out} must end in .safetensors")
+    domain = _preset("furniture-small" if data == "furniture" else "shapenet-13").domain
+    source = domain.dataset(None if data == "furniture" else data, "all").source  # type: ignore[attr-defined]
+    summary = classifier.train_classifier(source, out, steps=steps, seed=seed, max_minutes=max_minutes)
+    if not summary.finished:
+        log.warning("stopped early; the same command goes on")
+        return
+    rows = [(name, f"{share:.3f}") for name, share in (summary.by_class or {}).items()]
+    say(table([("class", "accuracy, held out"), *rows, ("all", f"{summary.accuracy:.3f}")]))
+    say(str(out))
+
+
 # drawing -------------------------------------------------------------------------------------------------------------
 
 
@@ -215,7 +304,7 @@ def sample(
     count: Annotated[int, typer.Option(min=1, help="Samples, for each text or label.")] = 1,
     seed: Seed = 0,
     size: Size = "",
-    window: Annotated[str, typer.Option(metavar="X0,Y0,X1,Y1", help="Part of the frame, inside [-1, 1].")] = "",
+    window: Window = "",
     sampler: Sampler = "dpm",
     steps: Steps = 0,
     tolerance: Annotated[float | None, typer.Option(help="Of rk45 (default 0.001).")] = None,
@@ -225,7 +314,7 @@ def sample(
     guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance; 1: none.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples drawn together.")] = 16,
     sheet: Annotated[bool, typer.Option("--sheet", help="Also one picture of all samples.")] = False,
-    ending: Format = "png",
+    ending: Format = "",
 ) -> None:
     """Draw samples."""
     from ddmi.canvas import Canvas, Names, check_folder, size_of, slug, window_of
@@ -274,7 +363,7 @@ def sample(
                     say(str(path))
                     bar.advance(done := done + 1)
     if sheet:
-        path = names.free(f"sheet-{seed}")
+        path = names.free(f"sheet-{seed}").with_suffix(canvas.overview)
         pipe.config.domain.save(samples, path)
         say(str(path))
     if sampler == "rk45":
@@ -287,8 +376,8 @@ def reconstruct(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files of data.")],
     out: Folder,
     size: Size = "",
-    window: Annotated[str, typer.Option(metavar="X0,Y0,X1,Y1", help="Part of the frame, inside [-1, 1].")] = "",
-    ending: Format = "png",
+    window: Window = "",
+    ending: Format = "",
 ) -> None:
     """Encode files and draw them at any size."""
     from ddmi.canvas import Canvas, Names, check_folder, size_of, window_of
@@ -330,11 +419,8 @@ def interpolate(
 
     The way is the great circle between their latents; the ending of --out chooses a strip or an animation.
     """
-    from PIL import Image
-
     from ddmi.canvas import Canvas, check_folder, size_of
     from ddmi.pipeline import DDMIPipeline
-    from ddmi.render.grid import contact_sheet
 
     if out.suffix.lower() not in (".png", ".jpg", ".webp", ".gif"):
         raise UserError(f"--out {out} must end in .png, .jpg or .webp (a strip) or .gif (an animation)")
@@ -343,18 +429,13 @@ def interpolate(
     check_folder(out.parent)
     shape = size_of(size)
     pipe = DDMIPipeline.from_pretrained(run)
-    canvas = Canvas.of(pipe.config.domain, shape, None, "png")
+    canvas = Canvas.of(pipe.config.domain, shape, None, "")
     if canvas.streamed:
         raise UserError(f"--size {size} is too large for an interpolation")
     a, b = _latent(pipe, start, "--from", text), _latent(pipe, end, "--to", text)
     drawn = [canvas.render(field) for field in pipe.interpolate(a, b, frames)]
-    if not all(isinstance(picture, Image.Image) for picture in drawn):
-        raise UserError("an interpolation is a row of pictures, and samples of this model are none")
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix.lower() == ".gif":
-        drawn[0].save(out, save_all=True, append_images=drawn[1:], duration=max(20, 2000 // frames), loop=0)
-    else:
-        contact_sheet(drawn, columns=frames).save(out)
+    pipe.config.domain.save(drawn, out, columns=frames)
     say(str(out))
 
 
@@ -383,6 +464,10 @@ def evaluate(
     features: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="Feature network: efficientnet-lite0, or a file of weights.")
     ] = "efficientnet-lite0",
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help="Another network: classifier=FILE, clip=FOLDER or hub id; repeatable."),
+    ] = None,
     neighbours_k: Annotated[int, typer.Option("--neighbours-k", min=1, help="k of precision and recall.")] = 3,
     nfe: Annotated[bool, typer.Option("--nfe", help="Instead: quality against function evaluations.")] = False,
     ablation: Annotated[
@@ -417,6 +502,7 @@ def evaluate(
         guidance_scale=guidance,
         features=features,
         neighbours=neighbours_k,
+        judges=judging.judges(judge or ()),
     )
     if ablation:
         judging.ablation(_preset(run), data, budget, seeds, protocol, out)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ddmi.errors import UserError
@@ -73,6 +73,16 @@ def project(coordinates: Float[Tensor, "*n d"], plane: Plane) -> Float[Tensor, "
     if len(columns) == 1:
         columns.append(torch.zeros_like(columns[0]))
     return torch.stack(columns, dim=-1)
+
+
+def cell_of(at: Float[Tensor, "*n 2"], shape: tuple[int, int]) -> Int[Tensor, "*n"]:
+    """The cell of a plane (height, width), counted row by row, that holds each point of [-1, 1]; beyond, the nearest.
+
+    What is written into this cell is what `lookup` reads at the cell's centre.
+    """
+    cells = torch.tensor([shape[1], shape[0]], device=at.device)
+    column, row = ((at + 1) * (0.5 * cells)).floor().long().clamp(min=torch.zeros_like(cells), max=cells - 1).unbind(-1)
+    return row * shape[1] + column
 
 
 def lookup(field: Float[Tensor, "b c h w"], at: Float[Tensor, "#b n 2"]) -> Float[Tensor, "b n c"]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ddmi import evaluation, features
 from ddmi.canvas import check_folder
 from ddmi.config import Config
-from ddmi.errors import UserError
+from ddmi.errors import UserError, unknown
 from ddmi.evaluation import Protocol, nfe
 from ddmi.evaluation import ablation as study
 from ddmi.evaluation.judged import opened
@@ -70,6 +70,25 @@ def check_features(name: str, needed: bool) -> None:
         features.load(name)
     except FileNotFoundError as error:
         raise UserError(f"--features: {error}") from error
+
+
+JUDGES = ("classifier", "clip")
+"""Networks that some metrics look with."""
+
+
+def judges(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """`classifier=voxels.safetensors` and the like as pairs. Raises UserError for another name, or a missing file."""
+    found = []
+    for one in given:
+        name, equals, place = one.partition("=")
+        if name not in JUDGES:
+            raise unknown("judge", name, JUDGES)
+        if not equals or not place:
+            raise UserError(f"--judge takes NAME=FILE, e.g. classifier=voxels.safetensors, not {one!r}")
+        if name == "classifier" and not Path(place).is_file():
+            raise UserError(f"--judge: {place} does not exist")
+        found.append((name, place))
+    return tuple(found)
 
 
 def _steps(budget: str) -> tuple[int, int] | None:

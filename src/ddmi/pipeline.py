@@ -223,6 +223,9 @@ class DDMIPipeline:
         Args:
             x: a tensor as the encoder reads it, with or without a batch axis of 1 (a picture: (3, r, r) in [-1, 1]); or
                 whatever the domain's dataset can read as one item: a file, for pictures also a PIL image.
+
+        Raises:
+            UserError: values that are not finite, or a shape that the encoder does not read.
         """
         return self.decode(self.encode_latent(x))[0]
 
@@ -231,6 +234,8 @@ class DDMIPipeline:
         batch = x if isinstance(x, Tensor) else self.config.domain.dataset(x, "all").inputs([0])
         if isinstance(x, Tensor) and x.dim() == self.autoencoder.encoder.axes:
             batch = x[None]
+        if not torch.isfinite(batch).all():
+            raise UserError("what is to be encoded holds NaN or infinite values")
         return self.posterior_modes(batch.to(self.device))
 
     @torch.no_grad()

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from ddmi.data.cifar import CifarBatches
-from ddmi.data.pictures import PictureFolder, open_pictures, split
+from ddmi.data.pictures import PictureFolder, open_pictures
+from ddmi.data.splits import split
 from ddmi.errors import UserError
 
 

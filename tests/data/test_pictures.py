@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddmi.data.pictures import Memory, PictureFolder, fit, open_pictures, split
+from ddmi.data.pictures import Memory, PictureFolder, fit, open_pictures
+from ddmi.data.splits import split
 from ddmi.errors import UserError
 
 

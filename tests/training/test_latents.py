@@ -106,11 +106,22 @@ def test_each_caption_is_encoded_once():
         mask = torch.arange(6)[None] < torch.tensor([len(t) for t in texts])[:, None]
         return tokens, mask
 
-    table = TextTable.of(["ab", "c", "ab", "abcd"], states)
-    assert asked == [["ab", "abcd", "c"]]
-    assert table.tokens.shape == (3, 4, 3)  # as short as the longest needs
-    taken = table.take([3, 0, 2])
+    table = TextTable.of([["ab"], ["c"], ["ab"], ["abcd"], []], states)
+    assert asked == [["", "ab", "abcd", "c"]]
+    assert table.tokens.shape == (4, 4, 3)  # as short as the longest needs
+    taken = table.take([3, 0, 2], [1, 2, 3])
     assert taken.tokens[:, 0, 0].tolist() == [4.0, 2.0, 2.0] and taken.mask.sum(1).tolist() == [4, 2, 2]
+
+
+def test_an_item_with_several_captions_is_described_by_each_of_them_in_turn():
+    def states(texts):
+        return torch.tensor([[[float(len(t))]] for t in texts]), torch.ones(len(texts), 1, dtype=torch.bool)
+
+    table = TextTable.of([["a", "bb"], ["ccc"]], states)
+    seen = [table.take([0, 1], [seed, seed]).tokens[:, 0, 0].tolist() for seed in range(100)]
+    assert {second for _, second in seen} == {3.0}
+    assert 35 <= sum(first == 1.0 for first, _ in seen) <= 65 and {first for first, _ in seen} == {1.0, 2.0}
+    assert seen == [table.take([0, 1], [seed, seed]).tokens[:, 0, 0].tolist() for seed in range(100)]
 
 
 def test_conditions_go_with_their_items(pictures):

@@ -16,10 +16,11 @@ from ddmi.bench.measure import Row, peak_bytes
 from ddmi.bench.points import plot, points
 from ddmi.bench.rendering import product, readout, streaming
 from ddmi.bench.sampling import batches, sampling
+from ddmi.bench.shapes import meshes, queries, shapes
 from ddmi.bench.start import start
 from ddmi.bench.training import autoencoder, diffusion, memory, recomputation
 
-SHORT = (product, autoencoder, diffusion, readout, sampling, batches, start)
+SHORT = (product, autoencoder, diffusion, readout, sampling, batches, shapes, queries, meshes, start)
 LONG = (streaming, memory, recomputation, points)
 """Minutes each: only when they are named."""
 STAGES: dict[str, Callable[[bool], Iterator[Row]]] = {stage.__name__: stage for stage in (*SHORT, *LONG)}

@@ -1,11 +1,10 @@
-"""Sources of pictures: what they promise, how they are split, and folders of picture files.
+"""Sources of pictures: what they promise, and folders of picture files.
 
 Pictures are uint8 arrays (H, W, 3), RGB, row 0 at the top.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
@@ -93,34 +92,6 @@ def fit(image: Image.Image, size: int) -> Picture:
     if side != size:
         image = image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=None)
     return np.array(image, dtype=np.uint8)
-
-
-def split(source: PictureSource, part: Literal["train", "test", "all"], held_out: float = 0.05) -> list[int]:
-    """Indices of one part of a source, in order; variants of one subject are always on one side.
-
-    A source that comes already split (`source.parts`: "train", "test" or "val" for each picture) keeps its own parts;
-    "test" is then its test part, or its val part when it has no test part. Otherwise a group goes to the test part when
-    the SHA-256 of its first name, read as a fraction of 2^256, is below `held_out`: adding pictures moves no others.
-    With two groups or more neither part is empty; one group alone is all "train".
-    """
-    if part not in ("train", "test", "all"):
-        raise UserError(f"unknown part {part!r}: allowed are train, test, all")
-    if not 0 < held_out < 1:
-        raise UserError(f"held_out must lie between 0 and 1, not {held_out}")
-    if part == "all":
-        return list(range(len(source.names)))
-    parts: list[str] | None = getattr(source, "parts", None)
-    if parts is not None:
-        wanted = part if part in parts else "val"
-        return [index for index, given in enumerate(parts) if given == wanted]
-
-    digests = [hashlib.sha256(source.names[group[0]].encode()).digest() for group in source.groups]
-    fractions = [int.from_bytes(digest[:8], "big") / 2**64 for digest in digests]
-    order = sorted(range(len(fractions)), key=fractions.__getitem__)
-    count = sum(fraction < held_out for fraction in fractions)
-    count = max(1, min(count, len(order) - 1)) if len(order) > 1 else 0
-    chosen = order[:count] if part == "test" else order[count:]
-    return sorted(index for group in chosen for index in source.groups[group])
 
 
 class PictureFolder:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -66,6 +66,7 @@ class Dataset(Protocol):
 
     names: list[str]  # of the items, stable
     captions: list[str] | None
+    phrasings: list[list[str]] | None  # all captions of an item that has several; training draws one at each visit
     labels: list[int] | None
     classes: list[str]
 
@@ -95,7 +96,7 @@ LOOKED_AT = 64
 
 def fingerprint(dataset: Dataset, indices: Sequence[int]) -> str:
     """SHA-256 of the data's names, labels and captions, of which items are meant, and of what some of these hold."""
-    told = (dataset.names, dataset.labels, dataset.captions, list(indices))
+    told = (dataset.names, dataset.labels, dataset.phrasings or dataset.captions, list(indices))
     found = hashlib.sha256(repr(told).encode())
     for k in sorted({i * len(indices) // LOOKED_AT for i in range(LOOKED_AT)} if len(indices) else ()):
         found.update(dataset.inputs([indices[k]]).contiguous().numpy().tobytes())
@@ -114,9 +115,13 @@ class Evidence:
         train, held_out: the data, seen and unseen in training.
         reconstruct: (dataset, indices) -> fields of their posteriors' modes.
         samples: fields that the model drew, which may be decoded only when they are asked for; empty before stage 2.
+        asked: the training items whose captions or labels the samples were asked for; empty without a condition.
+        draw: (texts, first) -> samples `first`, `first + 1`, ... of the seed, one a text; None where the model takes no
+            text.
         seed: of whatever a metric draws.
         features: the feature network, by name or by the file of its weights.
         neighbours: k of metrics that look at the k-th nearest neighbour.
+        judges: other networks that metrics look with: name -> file, folder or hub id.
         cache: a folder for what is slow to compute and depends on the data alone; None keeps nothing.
         device: where networks of metrics run.
     """
@@ -126,8 +131,11 @@ class Evidence:
     reconstruct: Callable[[Dataset, Sequence[int]], Sequence[FieldLike]]
     samples: Sequence[FieldLike]
     seed: int = 0
+    asked: Sequence[int] = ()
+    draw: Callable[[Sequence[str], int], Sequence[FieldLike]] | None = None
     features: str = "efficientnet-lite0"
     neighbours: int = 3
+    judges: Mapping[str, str] = field(default_factory=dict)
     cache: Path | None = None
     device: str = "cpu"
 
@@ -144,6 +152,9 @@ class Domain(ABC):
 
     suffix: str = ".png"
     """File ending of a saved sample."""
+
+    overview: str = ".png"
+    """File ending of several samples in one file."""
 
     quality: Mapping[str, str] = MappingProxyType({})
     """Numbers that compare sets of samples (Tables 8 and 12): name -> place in `metrics()`, "metric/key/key"."""
@@ -184,8 +195,11 @@ class Domain(ABC):
 
     # 7
     @abstractmethod
-    def save(self, sample: Any, path: str | Path) -> None:
-        """Write one rendered sample, or a list of them as a sheet, in the format that the file name asks for."""
+    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
+        """Write one rendered sample, or a list of them, in the format that the file name asks for.
+
+        A list becomes a sheet of so many columns (0: a good number), or, as .gif, one picture after another.
+        """
 
     # 8
     @abstractmethod

@@ -29,6 +29,7 @@ class Protocol:
         guidance_scale: None for the model's own.
         features: the feature network of metrics, by name or by the file of its weights.
         neighbours: k of precision and recall.
+        judges: other networks that metrics look with: (name, file, folder or hub id).
     """
 
     samples: int = 256
@@ -39,6 +40,7 @@ class Protocol:
     guidance_scale: float | None = None
     features: str = "efficientnet-lite0"
     neighbours: int = 3
+    judges: tuple[tuple[str, str], ...] = ()
 
     def guidance(self, config: Config) -> float:
         """w of classifier-free guidance for a model of this configuration."""
@@ -56,6 +58,8 @@ class Judged:
     protocol: dict[str, Any]
     asked: dict[str, Any]
     """What the samples were asked for, as the pipeline takes it: {"text": prompts}, {"label": classes} or nothing."""
+    conditions: Sequence[int] = ()
+    """The training items whose captions or labels these are."""
     cache: Path | None = None
     """Where samples and features of the data are kept; None for a model without a run folder that can be written."""
     weights: str = ""
@@ -81,11 +85,29 @@ class Judged:
             reconstruct=self.reconstruct,
             samples=self.samples,
             seed=self.looked.seed,
+            asked=self.conditions,
+            draw=self.draw if self.asked.get("text") else None,
             features=self.looked.features,
             neighbours=self.looked.neighbours,
+            judges=dict(self.looked.judges),
             cache=self.cache,
             device=str(self.pipe.device),
         )
+
+    def draw(self, texts: Sequence[str], first: int = 0) -> list[Field]:
+        """Samples `first`, `first + 1`, ... of the protocol's seed, one for each text, drawn as the others were."""
+        settings = self.settings(self.looked)
+        return self.pipe(len(texts), self.looked.seed, text=texts, first=first, batch_size=BATCH, **settings)
+
+    def settings(self, protocol: Protocol) -> dict[str, Any]:
+        """The options of the pipeline that a protocol stands for."""
+        settings: dict[str, Any] = {
+            "sampler": protocol.sampler,
+            "steps": protocol.steps or DEFAULT_STEPS.get(protocol.sampler, 0),
+        }
+        if protocol.sampler == "rk45":
+            settings |= {"steps": 0, "tolerance": protocol.tolerance}
+        return {**settings, "guidance_scale": protocol.guidance(self.pipe.config)}
 
     def drawn(self, protocol: Protocol) -> Judged:
         """The same with samples of this protocol; without any where the model has no denoiser yet."""
@@ -96,13 +118,7 @@ class Judged:
             asked["text"] = [self.train.captions[i] for i in order]
         elif pipe.diffusion is not None and kind == "class" and self.train.labels is not None:
             asked["label"] = [self.train.labels[i] for i in order]
-        settings: dict[str, Any] = {
-            "sampler": protocol.sampler,
-            "steps": protocol.steps or DEFAULT_STEPS.get(protocol.sampler, 0),
-        }
-        if protocol.sampler == "rk45":
-            settings |= {"steps": 0, "tolerance": protocol.tolerance}
-        settings["guidance_scale"] = protocol.guidance(pipe.config)
+        settings = self.settings(protocol)
         about = {"samples": 0, "seed": protocol.seed, **settings, "condition": kind, "weights": _weights(pipe)}
         samples: Sequence[Field] = []
         if pipe.diffusion is not None:
@@ -125,7 +141,8 @@ class Judged:
                 "samples_per_second": round(len(samples) / max(found.seconds, 1e-6), 3),
             }
         about |= {"processes": self.processes.count, "device": str(pipe.device)}
-        return replace(self, samples=samples, protocol=about, asked=asked, looked=protocol)
+        conditions = order if asked else ()
+        return replace(self, samples=samples, protocol=about, asked=asked, conditions=conditions, looked=protocol)
 
 
 def judge(path: str | Path, data: str | Path | None = None, protocol: Protocol | None = None) -> Judged:

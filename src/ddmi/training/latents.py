@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ddmi.autoencoder import D2CVAE
 from ddmi.domains.base import Dataset
+from ddmi.randomness import derive
 from ddmi.storage import aside, read_json, write_json
 from ddmi.unet import Condition
 
@@ -91,24 +92,27 @@ def statistics(latents: np.ndarray, lengths: Sequence[int]) -> tuple[Float[Tenso
 
 @dataclass(frozen=True)
 class TextTable:
-    """Token states of every distinct caption, encoded once."""
+    """Token states of every distinct caption, encoded once; an item with several is each time described by one."""
 
     tokens: Float[Tensor, "u m k"]
     mask: Tensor
-    row: list[int]  # of each item
+    rows: list[list[int]]  # of the captions of each item
 
     @staticmethod
-    def of(captions: list[str], encode: Callable[[Sequence[str]], tuple[Tensor, Tensor]]) -> TextTable:
+    def of(captions: list[list[str]], encode: Callable[[Sequence[str]], tuple[Tensor, Tensor]]) -> TextTable:
         """Encode the distinct captions, kept in 16 bits and as short as the longest one needs."""
-        distinct = sorted(set(captions))
+        told = [texts or [""] for texts in captions]
+        distinct = sorted({text for texts in told for text in texts})
         tokens, mask = encode(distinct)
         longest = int(mask.sum(1).max())
         place = {text: i for i, text in enumerate(distinct)}
-        return TextTable(tokens[:, :longest].half(), mask[:, :longest], [place[text] for text in captions])
+        rows = [[place[text] for text in texts] for texts in told]
+        return TextTable(tokens[:, :longest].half(), mask[:, :longest], rows)
 
-    def take(self, indices: Sequence[int]) -> Condition:
-        """The condition of these items."""
-        rows = torch.tensor([self.row[i] for i in indices])
+    def take(self, indices: Sequence[int], seeds: Sequence[int]) -> Condition:
+        """The condition of these items; its seed chooses among the captions of each."""
+        pairs = zip(indices, seeds, strict=True)
+        rows = torch.tensor([self.rows[i][derive("caption", seed) % len(self.rows[i])] for i, seed in pairs])
         return Condition(self.tokens[rows].float(), self.mask[rows])
 
 
@@ -129,7 +133,7 @@ class LatentDataset:
         both = torch.from_numpy(np.asarray(self.latents[np.asarray(indices)], dtype=np.float32))
         condition = None
         if self.texts is not None:
-            condition = self.texts.take(indices)
+            condition = self.texts.take(indices, seeds)
         elif self.labels is not None:
             condition = Condition(labels=torch.tensor([self.labels[i] for i in indices]))
         return LatentBatch(both[:, 0], both[:, 1], condition, tuple(seeds))

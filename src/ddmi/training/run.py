@@ -108,11 +108,11 @@ def _fitted_to(config: Config, dataset: Dataset) -> Config:
     config = replace(config, domain=dataset.domain)
     diffusion = config.diffusion
     if diffusion.condition == "text" and dataset.captions is None:
-        raise UserError("diffusion.condition=text needs captions: captions.jsonl, or a .txt file beside each picture")
+        raise UserError("diffusion.condition=text needs captions, and this data has none (captions.jsonl)")
     if diffusion.condition != "class":
         return config
     if dataset.labels is None:
-        raise UserError("diffusion.condition=class needs classes: one folder of pictures for each")
+        raise UserError("diffusion.condition=class needs classes, and the data has none: one folder for each")
     classes = tuple(dataset.classes)
     if diffusion.classes not in ((), classes):
         raise UserError(f"diffusion.classes are {diffusion.classes}, but the data has {classes}; [] takes those")
@@ -212,9 +212,9 @@ def _diffusion(
     seeds = sample_seeds(training.seed, 0, PREVIEWS)
     shown: Condition | None = None
     if texts is not None or labels is not None:
-        spread = range(0, len(dataset), max(1, len(dataset) // PREVIEWS))
-        shown = source.batch(list(spread)[:PREVIEWS], torch.Generator(), []).condition
-        seeds = seeds[: len(list(spread)[:PREVIEWS])]
+        spread = range(0, len(dataset), max(1, len(dataset) // PREVIEWS))[:PREVIEWS]
+        shown = source.batch(spread, torch.Generator(), spread).condition
+        seeds = seeds[: len(spread)]
 
     def preview(averaged: nn.Module, step: int) -> None:
         condition = None if shown is None else shown.to(accelerator.device)
@@ -257,7 +257,7 @@ def _texts(config: Config, dataset: Dataset, model: Diffusion) -> latents.TextTa
     length = int(mask.sum())
     model.null_tokens, model.null_mask = tokens[0, :length].clone(), mask[0, :length].clone()
     assert dataset.captions is not None
-    return latents.TextTable.of(list(dataset.captions), encode)
+    return latents.TextTable.of(dataset.phrasings or [[caption] for caption in dataset.captions], encode)
 
 
 def _show(config: Config, fields: list[Field], stem: Path) -> None:
@@ -265,6 +265,6 @@ def _show(config: Config, fields: list[Field], stem: Path) -> None:
     render: Callable[..., Any] = config.domain.render
     try:
         stem.parent.mkdir(parents=True, exist_ok=True)
-        config.domain.save([render(field) for field in fields], stem.with_suffix(config.domain.suffix))
+        config.domain.save([render(field) for field in fields], stem.with_suffix(config.domain.overview))
     except (OSError, UserError, WorkError) as error:
         log.warning("no preview: %s", error)

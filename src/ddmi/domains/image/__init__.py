@@ -146,10 +146,14 @@ class Image(Domain):
 
         return Pictures.fromarray(np.concatenate(list(rows)))
 
-    def save(self, sample: Any, path: str | Path) -> None:
-        from ddmi.render.grid import contact_sheet
+    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
+        from ddmi.render.grid import animate, contact_sheet
 
-        picture = contact_sheet(sample) if isinstance(sample, list | tuple) else sample
+        several = isinstance(sample, list | tuple)
+        if several and Path(path).suffix.lower() == ".gif":
+            animate(sample, path)
+            return
+        picture = contact_sheet(sample, columns) if several else sample
         try:
             picture.save(path)
         except (ValueError, KeyError) as error:

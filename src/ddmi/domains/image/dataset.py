@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.data.pictures import PictureSource, split
+from ddmi.data.pictures import PictureSource
+from ddmi.data.splits import split
 from ddmi.domains.base import Batch, Split
 from ddmi.randomness import generator
 
@@ -36,6 +37,7 @@ class PictureDataset:
         shown = self.kept * (2 if domain.flip else 1)  # the second half is mirrored
         self.names = [source.names[i] for i in shown]
         self.captions = None if source.captions is None else [source.captions[i] for i in shown]
+        self.phrasings: list[list[str]] | None = None
         self.labels = None if source.labels is None else [source.labels[i] for i in shown]
         self.classes = source.classes
         fit = tuple(

@@ -1,0 +1,284 @@
+"""Meshes prepared once: points of the surface and points of space, in the files of Occupancy Networks.
+
+`<class>/<model>/pointcloud.npz` has `points` and `normals`, `points.npz` and `near.npz` have `points` and `occupancies`
+(bits, packed by numpy.packbits), all float16 in their frame of [-0.55, 0.55] (Mescheder et al. 2019, released data).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from ddmi.data.catalogues import ARCHIVES, licences
+from ddmi.data.meshes import Model, Rejected, Up, find, normalised, read
+from ddmi.data.solids import ambiguous, boundary, enclosed, near, winding
+from ddmi.errors import UserError, WorkError
+from ddmi.randomness import derive
+from ddmi.storage import aside, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+UNIT = 0.55
+"""Ours times this is theirs."""
+CLOUD, SPACE, NEAR = "pointcloud.npz", "points.npz", "near.npz"
+CAPTIONS, CREDITS, REJECTED, LICENCES, SETTINGS = (
+    "captions.jsonl",
+    "credits.jsonl",
+    "rejected.jsonl",
+    "LICENSES.txt",
+    "preparation.json",
+)
+
+MOST_AMBIGUOUS = 0.02
+"""Of the cube: a mesh with more space of which it is open whether it is inside has holes that matter."""
+LEAST_OCCUPIED = 0.005
+"""Of the cube: what encloses less is wires and sheets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides the content of the files."""
+
+    surface: int
+    queries: int
+    up: Up
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What a preparation has left in its folder."""
+
+    kept: list[str]
+    rejected: dict[str, str]  # the reason of each
+    fresh: int  # how many were done by this call
+
+    @property
+    def classes(self) -> dict[str, int]:
+        """How many models each class keeps; {} when there are no classes."""
+        return dict(sorted(Counter(name.split("/")[0] for name in self.kept if "/" in name).items()))
+
+
+def prepare(
+    src: str | Path | Sequence[str | Path],
+    dst: str | Path,
+    *,
+    processes: int = 1,
+    surface: int = 30_000,
+    queries: int = 50_000,
+    up: Up = "y",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Summary:
+    """Prepare all meshes at one or several paths; models that `dst` has already, or has rejected, are passed over.
+
+    The content of a model's files depends on the mesh, the settings and the model's name, never on what else there is
+    or on when the work was interrupted. Besides the models there are `captions.jsonl`, `credits.jsonl`,
+    `LICENSES.txt` (where a catalogue tells), `rejected.jsonl` and `preparation.json` (the settings).
+
+    Args:
+        src: see `ddmi.data.meshes.find`.
+        processes: how many work at once; with 1 this one does.
+        surface: points of the surface of each model.
+        queries: points of the cube, and as many close to the surface.
+        up: the axis that points up in the meshes.
+        progress: called with (models done, models in all).
+
+    Raises:
+        UserError: no mesh, a bad archive, bad settings, or a `dst` that was prepared with others.
+        WorkError: a process died, or the disk is full; what is done stays.
+    """
+    settings = Settings(surface=surface, queries=queries, up=up, seed=seed)
+    if min(surface, queries) < 100:
+        raise UserError(f"surface and queries must be at least 100, not {min(surface, queries)}")
+    if processes < 1:
+        raise UserError(f"processes must be at least 1, not {processes}")
+    if up not in ("y", "z"):
+        raise UserError(f"unknown up {up!r}: allowed are y, z")
+    sources = [Path(path) for path in ([src] if isinstance(src, str | Path) else src)]
+    target = Path(dst)
+    models = _all(sources)
+    _same_settings(target, settings)
+
+    rejected = {entry["model"]: entry["reason"] for entry in _lines(target / REJECTED)}
+    rejected = {name: reason for name, reason in rejected.items() if name in models}
+    left = [model for name, model in models.items() if name not in rejected and not _done(target / name)]
+    begun = len(models) - len(left)
+    fresh = 0
+    try:
+        with (target / REJECTED).open("a", encoding="utf-8") as record:
+            for name, reason in _work(left, target, settings, processes):
+                fresh += 1
+                if reason is not None:
+                    rejected[name] = reason
+                    record.write(json.dumps({"model": name, "reason": reason}, ensure_ascii=False) + "\n")
+                    record.flush()
+                    log.warning("left out %s: %s", name, reason)
+                if progress is not None:
+                    progress(begun + fresh, len(models))
+    finally:
+        kept = [model for name, model in models.items() if _done(target / name)]
+        _write_tables(target, kept, rejected)
+    if not kept:
+        name, reason = next(iter(rejected.items()))
+        raise UserError(f"none of the {len(models)} meshes can be used, the first, {name}: {reason}")
+    return Summary(kept=[model.name for model in kept], rejected=dict(sorted(rejected.items())), fresh=fresh)
+
+
+def prepare_one(model: Model, target: Path, settings: Settings) -> str | None:
+    """Prepare one model into `target / model.name`, put in place as a whole.
+
+    Returns:
+        The reason why it is rejected, None when it is done.
+    """
+    rng = np.random.default_rng(derive(settings.seed, "shape", model.name))
+    try:
+        mesh = normalised(read(model), settings.up)
+        space = _rounded(rng.uniform(-1, 1, (settings.queries, 3)))
+        first = winding(mesh, space[: len(space) // 10] / UNIT)
+        _check(first, slack=2)  # what is far from useful is told at a tenth of the price
+        numbers = np.concatenate([first, winding(mesh, space[len(first) :] / UNIT)])
+        _check(numbers)
+        cloud = boundary(mesh, settings.surface, rng)
+        close = _rounded(near(cloud.points, settings.queries, rng))
+        there = enclosed(winding(mesh, close / UNIT))
+    except Rejected as error:
+        return str(error).removeprefix(model.place).lstrip(": ")
+    files: dict[str, dict[str, Any]] = {
+        CLOUD: {"points": _rounded(cloud.points), "normals": cloud.normals},
+        SPACE: {"points": space, "occupancies": np.packbits(enclosed(numbers))},
+        NEAR: {"points": close, "occupancies": np.packbits(there)},
+    }
+    with aside(target / model.name) as folder:
+        folder.mkdir()
+        for name, arrays in files.items():
+            halves = {key: a.astype(np.float16) if a.dtype.kind == "f" else a for key, a in arrays.items()}
+            np.savez(folder / name, allow_pickle=False, **halves)
+    return None
+
+
+def _check(numbers: Float[np.ndarray, "n"], slack: float = 1) -> None:
+    """Raises Rejected when a mesh with these winding numbers, uniform in the cube, is not closed or nearly empty."""
+    if not np.isfinite(numbers).all():
+        raise Rejected("winding numbers that are not finite")
+    if (share := ambiguous(numbers).mean()) > MOST_AMBIGUOUS * slack:
+        raise Rejected(f"not closed: of {share:.1%} of the cube it is open whether they are inside")
+    if (share := enclosed(numbers).mean()) < LEAST_OCCUPIED / slack:
+        raise Rejected(f"encloses {share:.2%} of the cube, at least {LEAST_OCCUPIED:.1%} are needed")
+
+
+def _rounded(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
+    """Our coordinates in their frame, as float16 will keep them: what is inside is asked of these."""
+    return (points * UNIT).astype(np.float16).astype(np.float64)
+
+
+def _all(sources: list[Path]) -> dict[str, Model]:
+    """The models of all sources by name; one that two sources have is an error."""
+    models: dict[str, Model] = {}
+    for source in sources:
+        for model in find(source):
+            if model.name in models:
+                raise UserError(
+                    f"{source} and {models[model.name].file} both have a model {model.name}: prepare them apart"
+                )
+            models[model.name] = model
+    return dict(sorted(models.items()))
+
+
+def _same_settings(target: Path, settings: Settings) -> None:
+    """Write the settings down, or raise UserError when the folder has others."""
+    path = target / SETTINGS
+    if path.is_file():
+        if (there := read_json(path)) != asdict(settings):
+            differ = sorted(key for key, value in asdict(settings).items() if there.get(key) != value)
+            told = ", ".join(f"{key} was {there.get(key)}, not {getattr(settings, key)}" for key in differ)
+            raise UserError(f"{target} was prepared with other settings ({told}): name another folder")
+    elif target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file: a folder is needed")
+    elif target.is_dir() and any(target.iterdir()):
+        raise UserError(f"{target} is not empty, and not a folder of prepared shapes: name another folder")
+    else:
+        with aside(path) as scratch:
+            write_json(asdict(settings), scratch)
+
+
+def _done(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in (CLOUD, SPACE, NEAR))
+
+
+def _work(models: list[Model], target: Path, settings: Settings, processes: int) -> Iterator[tuple[str, str | None]]:
+    """Name and reason (None: kept) of each model, as they end."""
+    if processes == 1 or len(models) < 2:
+        for model in models:
+            yield model.name, prepare_one(model, target, settings)
+        return
+    waiting = iter(models)
+    running: dict[Future[str | None], Model] = {}
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_alone)
+    try:
+        while True:
+            for model in islice(waiting, 2 * processes - len(running)):
+                running[pool.submit(prepare_one, model, target, settings)] = model
+            if not running:
+                break
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                try:
+                    reason = ended.result()
+                except BrokenProcessPool as error:
+                    names = ", ".join(sorted(model.name for model in running.values()))
+                    raise WorkError(f"a process died (out of memory?) on one of {names}; what is done stays") from error
+                yield running.pop(ended).name, reason
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _alone() -> None:
+    """A process of the pool: one thread, and the key that interrupts is the parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["IGL_NUM_THREADS"] = "1"
+
+
+def _write_tables(target: Path, kept: list[Model], rejected: dict[str, str]) -> None:
+    tables = {
+        CAPTIONS: [{"model": model.name, "text": text} for model in kept for text in model.captions],
+        CREDITS: [{"model": model.name, **model.credit} for model in kept if model.credit],
+        REJECTED: [{"model": name, "reason": reason} for name, reason in sorted(rejected.items())],
+    }
+    for name, rows in tables.items():
+        if rows or (target / name).exists():
+            with aside(target / name) as scratch:
+                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                scratch.write_text(text, encoding="utf-8")
+    archives = sorted({model.file for model in kept if model.file.suffix.lower() in ARCHIVES})
+    texts = [f"{path.name}\n\n{text}\n" for path in archives if (text := licences(path))]
+    if texts:
+        with aside(target / LICENCES) as scratch:
+            scratch.write_text("\n\n".join(texts), encoding="utf-8")
+
+
+def _lines(path: Path) -> list[dict[str, str]]:
+    """The entries of a record; a last line that was cut off is passed over."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            entry = json.loads(line)
+            found.append({"model": str(entry["model"]), "reason": str(entry["reason"])})
+        except (ValueError, KeyError, TypeError):
+            log.debug("passed over a line of %s: %r", path, line)
+    return found

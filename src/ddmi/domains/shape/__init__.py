@@ -1,0 +1,174 @@
+"""Shapes: omega: (x, y, z) -> a logit of occupancy, on three latent planes; y is up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmi.coordinates import check_size, check_window
+from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
+from ddmi.domains.shape.dataset import ShapeDataset
+from ddmi.encoders.points import PointEncoder, PointEncoderConfig
+from ddmi.errors import UserError
+from ddmi.losses import bernoulli
+from ddmi.planes import Layout, Plane
+from ddmi.signal import Signal
+
+if TYPE_CHECKING:
+    from trimesh import Trimesh
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+ANIMATIONS = (".gif",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape(Domain):
+    """Solids in the cube [-1, 1]^3, seen by the encoder as points of their surface and scored as occupancy (Eq. 12).
+
+    A shape lies in the middle of the cube, and the longest side of its box measures 2 / 1.1.
+
+    Args:
+        resolution: cells along each axis of the planes that point features are laid on.
+        source: "folder" (shapes of your own, prepared, or in the layout of Occupancy Networks) or "furniture" (pieces
+            made by rule, with captions).
+        pieces: number of generated pieces.
+        cloud: points of the surface that the encoder reads.
+        noise: standard deviation of the noise on them.
+        points: queries a shape in a step.
+        near: share of the queries that lie near the surface; the others fill the cube.
+        threshold: probability of being inside at which the surface is drawn.
+        held_out: share of the shapes kept for testing, where the data does not say.
+    """
+
+    resolution: int = 64
+    source: Literal["folder", "furniture"] = "folder"
+    pieces: int = 4000
+    cloud: int = 3000
+    noise: float = 0.01
+    points: int = 2048
+    near: float = 0.5
+    threshold: float = 0.5
+    held_out: float = 0.05
+    encode: PointEncoderConfig = field(default_factory=PointEncoderConfig)
+
+    suffix = ".glb"
+    quality = MappingProxyType(
+        {
+            "mmd": "point_sets/chamfer/mmd",
+            "coverage": "point_sets/chamfer/cov",
+            "one_nearest_neighbour": "point_sets/chamfer/nna",
+        }
+    )
+    fidelity = MappingProxyType({"iou": "reconstruction/iou", "f_score": "reconstruction/f_score"})
+
+    def __post_init__(self) -> None:
+        factor = 2 ** (len(self.encode.planes.multipliers) - 1)
+        if self.resolution < 4 or self.resolution % factor:
+            raise UserError(f"domain.resolution must be a multiple of {factor} and at least 4, not {self.resolution}")
+        for name in ("pieces", "cloud", "points"):
+            if getattr(self, name) < 1:
+                raise UserError(f"domain.{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.near <= 1:
+            raise UserError(f"domain.near is a share, from 0 to 1, not {self.near}")
+        if not 0 < self.threshold < 1:
+            raise UserError(f"domain.threshold is a probability between 0 and 1, not {self.threshold}")
+
+    @property
+    def layout(self) -> Layout:
+        cells = self.resolution // 2 ** (len(self.encode.planes.multipliers) - 1)
+        axes = {"xy": (0, 1), "yz": (1, 2), "xz": (0, 2)}
+        return tuple(Plane(name=name, axes=pair, size=(cells, cells)) for name, pair in axes.items())
+
+    def encoder(self) -> PointEncoder:
+        return PointEncoder(self.encode, self.layout, self.cloud)
+
+    def head(self, width: int) -> OccupancyHead:
+        return OccupancyHead(width)
+
+    def dataset(self, path: str | Path | None, split: Split) -> ShapeDataset:
+        if path is None and self.source == "furniture":
+            from ddmi.data.furniture import Furniture
+
+            return ShapeDataset(self, Furniture(self.pieces), split)
+        if path is None:
+            raise UserError("--data is missing: name a folder of prepared shapes (ddmi prepare shapes makes one)")
+        from ddmi.data.shapes import open_shapes
+
+        return ShapeDataset(self, open_shapes(path), split)
+
+    def likelihood(self, signal: Signal, batch: Batch) -> Score:
+        return Score(bernoulli(signal(batch.coordinates), batch.targets))
+
+    @property
+    def level(self) -> float:
+        """The logit of `threshold`."""
+        return math.log(self.threshold / (1 - self.threshold))
+
+    def render(  # type: ignore[override]
+        self,
+        field: FieldLike,
+        size: int = 64,
+        *,
+        window: Sequence[float] | None = None,
+        faces: int | None = None,
+    ) -> Trimesh:
+        """The surface as a closed mesh, its normals outwards; without faces where nothing is above the threshold.
+
+        Args:
+            size: cells along each axis. Only those near the surface are asked, so that 256 takes seconds.
+            window: (x0, y0, z0, x1, y1, z1) inside [-1, 1]; None for the whole cube.
+            faces: simplify to about so many; None keeps them all.
+
+        Raises:
+            UserError: a size below 1 or too large for memory, or a window that leaves [-1, 1].
+        """
+        from ddmi.render.mesh import iso_surface, simplified
+
+        check_size(size, 1)
+        corners = check_window(window, 3)
+        mesh = iso_surface(lambda points: field(points)[:, 0], size, level=self.level, window=corners)
+        return mesh if faces is None else simplified(mesh, faces)
+
+    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
+        """Write a mesh as .glb, .ply, .obj or .stl, a picture of it (.png, .jpg, .webp) or a turntable (.gif)."""
+        from ddmi.render.grid import contact_sheet
+        from ddmi.render.mesh import write_mesh
+        from ddmi.render.shading import shaded, turntable, write_animation
+
+        path = Path(path)
+        ending, several = path.suffix.lower(), isinstance(sample, list | tuple)
+        if ending in PICTURES:
+            pictures = [shaded(mesh) for mesh in (sample if several else [sample])]
+            (contact_sheet(pictures, columns) if several else pictures[0]).save(path)
+        elif ending in ANIMATIONS:
+            write_animation([shaded(mesh) for mesh in sample] if several else turntable(sample), path)
+        elif several:
+            raise UserError(f"{path}: several shapes are one file as a picture ({', '.join(PICTURES)}) or .gif alone")
+        else:
+            write_mesh(sample, path)
+
+    def metrics(self) -> Mapping[str, Metric]:
+        from ddmi.domains.shape.metrics import ShapeMetrics
+
+        return ShapeMetrics(self).all
+
+
+class OccupancyHead(nn.Module):
+    """Point features -> the logit of being inside."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+
+    def forward(self, features: Float[Tensor, "b n c"], extras: Tensor | None = None) -> Float[Tensor, "b n 1"]:
+        return self.linear(features.to(self.linear.weight.dtype))
+
+
+__all__ = ["OccupancyHead", "Shape", "ShapeDataset"]

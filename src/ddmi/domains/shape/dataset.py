@@ -1,0 +1,77 @@
+"""Clouds and queries out of a source of shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ddmi.data.splits import split
+from ddmi.domains.base import Batch, Split
+from ddmi.randomness import derive
+
+if TYPE_CHECKING:
+    from ddmi.data.shapes import ShapeSource
+    from ddmi.domains.shape import Shape
+
+
+class ShapeDataset:
+    """One part of a source of shapes, as a domain trains on it."""
+
+    def __init__(self, domain: Shape, source: ShapeSource, part: Split) -> None:
+        self.domain, self.source = domain, source
+        self.kept = split(source, part, domain.held_out)
+        self.names = [source.names[i] for i in self.kept]
+        self.phrasings = None if source.captions is None else [source.captions[i] for i in self.kept]
+        self.captions = None
+        if self.phrasings is not None:  # one of each, not always the first: they differ in what they tell
+            told = zip(self.names, self.phrasings, strict=True)
+            self.captions = [texts[derive("caption", name) % len(texts)] if texts else "" for name, texts in told]
+        self.labels = None if source.labels is None else [source.labels[i] for i in self.kept]
+        self.classes = source.classes
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def epoch(self, generator: torch.Generator) -> list[int]:
+        return torch.randperm(len(self.kept), generator=generator).tolist()
+
+    def cloud(self, index: int, *keys: int | str) -> Float[Tensor, "n 3"]:
+        """Points of the surface of one item with the encoder's noise; other keys draw others."""
+        rng = np.random.default_rng(derive("cloud", *keys))
+        points, _ = self.source.surface(self.kept[index], self.domain.cloud, rng)
+        noise = self.domain.noise * rng.standard_normal(points.shape, dtype=np.float32)
+        return torch.from_numpy(points + noise).float()
+
+    def inputs(self, indices: Sequence[int]) -> Float[Tensor, "b n 3"]:
+        return torch.stack([self.cloud(i, self.names[i]) for i in indices])
+
+    def surface(self, index: int, count: int) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+        """Points of the surface of one item, without noise, and the normals there; the same at each call."""
+        rng = np.random.default_rng(derive("surface", self.names[index]))
+        points, normals = self.source.surface(self.kept[index], count, rng)
+        return torch.from_numpy(points).float(), torch.from_numpy(normals).float()
+
+    def queries(
+        self, index: int, uniform: int, near: int, seed: int
+    ) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 1"]]:
+        """Points of the cube, then points near the surface, and 1 for those inside the shape."""
+        rng = np.random.default_rng(derive("queries", seed))
+        points, inside = self.source.queries(self.kept[index], uniform, near, rng)
+        return torch.from_numpy(points).float(), torch.from_numpy(inside).float()[:, None]
+
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+        """A fresh cloud and fresh queries of each shape."""
+        near = round(self.domain.near * self.domain.points)
+        pairs = list(zip(indices, seeds, strict=True))
+        asked = [self.queries(i, self.domain.points - near, near, seed) for i, seed in pairs]
+        return Batch(
+            x=torch.stack([self.cloud(i, seed) for i, seed in pairs]),
+            coordinates=torch.stack([points for points, _ in asked]),
+            targets=torch.stack([inside for _, inside in asked]),
+            seeds=tuple(seeds),
+        )

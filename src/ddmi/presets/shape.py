@@ -1,0 +1,99 @@
+"""Presets of the shape domain: Tables 9 and 10 of the paper, and small ones that a processor trains."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ddmi.autoencoder import AutoencoderConfig
+from ddmi.config import Config, TrainingConfig
+from ddmi.decoder import DecoderConfig, Level
+from ddmi.diffusion import DiffusionConfig
+from ddmi.domains.shape import Shape
+from ddmi.encoders.image import ConvEncoderConfig
+from ddmi.encoders.points import PointEncoderConfig
+from ddmi.losses import ElboConfig
+from ddmi.readout import ReadoutConfig
+from ddmi.unet import UNetConfig
+
+THREE_FIELDS = (Level(multiplier=4), Level(multiplier=2, enlarge=2), Level(multiplier=1, enlarge=2))
+
+
+def shapenet_chair() -> Config:
+    """ShapeNet chairs as occupancy functions (Tables 9, 10): three latent planes of 16x16x64."""
+    return Config(
+        name="shapenet-chair",
+        domain=Shape(),
+        autoencoder=AutoencoderConfig(
+            latent_channels=64,
+            decoder=DecoderConfig(base=64, levels=THREE_FIELDS, blocks=3, field_width=64, head_width=32),
+            readout=ReadoutConfig(width=256, blocks=4, scale_injection=False),
+        ),
+        diffusion=DiffusionConfig(unet=UNetConfig(base=256, multipliers=(1, 2, 3, 4), attention=(2, 4, 8))),
+        training=TrainingConfig(
+            autoencoder_steps=100_000,
+            diffusion_steps=400_000,
+            batch_size=40,
+            diffusion_learning_rate=2e-4,
+            precision="bf16",
+        ),
+    )
+
+
+def shapenet_13() -> Config:
+    """ShapeNet, 13 classes together (Tables 9, 10): as the chairs."""
+    chairs = shapenet_chair()
+    return replace(chairs, name="shapenet-13", training=replace(chairs.training, autoencoder_steps=300_000))
+
+
+def text2shape() -> Config:
+    """Chairs and tables of ShapeNet from their descriptions (section 4.2): CLIP's token states, guidance 3."""
+    chairs = shapenet_chair()
+    diffusion = replace(chairs.diffusion, condition="text", text_encoder="clip", guidance_scale=3.0)
+    return replace(chairs, name="text2shape", diffusion=diffusion)
+
+
+def furniture_small() -> Config:
+    """Furniture made by rule, with captions: both stages train in about ten minutes on two hardware threads."""
+    return Config(
+        name="furniture-small",
+        domain=Shape(
+            resolution=32,
+            source="furniture",
+            cloud=1024,
+            points=1024,
+            encode=PointEncoderConfig(
+                width=32,
+                blocks=3,
+                features=32,
+                offsets=True,
+                planes=ConvEncoderConfig(base=32, multipliers=(1, 2), blocks=1, middle=1, head_width=32),
+            ),
+        ),
+        autoencoder=AutoencoderConfig(
+            latent_channels=4,
+            decoder=DecoderConfig(base=8, levels=THREE_FIELDS, blocks=1, middle=1, field_width=32, head_width=32),
+            readout=ReadoutConfig(width=64, blocks=3, scale_injection=False),
+            objective=ElboConfig(kl_end=5e-3),  # a smoother latent, which the denoiser learns sooner
+        ),
+        diffusion=DiffusionConfig(
+            unet=UNetConfig(base=64, multipliers=(1, 2), blocks=1, attention=(2,), patch=2),
+            condition="text",
+            text_encoder="minilm",
+            text_width=384,
+            snr_cap=1.0,
+            mixing_init=0.0,
+            guidance_scale=3.0,
+            ema_decay=0.999,
+        ),
+        training=TrainingConfig(
+            autoencoder_steps=800,
+            diffusion_steps=1500,
+            batch_size=8,
+            diffusion_batch_size=16,
+            autoencoder_learning_rate=2e-3,
+            diffusion_learning_rate=1e-3,
+            warmup_steps=50,
+            checkpoint_every=400,
+            preview_every=400,
+        ),
+    )
