@@ -330,3 +330,19 @@ def test_the_corner_nearest_to_the_eye_comes_to_the_middle():
     np.testing.assert_allclose(near.bounds[1], 0)
     assert near.extents == pytest.approx([close.NEARER] * 3)
     assert torch.equal(torch.tensor(mesh.extents), torch.ones(3, dtype=torch.float64))
+
+
+def test_makers_of_the_models_are_named_with_their_licence(tmp_path):
+    source = Balls()
+    judged = known([], source=source)
+    assert shape.credits(judged) == []
+    source.root = tmp_path
+    assert shape.credits(judged) == []
+    rows = [("a", "Zoe", "CC-BY"), ("b", "Ada", "CC-BY"), ("c", "Ada", "CC-BY"), ("d", "Ada", "CC0")]
+    lines = [json.dumps({"model": m, "creator": c, "license": li}) for m, c, li in rows]
+    (tmp_path / shape.CREDITS).write_text("\n".join([*lines, json.dumps({"model": "e", "source": "a set"})]))
+    assert shape.credits(judged) == [
+        "Models in the data: a set.",
+        "Models in the data, CC-BY: Ada, Zoe.",
+        "Models in the data, CC0: Ada.",
+    ]

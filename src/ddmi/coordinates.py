@@ -37,7 +37,8 @@ def check_size(size: int | Sequence[int], axes: int = 2) -> tuple[int, ...]:
     """The size in array order (height, width), or UserError. One integer means the same size along each axis."""
     values = tuple(size) if isinstance(size, Sequence) else (size,) * axes
     if len(values) != axes or not all(isinstance(v, int) and v >= 1 for v in values):
-        raise UserError(f"a size is one positive whole number, or {axes} of them, not {size!r}")
+        several = f", or {axes} of them" if axes > 1 else ""
+        raise UserError(f"a size is one positive whole number{several}, not {size!r}")
     return values
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
@@ -204,7 +204,7 @@ def _in_archive(path: Path, inside: Path) -> list[Model]:
     found = []
     for member in members(path, EXTENSIONS):
         parts = PurePosixPath(member).with_suffix("").parts
-        folders = inside.parts[:-1] if len(parts) > 1 else (*inside.parts[:-1], path.stem)
+        folders = () if len(parts) > 1 else (*inside.parts[:-1], path.stem)
         found.append(Model(name=_name((*folders, *parts)), file=path, member=member))
     return found
 
@@ -223,21 +223,27 @@ def _name(parts: Sequence[str]) -> str:
 
 
 def _told_apart(models: list[Model]) -> list[Model]:
-    """Models of one name get the ending, then the archive, then a number added to it, in the order of their files."""
-    for extra in (
-        lambda model: PurePosixPath(model.member or model.file.name).suffix.lower().strip("."),
-        lambda model: model.file.stem if model.member else "",
-    ):
-        often = Counter(model.name for model in models)
-        models = [
-            replace(model, name=f"{model.name}-{_name([extra(model)])}")
-            if often[model.name] > 1 and extra(model)
-            else model
-            for model in models
-        ]
-    seen: Counter[str] = Counter()
-    apart = []
+    """Models of one name get their ending or their archive added to it where that differs, at last a number."""
+    same: dict[str, list[Model]] = {}
     for model in models:
-        seen[model.name] += 1
-        apart.append(replace(model, name=f"{model.name}-{seen[model.name]}") if seen[model.name] > 1 else model)
+        same.setdefault(model.name, []).append(model)
+    named = []
+    for group in same.values():
+        for extra in (_ending, lambda model: model.file.stem):
+            added = [_name([extra(model)]) for model in group]
+            if len(group) > 1 and len(set(added)) == len(group):
+                group = [replace(model, name=f"{model.name}-{more}") for model, more in zip(group, added, strict=True)]
+                break
+        named += group
+    taken: set[str] = set()
+    apart = []
+    for model in named:
+        candidates = (model.name if number == 1 else f"{model.name}-{number}" for number in count(1))
+        name = next(name for name in candidates if name not in taken)
+        taken.add(name)
+        apart.append(replace(model, name=name))
     return apart
+
+
+def _ending(model: Model) -> str:
+    return PurePosixPath(model.member or model.file.name).suffix.lower()[1:]

@@ -1,4 +1,4 @@
-"""Sources of shapes: what they promise, folders in the layout of Occupancy Networks, and one mesh as a source.
+"""Sources of shapes: what they promise, and folders in the layout of Occupancy Networks.
 
 Coordinates are ours, [-1, 1] along x, y, z with y up; those in the files are ours times 0.55 (Mescheder et al. 2019).
 """
@@ -10,20 +10,19 @@ import json
 import logging
 import os
 import threading
-import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from ddmi.data.catalogues import ARCHIVES
-from ddmi.data.meshes import EXTENSIONS, Rejected, Up, normalised, read
-from ddmi.data.preparation import CAPTIONS, CLOUD, NEAR, SPACE, UNIT
-from ddmi.data.solids import boundary, enclosed, near, winding
+from ddmi.data.meshes import EXTENSIONS, Up
+from ddmi.data.preparation import CAPTIONS, CLOUD, SPACE
+from ddmi.data.single_mesh import SingleMesh
+from ddmi.data.stored import Stored, load, ours, some
 from ddmi.errors import UserError, missing_extra
 from ddmi.randomness import derive
 
@@ -31,7 +30,6 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
-FEWEST_POINTS = 100
 CLOSE = 0.05
 """In our frame: what is this near to the surface counts as near where a shape comes without `near.npz`."""
 TEXT2SHAPE = "captions.tablechair.csv"
@@ -95,23 +93,6 @@ def open_shapes(
             raise UserError(f"{path} holds raw meshes, {_PREPARE.format(path)}")
         raise UserError(f"{path} is not a mesh: one ends in {', '.join(EXTENSIONS)}")
     return ShapeFolder(path, on_bad=on_bad, progress=progress)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Stored:
-    """The arrays of one shape; points as they are in its files (theirs, [-0.55, 0.55])."""
-
-    points: Float[np.ndarray, "s 3"]
-    normals: Float[np.ndarray, "s 3"]
-    space: Float[np.ndarray, "u 3"]
-    space_inside: Bool[np.ndarray, "u"]
-    near: Float[np.ndarray, "k 3"] | None
-    near_inside: Bool[np.ndarray, "k"] | None
-
-    @property
-    def nbytes(self) -> int:
-        """What it takes in memory."""
-        return sum(getattr(self, part.name).nbytes for part in fields(self) if getattr(self, part.name) is not None)
 
 
 class ShapeFolder:
@@ -211,10 +192,10 @@ class ShapeFolder:
     ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
         """`count` of the stored points, each at most once unless there are too few, and their normals."""
         stored = self._stored(self.names[index])
-        chosen = _some(len(stored.points), count, rng)
+        chosen = some(len(stored.points), count, rng)
         normals = stored.normals[chosen].astype(np.float32)
         lengths = np.linalg.norm(normals, axis=1, keepdims=True)
-        return _ours(stored.points[chosen]), normals / np.maximum(lengths, 1e-6)
+        return ours(stored.points[chosen]), normals / np.maximum(lengths, 1e-6)
 
     def queries(
         self, index: int, uniform: int, near: int, rng: np.random.Generator
@@ -222,17 +203,17 @@ class ShapeFolder:
         """Of the stored points, `uniform` and `near` ones, each at most once unless there are too few."""
         name = self.names[index]
         stored = self._stored(name)
-        anywhere = _some(len(stored.space), uniform, rng)
+        anywhere = some(len(stored.space), uniform, rng)
         if near == 0:
-            return _ours(stored.space[anywhere]), stored.space_inside[anywhere]
+            return ours(stored.space[anywhere]), stored.space_inside[anywhere]
         if stored.near is None or stored.near_inside is None:
             among = self._near_surface(name, stored)
             close, close_inside = stored.space[among], stored.space_inside[among]
         else:
             close, close_inside = stored.near, stored.near_inside
-        chosen = _some(len(close), near, rng)
+        chosen = some(len(close), near, rng)
         points = np.concatenate([stored.space[anywhere], close[chosen]])
-        return _ours(points), np.concatenate([stored.space_inside[anywhere], close_inside[chosen]])
+        return ours(points), np.concatenate([stored.space_inside[anywhere], close_inside[chosen]])
 
     def _near_surface(self, name: str, stored: Stored) -> Integer[np.ndarray, "n"]:
         """Which of the points of space are within `CLOSE` of the surface (all, when none is); found once a shape."""
@@ -241,147 +222,14 @@ class ShapeFolder:
                 from scipy.spatial import cKDTree
             except ImportError as error:
                 raise missing_extra("scipy", "mesh") from error
-            some = _some(len(stored.points), min(len(stored.points), 10_000), np.random.default_rng(derive(name)))
-            distance, _ = cKDTree(_ours(stored.points[some])).query(_ours(stored.space), distance_upper_bound=CLOSE)
+            few = some(len(stored.points), min(len(stored.points), 10_000), np.random.default_rng(derive(name)))
+            distance, _ = cKDTree(ours(stored.points[few])).query(ours(stored.space), distance_upper_bound=CLOSE)
             close = np.flatnonzero(np.isfinite(distance)).astype(np.int32)
             self._close[name] = close if len(close) else np.arange(len(stored.space), dtype=np.int32)
         return self._close[name]
 
 
-class SingleMesh:
-    """A source of one shape: a mesh file, put into our frame; its points are drawn and judged when they are asked for.
-
-    Of a mesh that is not closed all faces count as surface, with a warning: what is inside it is then a guess.
-
-    Raises:
-        UserError: the file does not exist or no shape can be made of it; it is named, with the reason.
-    """
-
-    captions: list[list[str]] | None = None
-    labels: list[int] | None = None
-    parts: list[str] | None = None
-
-    POOL = 30_000
-    """Points of the surface that are drawn, once."""
-
-    def __init__(self, path: str | Path, *, up: Up = "y") -> None:
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(f"{path} does not exist")
-        raw = read(path)
-        try:
-            self.mesh = normalised(raw, up)
-        except Rejected as error:
-            raise UserError(f"{path} cannot be used: {error}") from error
-        self.names = [path.name]
-        self.classes: list[str] = []
-        self.groups = [[0]]
-        self._pool: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]] | None = None
-
-    def surface(
-        self, index: int, count: int, rng: np.random.Generator
-    ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-        """`count` of `POOL` points of the boundary, and their normals."""
-        points, normals = self._surface()
-        chosen = _some(len(points), count, rng)
-        return points[chosen], normals[chosen]
-
-    def queries(
-        self, index: int, uniform: int, near: int, rng: np.random.Generator
-    ) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
-        """Fresh points, judged by their winding numbers."""
-        points = rng.uniform(-1, 1, (uniform, 3))
-        if near:
-            points = np.concatenate([points, _near(self._surface()[0], near, rng)])
-        points = points.astype(np.float32)
-        return points, enclosed(winding(self.mesh, points))
-
-    def _surface(self) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-        if self._pool is None:
-            rng = np.random.default_rng(derive("surface", self.names[0]))
-            try:
-                found = boundary(self.mesh, self.POOL, rng)
-                self._pool = found.points, found.normals
-            except Rejected as error:
-                from trimesh.sample import sample_surface
-
-                log.warning("%s is not closed (%s): all its faces count as surface", self.names[0], error)
-                points, face = sample_surface(self.mesh, self.POOL, seed=rng)
-                normals = np.asarray(self.mesh.face_normals)[face]
-                self._pool = np.asarray(points, np.float32), np.asarray(normals, np.float32)
-        return self._pool
-
-
-_near = near  # under another name, since `near` is a count in what every source answers
 _PREPARE = "prepare them first: ddmi prepare shapes {} DST"
-
-
-def load(folder: Path) -> Stored:
-    """The arrays of one model's folder, checked.
-
-    Raises:
-        UserError: naming the file and what is wrong with it.
-    """
-    cloud = _arrays(folder / CLOUD, "points", "normals")
-    points = _points(folder / CLOUD, cloud["points"])
-    normals = cloud["normals"]
-    if normals.shape != points.shape or normals.dtype.kind != "f" or not np.isfinite(normals).all():
-        raise UserError(f"{folder / CLOUD}: `normals` must be {len(points)} x 3 finite numbers, as `points` are")
-    space, inside = _occupancies(folder / SPACE)
-    if not inside.any():
-        raise UserError(f"{folder / SPACE}: no point is inside")
-    close, close_inside = _occupancies(folder / NEAR) if (folder / NEAR).is_file() else (None, None)
-    return Stored(
-        points=points, normals=normals, space=space, space_inside=inside, near=close, near_inside=close_inside
-    )
-
-
-def _arrays(path: Path, *keys: str) -> dict[str, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if missing := [key for key in keys if key not in file.files]:
-                raise UserError(f"{path} has no array `{missing[0]}`, only {', '.join(file.files) or 'none'}")
-            return {key: file[key] for key in keys}
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, MemoryError) as error:
-        raise UserError(f"{path} is damaged or no npz file: {' '.join(str(error).split())[:200]}") from error
-
-
-def _points(path: Path, points: np.ndarray) -> Float[np.ndarray, "n 3"]:
-    if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind != "f":
-        raise UserError(f"{path}: `points` must be (n, 3) numbers, not {points.dtype} {points.shape}")
-    if len(points) < FEWEST_POINTS:
-        raise UserError(f"{path} has {len(points)} points, at least {FEWEST_POINTS} are needed")
-    if not np.isfinite(points).all():
-        raise UserError(f"{path}: `points` has values that are not finite numbers")
-    if (reach := float(np.abs(points).max())) > 1.1 * UNIT:
-        raise UserError(f"{path}: coordinates reach {reach:.3g}, the layout of Occupancy Networks ends at {UNIT}")
-    return points
-
-
-def _occupancies(path: Path) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
-    found = _arrays(path, "points", "occupancies")
-    points, given = _points(path, found["points"]), found["occupancies"]
-    count = len(points)
-    if given.dtype == np.uint8 and given.shape == ((count + 7) // 8,):
-        return points, np.unpackbits(given)[:count].astype(bool)
-    if given.shape != (count,) or given.dtype.kind not in "biuf":
-        raise UserError(
-            f"{path}: {count} points go with {count} `occupancies`, or {(count + 7) // 8} bytes of packed bits, "
-            f"not with {given.dtype} {given.shape}"
-        )
-    return points, given > 0.5 if given.dtype.kind == "f" else given.astype(bool)
-
-
-def _ours(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    return np.clip(points.astype(np.float32) / np.float32(UNIT), -1, 1)
-
-
-def _some(size: int, count: int, rng: np.random.Generator) -> Integer[np.ndarray, "n"]:
-    return rng.choice(size, count, replace=count > size)
 
 
 def _is_model(folder: Path) -> bool:

@@ -97,3 +97,37 @@ def furniture_small() -> Config:
             preview_every=400,
         ),
     )
+
+
+def meshes_small() -> Config:
+    """Meshes of your own (prepared), without text; an hour on a processor."""
+    pieces = furniture_small()
+    return replace(
+        pieces,
+        name="meshes-small",
+        domain=Shape(
+            resolution=64,
+            cloud=3000,
+            points=2048,
+            mirror=True,
+            encode=PointEncoderConfig(
+                width=48,
+                blocks=4,
+                features=16,
+                offsets=True,
+                planes=ConvEncoderConfig(base=16, multipliers=(1, 2, 4), blocks=1, middle=1, head_width=64),
+            ),
+        ),
+        autoencoder=AutoencoderConfig(
+            latent_channels=8,
+            decoder=DecoderConfig(base=12, levels=THREE_FIELDS, blocks=1, middle=1, field_width=24, head_width=48),
+            readout=ReadoutConfig(width=64, blocks=3, scale_injection=False),
+        ),
+        diffusion=DiffusionConfig(
+            unet=UNetConfig(base=64, multipliers=(1, 2), blocks=1, attention=(1, 2), patch=2),
+            snr_cap=1.0,
+            mixing_init=0.0,
+            ema_decay=0.999,
+        ),
+        training=replace(pieces.training, autoencoder_steps=4000, diffusion_steps=4000, checkpoint_every=250),
+    )

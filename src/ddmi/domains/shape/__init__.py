@@ -43,6 +43,7 @@ class Shape(Domain):
         noise: standard deviation of the noise on them.
         points: queries a shape in a step.
         near: share of the queries that lie near the surface; the others fill the cube.
+        mirror: in training also show every shape with left and right exchanged.
         threshold: probability of being inside at which the surface is drawn.
         held_out: share of the shapes kept for testing, where the data does not say.
     """
@@ -54,6 +55,7 @@ class Shape(Domain):
     noise: float = 0.01
     points: int = 2048
     near: float = 0.5
+    mirror: bool = False
     threshold: float = 0.5
     held_out: float = 0.05
     encode: PointEncoderConfig = field(default_factory=PointEncoderConfig)
@@ -114,7 +116,7 @@ class Shape(Domain):
     def render(  # type: ignore[override]
         self,
         field: FieldLike,
-        size: int = 64,
+        size: int | tuple[int, ...] = 64,
         *,
         window: Sequence[float] | None = None,
         faces: int | None = None,
@@ -131,9 +133,9 @@ class Shape(Domain):
         """
         from ddmi.render.mesh import iso_surface, simplified
 
-        check_size(size, 1)
+        (cells,) = check_size(size, 1)
         corners = check_window(window, 3)
-        mesh = iso_surface(lambda points: field(points)[:, 0], size, level=self.level, window=corners)
+        mesh = iso_surface(lambda points: field(points)[:, 0], cells, level=self.level, window=corners)
         return mesh if faces is None else simplified(mesh, faces)
 
     def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:

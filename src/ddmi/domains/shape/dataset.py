@@ -25,6 +25,9 @@ class ShapeDataset:
     def __init__(self, domain: Shape, source: ShapeSource, part: Split) -> None:
         self.domain, self.source = domain, source
         self.kept = split(source, part, domain.held_out)
+        self.straight = len(self.kept)  # items from here on are mirrored
+        if domain.mirror and part == "train":
+            self.kept = self.kept * 2
         self.names = [source.names[i] for i in self.kept]
         self.phrasings = None if source.captions is None else [source.captions[i] for i in self.kept]
         self.captions = None
@@ -45,7 +48,7 @@ class ShapeDataset:
         rng = np.random.default_rng(derive("cloud", *keys))
         points, _ = self.source.surface(self.kept[index], self.domain.cloud, rng)
         noise = self.domain.noise * rng.standard_normal(points.shape, dtype=np.float32)
-        return torch.from_numpy(points + noise).float()
+        return self._turned(index, points + noise)
 
     def inputs(self, indices: Sequence[int]) -> Float[Tensor, "b n 3"]:
         return torch.stack([self.cloud(i, self.names[i]) for i in indices])
@@ -54,7 +57,7 @@ class ShapeDataset:
         """Points of the surface of one item, without noise, and the normals there; the same at each call."""
         rng = np.random.default_rng(derive("surface", self.names[index]))
         points, normals = self.source.surface(self.kept[index], count, rng)
-        return torch.from_numpy(points).float(), torch.from_numpy(normals).float()
+        return self._turned(index, points), self._turned(index, normals)
 
     def queries(
         self, index: int, uniform: int, near: int, seed: int
@@ -62,7 +65,12 @@ class ShapeDataset:
         """Points of the cube, then points near the surface, and 1 for those inside the shape."""
         rng = np.random.default_rng(derive("queries", seed))
         points, inside = self.source.queries(self.kept[index], uniform, near, rng)
-        return torch.from_numpy(points).float(), torch.from_numpy(inside).float()[:, None]
+        return self._turned(index, points), torch.from_numpy(inside).float()[:, None]
+
+    def _turned(self, index: int, vectors: np.ndarray) -> Float[Tensor, "n 3"]:
+        """Points or normals of an item, mirrored where it is a mirrored one."""
+        turned = torch.from_numpy(vectors).float()
+        return turned if index < self.straight else turned * torch.tensor([-1.0, 1.0, 1.0])
 
     def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
         """A fresh cloud and fresh queries of each shape."""
