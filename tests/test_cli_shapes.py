@@ -12,10 +12,12 @@ import tiny
 from domains.test_shape import shape
 from PIL import Image
 from test_cli import ok, refused
+from test_report_shape import shrink
 
 from ddmi import config as configuration
 from ddmi import report
 from ddmi.cli import main
+from ddmi.domains.shape import metrics
 from ddmi.evaluation import Protocol
 
 
@@ -68,9 +70,8 @@ def test_samples_are_meshes_and_pictures_of_them(home, tmp_path, capsys):
 
 
 def test_a_mesh_is_reconstructed_from_its_file(home, tmp_path, capsys):
-    (path,) = ok(
-        capsys, "reconstruct", home / "run", home / "meshes/box/0.ply", "--size", 12, "--format", "png", "--out", tmp_path
-    )
+    call = ["reconstruct", home / "run", home / "meshes/box/0.ply", "--size", 12, "--format", "png"]
+    (path,) = ok(capsys, *call, "--out", tmp_path)
     assert Path(path) == tmp_path / "0.png"
 
 
@@ -92,10 +93,20 @@ def test_evaluation_and_its_classifier(home, tmp_path, capsys):
     assert found["classification"]["protocol"]["samples"] == 4 and found["memorisation"]["ratio"] > 0
 
 
-def test_the_report_is_written(home):
-    page = report.write(home / "run", home / "shapes", Protocol(samples=3, sampler="ddim", steps=2))
+def test_the_report_is_written(home, monkeypatch):
+    shrink(monkeypatch)
+    monkeypatch.setattr(metrics, "QUERIES", 2000)
+    page = report.write(home / "run", home / "shapes", Protocol(samples=3, sampler="ddim", steps=2)).read_text()
     numbers = json.loads((home / "run" / "metrics.json").read_text())
-    assert "point_sets" in numbers and "Reconstruction" in page.read_text()
+    assert {"reconstruction", "memorisation", "training", "report"} <= numbers.keys()
+    assert numbers["sampling"]["samples"] == numbers["memorisation"]["protocol"]["samples"] == 3
+    assert numbers["model"]["data"]["train"] + numbers["model"]["data"]["held_out"] == 12
+    assert numbers["reconstruction"]["protocol"]["shapes"] == numbers["model"]["data"]["held_out"]
+    for title in ("Samples, unchosen", "One sample, up close", "By class", "Reconstructions of held-out shapes"):
+        assert title in page
+    for place in ("reconstruction/iou", "memorisation/ratio"):
+        metric, name = place.split("/")
+        assert f'<data value="{numbers[metric][name]}" data-from="{place}">' in page
 
 
 BAD = [
@@ -108,7 +119,7 @@ BAD = [
     (["evaluate", "{home}/run", "--judge", "jury=x"], "classifier, clip"),
     (["evaluate", "{home}/run", "--judge", "classifier={tmp}/none"], "does not exist"),
     (["sample", "{home}/run", "--window", "0,0,1,1", "--steps", "2", "--out", "{tmp}/s"], "6 numbers"),
-    (["sample", "{home}/run", "--size", "30x20", "--steps", "2", "--out", "{tmp}/s"], "one positive whole number, not (20, 30)"),
+    (["sample", "{home}/run", "--size", "30x20", "--steps", "2", "--out", "{tmp}/s"], "whole number, not (20, 30)"),
     (["sample", "{home}/run", "--format", "stp", "--steps", "2", "--out", "{tmp}/s"], ".stp"),
     (["reconstruct", "{home}/run", "{home}/meshes/box/broken.obj", "--out", "{tmp}/s"], "broken.obj"),
 ]

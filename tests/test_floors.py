@@ -19,6 +19,7 @@ FLOORS = {
     "coordinates": 0,
     "randomness": 0,
     "storage": 0,
+    "hub": 0,
     "terminal": 1,
     "processes": 1,
     "nn": 1,

@@ -27,6 +27,7 @@ from ddmi.report import viewer
 from ddmi.report.numbers import Numbers
 from ddmi.report.sections import Part, find, shape
 from ddmi.report.sections.shape import basis, close, cloud, prompts, reconstruction, samples, scene
+from ddmi.report.words import form, words
 
 RADII = (0.3, 0.5, 0.7, 0.9)
 ENCODE = PointEncoderConfig(width=12, blocks=2, features=12, planes=tiny.ENCODER)
@@ -96,8 +97,7 @@ class Known(Judged):
         return [Ball(0.9 * RADII[dataset.kept[i]]) for i in indices]
 
 
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
+def shrink(monkeypatch):
     """Pictures and grids that take no time."""
     monkeypatch.setattr(reconstruction, "ASKED", 2000)
     monkeypatch.setattr(basis, "COMPARED", 16)
@@ -111,6 +111,12 @@ def small(monkeypatch):
     monkeypatch.setattr(close, "STAGE", 16)
     for module in (viewer, shading):
         monkeypatch.setattr(module, "GROUND", 8)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """So are all pages of this file."""
+    shrink(monkeypatch)
 
 
 def known(radii, condition="none", source=None) -> Known:
@@ -346,3 +352,12 @@ def test_makers_of_the_models_are_named_with_their_licence(tmp_path):
         "Models in the data, CC-BY: Ada, Zoe.",
         "Models in the data, CC0: Ada.",
     ]
+
+
+def test_small_numbers_keep_three_digits():
+    values = (0.001234, 0.000567, 0.0456, 0.4567, 45.678, 0.0, 1e-12)
+    assert [format(v, form(v)) for v in values] == [
+        *("0.00123", "0.000567", "0.0456", "0.457", "45.68", "0.000", "0.000000000")
+    ]
+    assert format(-0.00123, form(-0.00123)) == "-0.00123" and format(1234, form(1234)) == "1,234"
+    assert words("mmd") == "MMD" and words("some_key") == "some key"

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from ddmi import text
+from ddmi import hub, text
 from ddmi.errors import UserError
 
 TEXTS = ["", "a red apple", "two cats, one dog and a very small blue house", "ünïcode 🙂"]
@@ -34,7 +34,7 @@ def clip_folder(tmp_path_factory):
         pad_token_id=end,
     )
     torch.manual_seed(0)
-    with text._quiet():
+    with hub.quiet():
         transformers.CLIPTextModel(config).save_pretrained(folder)
     (folder / "vocab.json").write_text(json.dumps(vocabulary | {"ca": len(words), "cat</w>": len(words) + 1}))
     return folder
@@ -141,12 +141,12 @@ def test_errors_name_what_is_allowed(tmp_path, monkeypatch):
         text.load(f"clip:{tmp_path / 'nothing-here'}")
     with pytest.raises(UserError, match=r"lacks config\.json"):
         text.load(f"clip:{tmp_path}")
-    hub = pytest.importorskip("huggingface_hub")
+    library = pytest.importorskip("huggingface_hub")
 
     def unreachable(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(hub, "snapshot_download", unreachable)
+    monkeypatch.setattr(library, "snapshot_download", unreachable)
     with pytest.raises(UserError, match="not in the local cache and cannot be fetched") as error:
         text.load("clip")
     assert text.CLIP_DEFAULT in str(error.value) and "\n" not in str(error.value)

@@ -226,7 +226,7 @@ def prepare(
     surface: Annotated[int, typer.Option(min=100, help="Points of the surface of each shape.")] = 30_000,
     queries: Annotated[int, typer.Option(min=100, help="Points of the cube, and as many near the surface.")] = 50_000,
     up: Annotated[str, typer.Option(help="The axis that points up in the meshes: y or z.")] = "y",
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Of the points that are drawn.")] = 0,
 ) -> None:
     """Make training data out of meshes; the same command goes on where it was stopped."""
     from ddmi.canvas import check_folder
@@ -263,7 +263,8 @@ def prepare(
         for bar in bars:
             bar.__exit__(None, None, None)
     rows = [(name, f"{count:,}") for name, count in summary.classes.items()]
-    say(table([("class", "shapes"), *rows, ("all", f"{len(summary.kept):,}"), ("rejected", f"{len(summary.rejected):,}")]))
+    rows += [("all", f"{len(summary.kept):,}"), ("rejected", f"{len(summary.rejected):,}")]
+    say(table([("class", "shapes"), *rows]))
     say(str(target))
 
 
@@ -272,7 +273,7 @@ def train_classifier(
     data: Annotated[str, typer.Argument(help="Prepared shapes in classes, or furniture (pieces made by rule).")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The weights, .safetensors.")],
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 600,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after so long, with a checkpoint.")] = None,
 ) -> None:
     """Train a classifier of voxels, which `evaluate --judge classifier=FILE` looks with.

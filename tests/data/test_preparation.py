@@ -173,6 +173,31 @@ model#2=a/air.obj
     assert open_shapes(tmp_path / "out").captions == [["ball", "ball, toy"]]
 
 
+def test_lines_that_a_user_wrote_stay(tmp_path):
+    """Where the sources say something of a model their lines count; all others stay as they stand, odd ones too."""
+    for name in ("a", "b"):
+        ball().export(tmp_path / f"{name}.ply")
+    table = "id#1=chair\nname#1=Chair\nmodel#1=chair.obj\ncategory#1=Seats\n"
+    with zipfile.ZipFile(tmp_path / "c.sh3f", "w") as archive:
+        archive.writestr("PluginFurnitureCatalog.properties", table)
+        archive.writestr("chair.obj", ball().export(file_type="obj"))
+    out, sources = tmp_path / "out", [tmp_path / name for name in ("a.ply", "b.ply", "c.sh3f")]
+    prepare(sources[:2], out, **SMALL)
+    assert not (out / "captions.jsonl").exists() and not (out / "credits.jsonl").exists()  # nothing is known
+    mine = ['{"model": "b",   "text": "a b\u00e4ll"}', '{"model": "seats/chair", "text": "mine"}', "", "no line", "[1]"]
+    raw = "\n".join(mine).encode() + b'\n{"model": "a", "text": "\xff"}'  # no UTF-8, no end of the line
+    (out / "captions.jsonl").write_bytes(raw)
+    prepare(sources[:2], out, **SMALL)
+    assert (out / "captions.jsonl").read_bytes() == raw.replace(b"\n\n", b"\n") + b"\n"
+    for _ in range(2):  # the second time changes nothing
+        prepare(sources, out, **SMALL)
+        told = (out / "captions.jsonl").read_bytes().split(b"\n")
+        assert json.loads(told[0]) == {"model": "seats/chair", "text": "chair"}
+        assert told[1:] == [mine[0].encode(), b"no line", b"[1]", raw.rpartition(b"\n")[2], b""]
+    prepare(sources[:2], out, **SMALL)  # the catalogue is not there this time: what it told stays
+    assert (out / "captions.jsonl").read_bytes().split(b"\n") == told
+
+
 def test_units_of_z_up_stand_upright(tmp_path):
     trimesh.creation.box((1, 1, 3)).export(tmp_path / "tower.stl")
     prepare(tmp_path / "tower.stl", tmp_path / "out", up="z", **SMALL)

@@ -31,10 +31,11 @@ def shape(**settings) -> Shape:
 class Balls:
     """Balls around the middle, each of another radius: everything about them is known."""
 
-    captions = [["a small ball", "a ball"], ["a ball"], [], ["a large ball"]]
-    labels, classes, parts = [0, 0, 1, 1], ["small", "large"], ["train", "train", "train", "test"]
-    names, groups = ["a", "b", "c", "d"], [[0], [1], [2], [3]]
-    radii = [0.3, 0.4, 0.6, 0.8]
+    def __init__(self):
+        self.captions = [["a small ball", "a ball"], ["a ball"], [], ["a large ball"]]
+        self.labels, self.classes = [0, 0, 1, 1], ["small", "large"]
+        self.names, self.groups = ["a", "b", "c", "d"], [[0], [1], [2], [3]]
+        self.parts, self.radii = ["train", "train", "train", "test"], [0.3, 0.4, 0.6, 0.8]
 
     def surface(self, index, count, rng):
         normals = rng.standard_normal((count, 3)).astype(np.float32)
@@ -98,6 +99,17 @@ def test_the_same_seed_asks_the_same_and_items_do_not_depend_on_their_neighbours
     assert torch.equal(one.x[1], alone.x[0]) and torch.equal(one.coordinates[1], alone.coordinates[0])
     assert not torch.equal(alone.x, other.x) and not torch.equal(alone.coordinates, other.coordinates)
     assert torch.equal(data.inputs([1, 0])[0], data.inputs([1])[0])
+
+
+def test_mirrored_items_are_the_others_with_left_and_right_exchanged():
+    data = balls(mirror=True)
+    assert len(data) == 6 and len(balls("test", mirror=True)) == 1 and data.names[:3] == data.names[3:]
+    straight, mirrored = (data.batch([i], torch.Generator(), [5]) for i in (1, 4))
+    flip = torch.tensor([-1.0, 1.0, 1.0])
+    assert torch.equal(mirrored.x, straight.x * flip) and torch.equal(mirrored.coordinates, straight.coordinates * flip)
+    assert torch.equal(mirrored.targets, straight.targets)
+    (points, normals), (other, turned) = (data.surface(i, 20) for i in (1, 4))
+    assert torch.equal(other, points * flip) and torch.equal(turned, normals * flip)
 
 
 def test_captions_of_an_item_are_all_there_for_training_and_one_for_asking():

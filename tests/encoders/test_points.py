@@ -84,7 +84,7 @@ def test_the_order_of_the_points_does_not_matter_and_clouds_of_a_batch_do_not_me
     made, rng = encoder(), torch.Generator().manual_seed(3)
     x = torch.rand(3, 60, 3, generator=rng) * 2 - 1
     together = made(x)
-    assert {name: tuple(h.shape) for name, h in together.items()} == {n: (3, 16, 4, 4) for n in ("xy", "yz", "xz")}
+    assert {name: tuple(h.shape) for name, h in together.items()} == dict.fromkeys(("xy", "yz", "xz"), (3, 16, 4, 4))
     alone = made(x[1:2, torch.randperm(60, generator=rng)])
     for name, h in alone.items():
         assert torch.allclose(h[0], together[name][1], atol=1e-5)

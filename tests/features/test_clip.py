@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from ddmi import hub
 from ddmi.errors import UserError
 from ddmi.features import clip
 
@@ -16,10 +17,8 @@ TEXTS = ["a chair", "a round table on one leg", ""]
 SIZE = 32
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A random CLIP of small width with a vocabulary of letters."""
-    folder = tmp_path_factory.mktemp("clip")
+def random_clip(folder):
+    """A random CLIP of small width with a vocabulary of letters, written into the folder."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     words = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
     vocabulary = {word: index for index, word in enumerate(words)}
@@ -34,9 +33,14 @@ def folder(tmp_path_factory):
         projection_dim=16,
     )
     torch.manual_seed(0)
-    with clip._quiet():
+    with hub.quiet():
         transformers.CLIPModel(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return random_clip(tmp_path_factory.mktemp("clip"))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ def picture(seed: int, width: int = SIZE, height: int = SIZE) -> Image.Image:
 
 def test_similarities_are_those_of_the_whole_model(folder, scorer, prepare):
     pictures = [picture(k) for k in range(4)]
-    with clip._quiet():
+    with hub.quiet():
         model = transformers.CLIPModel.from_pretrained(folder).eval()
         tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
     tokens = tokenizer(TEXTS, padding=True, truncation=True, max_length=24, return_tensors="pt")
@@ -123,12 +127,12 @@ def test_errors_name_what_is_needed(tmp_path, monkeypatch, scorer):
         clip.ClipScorer(tmp_path)
     with pytest.raises(UserError, match="list of texts"):
         scorer.similarity([picture(0)], "a chair")
-    hub = pytest.importorskip("huggingface_hub")
+    library = pytest.importorskip("huggingface_hub")
 
     def unreachable(*args, **kwargs):
         raise OSError("no network")
 
-    monkeypatch.setattr(hub, "snapshot_download", unreachable)
+    monkeypatch.setattr(library, "snapshot_download", unreachable)
     with pytest.raises(UserError, match="not in the local cache and cannot be fetched") as error:
         clip.ClipScorer()
     assert clip.CLIP_DEFAULT in str(error.value) and "\n" not in str(error.value)

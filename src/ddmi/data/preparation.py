@@ -90,7 +90,8 @@ def prepare(
 
     The content of a model's files depends on the mesh, the settings and the model's name, never on what else there is
     or on when the work was interrupted. Besides the models there are `captions.jsonl`, `credits.jsonl`,
-    `LICENSES.txt` (where a catalogue tells), `rejected.jsonl` and `preparation.json` (the settings).
+    `LICENSES.txt` (where a catalogue tells), `rejected.jsonl` and `preparation.json` (the settings). Lines of the first
+    two stay as they are where these sources say nothing of their model: somebody else wrote them.
 
     Args:
         src: see `ddmi.data.meshes.find`.
@@ -255,21 +256,39 @@ def _alone() -> None:
 
 
 def _write_tables(target: Path, kept: list[Model], rejected: dict[str, str]) -> None:
-    tables = {
+    tables: dict[str, list[dict[str, str]]] = {
         CAPTIONS: [{"model": model.name, "text": text} for model in kept for text in model.captions],
         CREDITS: [{"model": model.name, **model.credit} for model in kept if model.credit],
         REJECTED: [{"model": name, "reason": reason} for name, reason in sorted(rejected.items())],
     }
     for name, rows in tables.items():
-        if rows or (target / name).exists():
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+        if name != REJECTED:
+            lines += _of_others(target / name, {row["model"] for row in rows})
+        if lines or name == REJECTED:
             with aside(target / name) as scratch:
-                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-                scratch.write_text(text, encoding="utf-8")
+                text = "".join(f"{line}\n" for line in lines)
+                scratch.write_text(text, encoding="utf-8", errors="surrogateescape")
     archives = sorted({model.file for model in kept if model.file.suffix.lower() in ARCHIVES})
     texts = [f"{path.name}\n\n{text}\n" for path in archives if (text := licences(path))]
     if texts:
         with aside(target / LICENCES) as scratch:
             scratch.write_text("\n\n".join(texts), encoding="utf-8")
+
+
+def _of_others(path: Path, told: set[str]) -> list[str]:
+    """The lines of a table, as they stand there, but for those of models of which the sources tell something."""
+    found = []
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape") if path.is_file() else ""
+    for line in text.split("\n"):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            entry = None
+        model = entry.get("model") if isinstance(entry, dict) else None
+        if line.strip() and not (isinstance(model, str) and model in told):
+            found.append(line)
+    return found
 
 
 def _lines(path: Path) -> list[dict[str, str]]:

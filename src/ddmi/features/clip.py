@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from ddmi import hub
 from ddmi.errors import UserError, missing_extra
 from ddmi.storage import read_json
 
@@ -111,12 +111,9 @@ def pixels(picture: Image.Image, size: int) -> Float[Tensor, "3 s s"]:
 
 def _load(place: str) -> tuple[Any, Any]:
     """Model and tokenizer; anything missing is an error, never random."""
-    folder = Path(place).expanduser()
-    if not folder.is_dir():
-        if folder.is_absolute() or place.startswith((".", "~")):
-            raise FileNotFoundError(f"no folder with a CLIP model at {place}")
-        folder = _from_hub(place)
-    if lacking := _lacking(folder):
+    otherwise = "connect once, or name a folder that holds one (config.json, model.safetensors, tokenizer)"
+    folder = hub.folder_of(place, "CLIP model", otherwise)
+    if lacking := hub.lacking(folder):
         raise UserError(f"{folder} holds no CLIP model: it lacks {lacking}")
     if (kind := read_json(folder / "config.json").get("model_type")) != "clip":
         raise UserError(f"{folder} holds no CLIP model: its config.json says {kind!r}, not 'clip'")
@@ -127,7 +124,7 @@ def _load(place: str) -> tuple[Any, Any]:
     except ImportError as error:
         raise missing_extra("transformers", "text") from error
     try:
-        with _quiet():
+        with hub.quiet():
             tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
             model, report = CLIPModel.from_pretrained(
                 folder, local_files_only=True, use_safetensors=True, output_loading_info=True
@@ -139,48 +136,3 @@ def _load(place: str) -> tuple[Any, Any]:
             f"{folder} holds no whole CLIP (pictures and texts): {len(missing)} tensors are missing, first {missing[0]}"
         )
     return model, tokenizer
-
-
-def _from_hub(place: str) -> Path:
-    """The folder of a model of the hub: from the local cache, else fetched into it."""
-    from huggingface_hub import snapshot_download
-
-    patterns = ["config.json", "model.safetensors", "vocab.json", "merges.txt", "*token*.json"]
-    for local in (True, False):
-        try:
-            folder = Path(snapshot_download(place, allow_patterns=patterns, local_files_only=local))
-        except (OSError, ValueError):  # not cached, no network, no such model, not a name of the hub
-            continue
-        if not _lacking(folder):
-            return folder
-    raise UserError(
-        f"the CLIP model {place} is not in the local cache and cannot be fetched: connect once, or name a folder that "
-        "holds one (config.json, model.safetensors, tokenizer)"
-    )
-
-
-def _lacking(folder: Path) -> str:
-    """What a folder needs to be a CLIP and does not have; empty when it has all."""
-    if not (folder / "config.json").is_file():
-        return "config.json"
-    if not any(folder.glob("*.safetensors")):
-        return "weights (.safetensors)"
-    if not any((folder / file).is_file() for file in ("tokenizer.json", "vocab.json")):
-        return "a vocabulary (tokenizer.json or vocab.json)"
-    return ""
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No log lines and no progress bars of transformers while loading; its settings are put back."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -108,10 +108,10 @@ class _Probe:
     def everywhere(self, size: int) -> Volume:
         """A volume of size^3 cells, all of it asked."""
         volume = np.full((size + 2,) * 3, -UNASKED)
-        inner = np.arange(size**3).reshape((size,) * 3)
-        for z, indices in enumerate(inner, start=1):
-            y, x = np.divmod(indices.reshape(-1) % size**2, size)
-            self.ask(volume, (z * (size + 2) + y + 1) * (size + 2) + x + 1)
+        layers = max(1, CHUNK // size**2)  # asked together: few calls, and indices of a part of the volume alone
+        for first in range(0, size, layers):
+            z, y, x = np.indices((min(layers, size - first), size, size)).reshape(3, -1) + 1
+            self.ask(volume, ((z + first) * (size + 2) + y) * (size + 2) + x)
         return volume
 
     @torch.no_grad()
@@ -226,26 +226,11 @@ def _closed(volume: Volume, probe: _Probe) -> trimesh.Trimesh:
     return trimesh.Trimesh(vertices, faces, process=False, metadata={"queries": probe.queries})
 
 
-def _around_the_inside(volume: Volume) -> tuple[slice, slice, slice] | None:
-    """The smallest box of samples that holds all that is inside and one more on each side; None when nothing is."""
-    side = len(volume)
-    z, y, x = (np.zeros(side, dtype=bool) for _ in range(3))
-    for k, plane in enumerate(volume):
-        inside = plane > 0
-        rows = inside.any(axis=1)
-        z[k] = rows.any()
-        y |= rows
-        x |= inside.any(axis=0)
-    if not z.any():
-        return None
-    zs, ys, xs = (slice(int(np.argmax(line)) - 1, side - int(np.argmax(line[::-1])) + 1) for line in (z, y, x))
-    return zs, ys, xs
-
-
-def simplified(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:
+def simplified(mesh: trimesh.Trimesh, faces: int, *, quietly: bool = False) -> trimesh.Trimesh:
     """About so many faces, by collapsing the edges that matter least (quadric errors); colours are not kept.
 
-    A mesh with no more faces than asked for is returned as it is. A watertight mesh that loses that is warned of.
+    A mesh with no more faces than asked for is returned as it is. A watertight mesh that loses that is warned of, but
+    not `quietly`: a mesh that is only looked at may be open.
 
     Raises:
         UserError: fewer than 4 faces are asked for, or the package is missing.
@@ -262,7 +247,7 @@ def simplified(mesh: trimesh.Trimesh, faces: int) -> trimesh.Trimesh:
     points, triangles = simplify(mesh.vertices, np.asarray(mesh.faces, dtype=np.int64), target_count=faces)
     smaller = trimesh.Trimesh(points, triangles, process=False, metadata=dict(mesh.metadata))
     smaller.remove_unreferenced_vertices()
-    if mesh.is_watertight and not smaller.is_watertight:
+    if not quietly and mesh.is_watertight and not smaller.is_watertight:
         log.warning("the mesh of %d faces is no longer watertight: ask for more than %d", len(smaller.faces), faces)
     return smaller
 

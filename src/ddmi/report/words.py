@@ -18,6 +18,25 @@ WORDS = {
     "frechet_standard_error": "Fréchet distance, standard error",
     "fid_standard_error": "FID, standard error",
     "sliced_wasserstein": "sliced Wasserstein ×1000",
+    "iou": "IoU",
+    "iou_uniform": "IoU, uniform points",
+    "iou_standard_error": "IoU, standard error",
+    "worst_iou": "worst IoU",
+    "f_score": "F-score",
+    "f_score_threshold": "F-score threshold",
+    "normal_consistency": "normal consistency",
+    "mmd": "MMD",
+    "cov": "coverage",
+    "nna": "1-NN accuracy",
+    "one_nearest_neighbour": "1-NN accuracy",
+    "chamfer": "Chamfer distance",
+    "chamfer_of_training": "Chamfer distance, training shapes",
+    "emd": "earth mover's distance",
+    "emd_of_training": "earth mover's distance, training shapes",
+    "total_mutual_difference": "total mutual difference (TMD)",
+    "clip": "CLIP",
+    "clip_s": "CLIP-S",
+    "test": "the test itself",
 }
 
 
@@ -27,9 +46,9 @@ def words(name: str) -> str:
 
 
 def form(value: Any) -> str:
-    """The format of a number: digits after the point by its size."""
+    """The format of a number: digits after the point by its size, so that three or more say something."""
     if not isinstance(value, float) or not math.isfinite(value):
         return ","
-    if 0 < abs(value) < 0.01:
-        return ".5f"
+    if 0 < abs(value) < 0.1:
+        return f".{min(2 - math.floor(math.log10(abs(value))), 9)}f"
     return ".2f" if abs(value) >= 10 else ".3f"

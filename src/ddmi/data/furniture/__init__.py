@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ddmi.data.furniture.pieces import COLOURS, GENERATORS, Part, Piece, make
+from ddmi.data.furniture.parts import COLOURS, Part
+from ddmi.data.furniture.pieces import GENERATORS, Piece, make
 from ddmi.data.furniture.words import captions, prompts
 from ddmi.errors import UserError, missing_extra
 from ddmi.randomness import derive

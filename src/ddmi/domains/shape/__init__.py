@@ -41,6 +41,8 @@ class Shape(Domain):
         pieces: number of generated pieces.
         cloud: points of the surface that the encoder reads.
         noise: standard deviation of the noise on them.
+        normals: the encoder also reads the outward normal at each point, as meshes give it. Which side is inside is then
+            a question of the neighbourhood, and learned much sooner; the paper has the points alone.
         points: queries a shape in a step.
         near: share of the queries that lie near the surface; the others fill the cube.
         mirror: in training also show every shape with left and right exchanged.
@@ -53,6 +55,7 @@ class Shape(Domain):
     pieces: int = 4000
     cloud: int = 3000
     noise: float = 0.01
+    normals: bool = False
     points: int = 2048
     near: float = 0.5
     mirror: bool = False
@@ -89,7 +92,7 @@ class Shape(Domain):
         return tuple(Plane(name=name, axes=pair, size=(cells, cells)) for name, pair in axes.items())
 
     def encoder(self) -> PointEncoder:
-        return PointEncoder(self.encode, self.layout, self.cloud)
+        return PointEncoder(self.encode, self.layout, self.cloud, extras=3 if self.normals else 0)
 
     def head(self, width: int) -> OccupancyHead:
         return OccupancyHead(width)

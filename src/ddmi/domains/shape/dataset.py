@@ -43,14 +43,18 @@ class ShapeDataset:
     def epoch(self, generator: torch.Generator) -> list[int]:
         return torch.randperm(len(self.kept), generator=generator).tolist()
 
-    def cloud(self, index: int, *keys: int | str) -> Float[Tensor, "n 3"]:
-        """Points of the surface of one item with the encoder's noise; other keys draw others."""
-        rng = np.random.default_rng(derive("cloud", *keys))
-        points, _ = self.source.surface(self.kept[index], self.domain.cloud, rng)
-        noise = self.domain.noise * rng.standard_normal(points.shape, dtype=np.float32)
-        return self._turned(index, points + noise)
+    def cloud(self, index: int, *keys: int | str) -> Float[Tensor, "n f"]:
+        """What the encoder reads of one item: noisy points of its surface, and their normals where it wants them.
 
-    def inputs(self, indices: Sequence[int]) -> Float[Tensor, "b n 3"]:
+        Other keys draw others.
+        """
+        rng = np.random.default_rng(derive("cloud", *keys))
+        points, normals = self.source.surface(self.kept[index], self.domain.cloud, rng)
+        noise = self.domain.noise * rng.standard_normal(points.shape, dtype=np.float32)
+        noisy = self._turned(index, points + noise)
+        return torch.cat([noisy, self._turned(index, normals)], dim=1) if self.domain.normals else noisy
+
+    def inputs(self, indices: Sequence[int]) -> Float[Tensor, "b n f"]:
         return torch.stack([self.cloud(i, self.names[i]) for i in indices])
 
     def surface(self, index: int, count: int) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:

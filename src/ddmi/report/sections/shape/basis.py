@@ -32,7 +32,7 @@ def section(scene: Scene) -> Section | None:
         figures = []
         for name, scales in kept.items():
             part = field if len(scales) == count else field.isolated(*scales)
-            mesh = part.render(CELLS)
+            mesh = scene.solids.mesh(k) if part is field and scene.samples else part.render(CELLS)
             place = f"report/basis_fields/{k}/{name}"
             scene.numbers.put(f"{place}/iou", float(iou((part(at)[:, 0] > scene.domain.level).cpu(), whole.cpu())))
             anything |= len(scales) < count and len(mesh.faces) > 0

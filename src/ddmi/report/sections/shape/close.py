@@ -110,7 +110,7 @@ def lighter(mesh: Trimesh) -> Trimesh:
     """The mesh, simplified where it is heavy."""
     from ddmi.render.mesh import simplified
 
-    return simplified(mesh, FACES) if len(mesh.faces) > FACES else mesh
+    return simplified(mesh, FACES, quietly=True)
 
 
 def nearest(mesh: Trimesh) -> Float[np.ndarray, "3"]:

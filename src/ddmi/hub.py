@@ -1,0 +1,78 @@
+"""Pretrained models of the transformers library: in a folder, in the local cache of the hub, or fetched from it once.
+
+Whatever is missing is an error of one line, never random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ddmi.errors import UserError
+
+FILES = ("config.json", "model.safetensors", "vocab.json", "merges.txt", "*token*.json")
+"""Of a model of the hub: no weights in other formats, which may run code when they are opened."""
+
+VOCABULARIES = ("tokenizer.json", "vocab.json")
+"""A tokenizer of CLIP needs one of these."""
+
+
+def folder_of(place: str, what: str, otherwise: str, vocabularies: Sequence[str] = VOCABULARIES) -> Path:
+    """The folder of a model: the one named, else that of a hub id, from the local cache or fetched into it.
+
+    Args:
+        place: a folder, or a hub id.
+        what: the kind of model, for errors: "CLIP model".
+        otherwise: what helps when the hub is out of reach, for the error.
+        vocabularies: see `lacking`.
+
+    Raises:
+        FileNotFoundError: a path that can only be a folder does not exist.
+        UserError: the model is neither in the cache nor within reach.
+    """
+    folder = Path(place).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or place.startswith((".", "~")):
+        raise FileNotFoundError(f"no folder with a {what} at {place}")
+    from huggingface_hub import snapshot_download
+
+    for local in (True, False):
+        try:
+            folder = Path(snapshot_download(place, allow_patterns=list(FILES), local_files_only=local))
+        except (OSError, ValueError):  # not cached, no network, no such model, not a name of the hub
+            continue
+        if not lacking(folder, vocabularies):
+            return folder
+    raise UserError(f"the {what} {place} is not in the local cache and cannot be fetched: {otherwise}")
+
+
+def lacking(folder: Path, vocabularies: Sequence[str] = VOCABULARIES) -> str:
+    """What a folder needs to be a model with its tokenizer and does not have; empty when it has all.
+
+    One of the vocabularies is enough.
+    """
+    if not (folder / "config.json").is_file():
+        return "config.json"
+    if not any(folder.glob("*.safetensors")):
+        return "weights (.safetensors)"
+    if not any((folder / file).is_file() for file in vocabularies):
+        return f"a vocabulary ({', '.join(vocabularies[:-1])} or {vocabularies[-1]})"
+    return ""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No log lines and no progress bars of transformers while loading; its settings are put back."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
