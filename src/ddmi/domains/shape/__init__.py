@@ -41,8 +41,8 @@ class Shape(Domain):
         pieces: number of generated pieces.
         cloud: points of the surface that the encoder reads.
         noise: standard deviation of the noise on them.
-        normals: the encoder also reads the outward normal at each point, as meshes give it. Which side is inside is then
-            a question of the neighbourhood, and learned much sooner; the paper has the points alone.
+        normals: the encoder also reads the outward normal at each point, as meshes give it. Where the inside is then is
+            a question of the neighbourhood, learned much sooner; the paper has the points alone.
         points: queries a shape in a step.
         near: share of the queries that lie near the surface; the others fill the cube.
         mirror: in training also show every shape with left and right exchanged.
