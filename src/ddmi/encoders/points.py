@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.coordinates import cell_of, project
@@ -61,9 +61,12 @@ class Cells:
         self.batch, self.shape = at.shape[0], shape
         self.at = at
         first = torch.arange(self.batch, device=at.device)[:, None] * (shape[0] * shape[1])
-        whole = (cell_of(at, shape) + first).flatten()
-        self.taken, self.place = torch.unique(whole, return_inverse=True)
-        """Cells that hold a point, over the whole batch, and for each point the place of its own among these."""
+        self.cell = (cell_of(at, shape) + first).flatten()
+        """Of each point, counted over the planes of the whole batch."""
+        ordered, order = self.cell.sort()
+        rank = torch.cat([ordered.new_zeros(1), (ordered[1:] != ordered[:-1]).cumsum(0)])
+        self.place = torch.empty_like(order).scatter(0, order, rank)
+        """Of each point, counted over the cells that hold any: there are no more of these than points."""
 
     @property
     def offsets(self) -> Float[Tensor, "b n 2"]:
@@ -73,20 +76,18 @@ class Cells:
 
     def greatest(self, x: Float[Tensor, "m c"]) -> Float[Tensor, "m c"]:
         """For every point (all clouds behind one another) the largest features in its cell: local max pooling."""
-        pooled = x.new_zeros(len(self.taken), x.shape[1])
-        pooled = pooled.scatter_reduce(0, self._rows(x), x, "amax", include_self=False)
+        rows = self.place[:, None].expand(-1, x.shape[1])
+        pooled = torch.zeros_like(x).scatter_reduce(0, rows, x, "amax", include_self=False)
         return pooled.index_select(0, self.place)
 
     def mean(self, x: Float[Tensor, "m c"]) -> Float[Tensor, "b c h w"]:
-        """The plane whose cells hold the mean features of their points; empty ones hold zeros."""
-        total = x.new_zeros(len(self.taken), x.shape[1]).index_add(0, self.place, x)
-        count = torch.bincount(self.place, minlength=len(self.taken))
-        plane = x.new_zeros(self.batch * self.shape[0] * self.shape[1], x.shape[1])
-        plane = plane.index_copy(0, self.taken, total / count[:, None].to(x.dtype))
+        """The plane whose cells hold the mean features of their points, in float32; empty ones hold zeros."""
+        x = x.float()  # 16 bits count no further than 256
+        count = x.new_zeros(self.batch * self.shape[0] * self.shape[1], 1)
+        count = count.index_add(0, self.cell, torch.ones_like(x[:, :1]))
+        total = x.new_zeros(len(count), x.shape[1]).index_add(0, self.cell, x)
+        plane = total / count.clamp(min=1)
         return plane.unflatten(0, (self.batch, *self.shape)).permute(0, 3, 1, 2)  # channels-last in memory
-
-    def _rows(self, x: Tensor) -> Int[Tensor, "m c"]:
-        return self.place[:, None].expand(-1, x.shape[1])
 
 
 class PointEncoder(nn.Module):

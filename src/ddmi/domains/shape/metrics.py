@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECONSTRUCTED = 64
+RECONSTRUCTED = 48
 """Held-out shapes that are reconstructed, at most."""
 QUERIES = 50_000
 """Points of the cube, and as many near the surface, at which a reconstruction is compared."""
@@ -39,9 +39,9 @@ COMPARED = 1355
 MOVED = 32
 """Shapes of each set, at most, in the earth mover's distance, and points of each: an exact assignment is slow."""
 EARTH = 256
-TRAINING = 4000
+TRAINING = 2000
 """Training shapes among which the nearest is searched, at most."""
-TEXTS, VARIANTS = 8, 10
+TEXTS, VARIANTS = 6, 10
 """Texts of the total mutual difference, and samples of each (section C.2)."""
 VIEWS = 5
 """Pictures of a sample that CLIP sees (section C.2)."""
