@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddmi.planes import Plane, cells, pack, unpack
+from ddmi.planes import Plane, cells, each, pack, unpack
 
 LAYOUT = (
     Plane(name="xy", axes=(0, 1), size=(3, 2)),
@@ -71,3 +71,22 @@ def test_what_stands_for_no_axis_does_not_grow():
     assert Plane(name="x", axes=(0,), size=(4,)).growth == (False, True)
     assert Plane(name="xt", axes=(0, 2), size=(4, 4), grows=(True, False)).growth == (False, True)
     assert Plane(name="xy", axes=(0, 1), size=(4, 4)).growth == (True, True)
+
+
+@pytest.mark.parametrize("shapes", [((3, 4), (3, 4), (3, 4)), ((3, 4), (4, 3), (3, 4)), ((2, 2),)])
+def test_each_plane_goes_through_the_function_apart_from_the_others(shapes):
+    torch.manual_seed(0)
+    names = ("xy", "yz", "xz")
+    planes = {name: torch.randn(2, 5, *shape) for name, shape in zip(names, shapes, strict=False)}
+    shifts = {name: torch.randn(2, 5) for name in planes}
+    calls = []
+
+    def function(x, shift):
+        calls.append(len(x))
+        return (x * x.mean((2, 3), keepdim=True) + shift[:, :, None, None])[:, :2]
+
+    found = each(function, planes, shifts)
+    assert list(found) == list(planes)
+    assert sum(calls) == 2 * len(planes) and len(calls) == (1 if len(set(shapes)) == 1 else 3)
+    for name, x in planes.items():
+        assert torch.allclose(found[name], function(x, shifts[name]))

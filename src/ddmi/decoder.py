@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ddmi.nn.attention import PlaneAttention
 from ddmi.nn.blocks import ResidualBlock, Upsample, convolution, norm
-from ddmi.planes import Layout, Planes
+from ddmi.planes import Layout, Planes, each
 
 BasisFields = list[Planes]
 """The basis fields Xi^1 .. Xi^n, coarse to fine; each is one (b, c, h, w) a plane."""
@@ -104,9 +104,9 @@ class Decoder(nn.Module):
 
     def forward(self, z: Planes) -> BasisFields:
         """Basis fields coarse to fine, each {plane: (b, field_width, h * enlarged, w * enlarged)}."""
-        hidden = {name: self.enter(x) for name, x in z.items()}
+        hidden = each(self.enter, z)
         for i, block in enumerate(self.middle):
-            hidden = {name: block(x) for name, x in hidden.items()}
+            hidden = each(block, hidden)
             if i == 0 and self.exchange is not None:
                 hidden = self.exchange(hidden)
         fields = []
@@ -117,7 +117,7 @@ class Decoder(nn.Module):
             if self.config.checkpointing and self.training:
                 hidden = {name: checkpoint(level.blocks, x, use_reentrant=False) for name, x in hidden.items()}
             else:
-                hidden = {name: level.blocks(x) for name, x in hidden.items()}
+                hidden = each(level.blocks, hidden)
             if str(i) in self.projections:
-                fields.append({name: self.projections[str(i)](x) for name, x in hidden.items()})
+                fields.append(each(self.projections[str(i)], hidden))
         return fields

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ddmi.nn.attention import PlaneAttention, TextAttention
 from ddmi.nn.blocks import Downsample, ResidualBlock, Upsample, convolution, norm, zeroed
 from ddmi.nn.embeddings import TimeEmbedding
-from ddmi.planes import Layout, Planes
+from ddmi.planes import Layout, Planes, each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class _Stage(nn.Module):
         self.text = TextAttention(outputs, text, config.head_width) if attend and text else None
 
     def forward(self, planes: Planes, times: Planes, condition: Condition | None) -> Planes:
-        planes = {name: self.block(x, times[name]) for name, x in planes.items()}
+        planes = each(self.block, planes, times)
         if self.attention is not None:
             planes = self.attention(planes)
         if self.text is not None:
@@ -160,11 +160,11 @@ class UNet(nn.Module):
         times = {
             name: self.activate(embedding + self.planes[name] if name in self.planes else embedding) for name in planes
         }
-        hidden = {name: self.enter(fold(x, self.folds[name], self.folded)) for name, x in planes.items()}
+        hidden = each(self.enter, {name: fold(x, self.folds[name], self.folded) for name, x in planes.items()})
         skips = [hidden]
         for stages in self.down:
             for part in stages:  # type: ignore[attr-defined]
-                hidden = _each(part, hidden) if isinstance(part, Downsample) else part(hidden, times, condition)
+                hidden = each(part, hidden) if isinstance(part, Downsample) else part(hidden, times, condition)
                 skips.append(hidden)
         for part in self.middle:
             hidden = part(hidden, times, condition)
@@ -176,7 +176,8 @@ class UNet(nn.Module):
                     skip = skips.pop()
                     joined = {name: torch.cat([x, skip[name]], dim=1) for name, x in hidden.items()}
                     hidden = part(joined, times, condition)
-        return {name: unfold(self.exit(x), self.folds[name], planes[name].shape[1]) for name, x in hidden.items()}
+        out = each(self.exit, hidden)
+        return {name: unfold(x, self.folds[name], planes[name].shape[1]) for name, x in out.items()}
 
 
 def _factor(cells: int, patch: int) -> int:
@@ -194,7 +195,3 @@ def unfold(x: Float[Tensor, "b k h2 w2"], by: tuple[int, int], channels: int) ->
     """The inverse of `fold`."""
     x = x[:, : channels * by[0] * by[1]].unflatten(1, (channels, *by))  # (b, c, p, q, h2, w2)
     return x.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3)
-
-
-def _each(module: nn.Module, planes: Planes) -> Planes:
-    return {name: module(x) for name, x in planes.items()}

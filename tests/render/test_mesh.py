@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from ddmi.coordinates import grid
 from ddmi.errors import UserError, WorkError
 
 trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("skimage")
 
-from ddmi.render.mesh import dense_surface, iso_surface, simplified, write_mesh  # noqa: E402
+from ddmi.render.mesh import dense_surface, inside, iso_surface, simplified, write_mesh  # noqa: E402
 
 
 def ball(radius, centre=(0.0, 0.0, 0.0)):
@@ -275,3 +276,14 @@ def test_a_missing_package_is_named(monkeypatch, module, package, act):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=rf'the package {package}: pip install "ddmi\[mesh\]"'):
         act(made)
+
+
+@pytest.mark.parametrize("size", [40, 64])
+def test_the_grid_of_what_is_inside_is_the_dense_one(size):
+    def value(points):  # a torus and a ball
+        ring = torch.stack([points[:, [0, 2]].norm(dim=1) - 0.6, points[:, 1]], dim=1).norm(dim=1)
+        return torch.maximum(0.15 - ring, 0.2 - (points - torch.tensor([0.0, 0.6, 0.0])).norm(dim=1))
+
+    dense = (value(grid((size,) * 3)) > 0).numpy().reshape((size,) * 3)
+    found = inside(value, size)
+    assert found.dtype == bool and np.array_equal(found, dense) and 0 < dense.mean() < 0.2

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ddmi.coordinates import cell_of, project
 from ddmi.encoders.image import ConvEncoder, ConvEncoderConfig
 from ddmi.errors import UserError
-from ddmi.planes import Layout, Planes
+from ddmi.planes import Layout, Planes, each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +128,8 @@ class PointEncoder(nn.Module):
                 h = torch.cat([h, self._pooled(h, cells)], dim=1)
             h = block(h)
         h = self.exit(h)
-        return {plane.name: self.network(part.mean(h)) for plane, part in zip(self.layout, cells, strict=True)}
+        planes = {plane.name: part.mean(h) for plane, part in zip(self.layout, cells, strict=True)}
+        return each(self.network, planes)
 
     def _cells(self, points: Float[Tensor, "b n 3"]) -> list[Cells]:
         return [

@@ -90,8 +90,8 @@ def furniture_small() -> Config:
             ema_decay=0.999,
         ),
         training=TrainingConfig(
-            autoencoder_steps=1500,
-            diffusion_steps=1500,
+            autoencoder_steps=1200,
+            diffusion_steps=1000,
             batch_size=8,
             diffusion_batch_size=16,
             autoencoder_learning_rate=3e-3,

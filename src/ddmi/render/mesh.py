@@ -73,16 +73,35 @@ def iso_surface(
         UserError: the size is no positive number or beyond 1024, the window leaves [-1, 1], or a package is missing.
         WorkError: the function gave NaN, or not one number a point.
     """
+    probe = _Probe(value, size, level, window)
+    return _closed(_refined(probe, size, coarsest, margin), probe)
+
+
+def inside(
+    value: Function,
+    size: int,
+    *,
+    level: float = 0.0,
+    window: Sequence[float] | None = None,
+    coarsest: int = 32,
+    margin: int = 1,
+) -> Bool[np.ndarray, "z y x"]:
+    """Which cell centres of the grid lie above the level; arguments, errors and what may be missed as `iso_surface`."""
+    volume = _refined(_Probe(value, size, level, window), size, coarsest, margin)
+    return volume[1:-1, 1:-1, 1:-1] > 0
+
+
+def _refined(probe: _Probe, size: int, coarsest: int, margin: int) -> Volume:
+    """The volume of size^3 cells, coarse to fine."""
     if coarsest < 1 or margin < 1:
         raise UserError(f"coarsest and margin are at least 1, not {coarsest} and {margin}")
-    probe = _Probe(value, size, level, window)
     sizes = [size]
     while -(-sizes[-1] // 2) >= max(coarsest, 2):
         sizes.append(-(-sizes[-1] // 2))
     volume = probe.everywhere(sizes.pop())
     while sizes:
         volume = _finer(volume, sizes.pop(), margin, probe)
-    return _closed(volume, probe)
+    return volume
 
 
 def dense_surface(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECONSTRUCTED = 48
+RECONSTRUCTED = 32
 """Held-out shapes that are reconstructed, at most."""
 QUERIES = 50_000
 """Points of the cube, and as many near the surface, at which a reconstruction is compared."""
@@ -36,7 +36,7 @@ THRESHOLD = 0.02
 """Distance within which a point counts in the F-score: about 1 % of the longest side of the box."""
 COMPARED = 1355
 """Samples, and held-out shapes, of the distances between sets, at most (as many as published ones have)."""
-MOVED = 32
+MOVED = 24
 """Shapes of each set, at most, in the earth mover's distance, and points of each: an exact assignment is slow."""
 EARTH = 256
 TRAINING = 2000

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ddmi.coordinates import grid
 from ddmi.data.voxels import voxels
 from ddmi.domains.base import Evidence, FieldLike
 from ddmi.domains.shape.dataset import ShapeDataset
@@ -32,7 +31,9 @@ MESH = 64
 
 def occupied(field: FieldLike, size: int, level: float) -> Bool[np.ndarray, "n n n"]:
     """Which cell centres of a size^3 grid over the cube are inside; array order (z, y, x)."""
-    return (field(grid((size,) * 3)) > level).cpu().numpy().reshape((size,) * 3)
+    from ddmi.render.mesh import inside
+
+    return inside(lambda points: field(points)[:, 0], size, level=level)
 
 
 def surface(mesh: Trimesh, count: int, seed: int) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]] | None:
