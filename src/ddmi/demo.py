@@ -43,7 +43,7 @@ class Demonstration:
 
 DEMONSTRATIONS = {
     "image": Demonstration("emoji-32", 7.5, 256),
-    "shape": Demonstration("furniture-small", 4.5, 64),
+    "shape": Demonstration("furniture-small", 4.2, 48),
 }
 """Domain -> what is shown of it."""
 MOST = 6.0

@@ -90,7 +90,7 @@ def furniture_small() -> Config:
             ema_decay=0.999,
         ),
         training=TrainingConfig(
-            autoencoder_steps=1200,
+            autoencoder_steps=1600,
             diffusion_steps=1000,
             batch_size=8,
             diffusion_batch_size=16,

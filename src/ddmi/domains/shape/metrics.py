@@ -41,7 +41,7 @@ MOVED = 24
 EARTH = 256
 TRAINING = 2000
 """Training shapes among which the nearest is searched, at most."""
-TEXTS, VARIANTS = 6, 10
+TEXTS, VARIANTS = 4, 10
 """Texts of the total mutual difference, and samples of each (section C.2)."""
 VIEWS = 5
 """Pictures of a sample that CLIP sees (section C.2)."""
