@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from domains.test_shape import shape
+from domains.test_shape import ball, shape
 from PIL import Image
 from test_cli import ok, refused
 from test_report_shape import shrink
@@ -17,7 +17,7 @@ from test_report_shape import shrink
 from ddmi import config as configuration
 from ddmi import report
 from ddmi.cli import main
-from ddmi.domains.shape import metrics
+from ddmi.domains.shape import Shape, metrics
 from ddmi.evaluation import Protocol
 
 
@@ -64,9 +64,18 @@ def test_samples_are_meshes_and_pictures_of_them(home, tmp_path, capsys):
     status = main([str(a) for a in ["sample", home / "run", "--steps", 2, "--out", field, "--size", 12]])
     out, err = capsys.readouterr()
     if status:
-        assert err.count("\n") == 1 and "nothing above the threshold" in err
+        assert status == 1 and err.count("\n") == 1 and "nothing above the threshold" in err
     else:
         assert trimesh.load(out.splitlines()[0], force="mesh").is_watertight
+
+
+def test_an_empty_sample_does_not_stop_the_others(home, tmp_path, capsys, monkeypatch):
+    drawn, render = iter([ball(-1.0), ball(0.5)]), Shape.render
+    monkeypatch.setattr(Shape, "render", lambda self, field, size=16: render(self, next(drawn), size))
+    assert main(["sample", str(home / "run"), "--count", "2", "--steps", "2", "--out", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert "sample-0-0.glb: nothing above the threshold" in err
+    assert out.split() == [str(tmp_path / "sample-0-1.glb")] and not (tmp_path / "sample-0-0.glb").exists()
 
 
 def test_a_mesh_is_reconstructed_from_its_file(home, tmp_path, capsys):

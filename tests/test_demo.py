@@ -35,6 +35,7 @@ def test_it_trains_reports_and_goes_on(tmp_path, monkeypatch, capsys, pictures):
 
     write = report.write
     monkeypatch.setattr(demo.presets, "find", lambda name: config)
+    monkeypatch.setattr(demo, "paced", lambda config, steps, minutes: config)
     monkeypatch.setattr(demo, "train", train)
     monkeypatch.setattr(demo.report, "write", lambda folder, protocol: write(folder, pictures, protocol))
     protocol = Protocol(samples=2, steps=1)
@@ -56,6 +57,6 @@ def test_the_pace_is_the_machines_within_bounds(monkeypatch, seconds, steps):
     step = Step()
     step.seconds = seconds
     monkeypatch.setattr(demo, "steps", lambda config: {"diffusion": step})
-    paced = demo.paced(tiny.config(diffusion_steps=50), 6.0)
-    assert paced.training.diffusion_steps == steps
+    paced = demo.paced(tiny.config(diffusion_steps=50), 7, 6.0)
+    assert paced.training.diffusion_steps == steps and paced.training.autoencoder_steps == 7
     assert paced.autoencoder == tiny.config().autoencoder

@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from ddmi import __version__
-from ddmi.errors import UserError, WorkError, unknown
+from ddmi.errors import Empty, UserError, WorkError, unknown
 from ddmi.terminal import complain, rank, say, table, talking, times, tree, verdict
 
 if TYPE_CHECKING:
@@ -348,7 +348,7 @@ def sample(
     for prompt in prompts:
         pipe.condition(1, **{kind: prompt})  # refused before any work
     names = Names(out, canvas.ending)
-    samples, evaluations, done = [], [], 0
+    samples, evaluations, done, empty = [], [], 0, 0
     with Bar("samples", count * max(1, len(prompts))) as bar:
         for prompt in prompts or ("",):
             for first in range(0, count, batch_size):
@@ -358,17 +358,24 @@ def sample(
                 evaluations += pipe.last_evaluations
                 for k, field in enumerate(fields, start=first):
                     path = names.free(f"sample-{seed}-{k}" + (f"-{slug(prompt)}" if prompts else ""))
-                    drawn = canvas.write(field, path)
+                    bar.advance(done := done + 1)
+                    try:
+                        drawn = canvas.write(field, path)
+                    except Empty as error:
+                        complain(str(error))
+                        empty += 1
+                        continue
                     if sheet:
                         samples.append(drawn)
                     say(str(path))
-                    bar.advance(done := done + 1)
-    if sheet:
+    if samples:
         path = names.free(f"sheet-{seed}").with_suffix(canvas.overview)
         pipe.config.domain.save(samples, path)
         say(str(path))
     if sampler == "rk45":
         log.warning("rk45: %.1f function evaluations on average", sum(evaluations) / len(evaluations))
+    if empty:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -389,7 +396,7 @@ def reconstruct(
     pipe = DDMIPipeline.from_pretrained(run)
     canvas = Canvas.of(pipe.config.domain, shape, corners, ending)
     names = Names(out, canvas.ending)
-    bad = 0
+    bad = empty = 0
     for file in files:
         try:
             field = pipe.encode(_file(file))
@@ -398,10 +405,15 @@ def reconstruct(
             bad += 1
             continue
         path = names.free(Path(file).stem)
-        canvas.write(field, path)
+        try:
+            canvas.write(field, path)
+        except Empty as error:
+            complain(str(error))
+            empty += 1
+            continue
         say(str(path))
-    if bad:
-        raise typer.Exit(2)
+    if bad or empty:
+        raise typer.Exit(2 if bad else 1)
 
 
 @app.command()

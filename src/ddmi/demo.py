@@ -23,11 +23,13 @@ class Demonstration:
     """A preset whose data comes with the installed packages.
 
     Args:
+        steps: of stage 1.
         minutes: time that stage 2 is given: it always gets better with more steps, so a faster machine does more.
         samples: that metrics look at.
     """
 
     preset: str
+    steps: int
     minutes: float
     samples: int
 
@@ -42,8 +44,8 @@ class Demonstration:
 
 
 DEMONSTRATIONS = {
-    "image": Demonstration("emoji-32", 7.5, 256),
-    "shape": Demonstration("furniture-small", 4.2, 48),
+    "image": Demonstration("emoji-32", 1000, 7.5, 256),
+    "shape": Demonstration("furniture-small", 1100, 6.5, 48),
 }
 """Domain -> what is shown of it."""
 MOST = 6.0
@@ -75,7 +77,7 @@ def run(
     shown = DEMONSTRATIONS[domain]
     folder = Path(out) if out is not None else Path("runs") / f"demo-{domain}"
     started = (folder / "config.json").exists()
-    config = load(folder / "config.json") if started else paced(presets.find(shown.preset), shown.minutes)
+    config = load(folder / "config.json") if started else paced(presets.find(shown.preset), shown.steps, shown.minutes)
     finished = train(config, folder, resume=True, max_minutes=max_minutes)
     if not finished:
         log.warning("%s: training stopped before its end; the same command goes on with it", folder)
@@ -89,8 +91,8 @@ def run(
     return page
 
 
-def paced(config: Config, minutes: float) -> Config:
-    """The configuration with as many steps of stage 2 as this machine does in so many minutes.
+def paced(config: Config, steps_before: int, minutes: float) -> Config:
+    """The configuration with so many steps of stage 1, and of stage 2 as many as this machine does in some minutes.
 
     Never fewer than the preset has, and at most `MOST` times as many; rounded to hundreds.
     """
@@ -98,4 +100,4 @@ def paced(config: Config, minutes: float) -> Config:
     least = config.training.diffusion_steps
     count = int(60 * minutes / max(step.seconds, 1e-3)) // 100 * 100
     count = min(max(count, least), int(MOST * least))
-    return replace(config, training=replace(config.training, diffusion_steps=count))
+    return replace(config, training=replace(config.training, autoencoder_steps=steps_before, diffusion_steps=count))

@@ -21,6 +21,10 @@ class WorkError(RuntimeError):
     """The work itself failed (a full disk, a diverged loss): one line that says what is left. Exit status 1."""
 
 
+class Empty(WorkError):
+    """A sample holds nothing that could be written (a surface without a face); others may."""
+
+
 def missing_extra(package: str, extra: str) -> MissingPackage:
     """The error for an optional package that is not installed, with the command that installs it."""
     return MissingPackage(f'this needs the package {package}: pip install "ddmi[{extra}]"')

@@ -14,7 +14,7 @@ from ddmi.config import from_dict, to_dict
 from ddmi.domains.base import Batch, Domain
 from ddmi.domains.shape import Shape, ShapeDataset
 from ddmi.encoders.points import PointEncoderConfig
-from ddmi.errors import UserError
+from ddmi.errors import Empty, UserError
 from ddmi.field import Field
 from ddmi.pipeline import DDMIPipeline
 from ddmi.signal import Signal
@@ -175,7 +175,7 @@ def test_nothing_above_the_threshold_is_said_and_no_crash(tmp_path):
     domain = shape()
     empty = domain.render(lambda points: torch.full((len(points), 1), -5.0), 16)
     assert len(empty.faces) == 0
-    with pytest.raises(UserError, match="nothing"):
+    with pytest.raises(Empty, match="nothing"):
         domain.save(empty, tmp_path / "nothing.glb")
     domain.save(empty, tmp_path / "nothing.png")  # a picture that says so
     assert not (tmp_path / "nothing.glb").exists() and (tmp_path / "nothing.png").exists()

@@ -222,3 +222,14 @@ def test_clip_s_is_the_mean_of_the_best_views(tmp_path):
     assert found["clip_s"] == pytest.approx(50 * sum(best), abs=1e-3) and best[0] != best[1]
     assert found["protocol"] == {"model": place, "views": 4, "pixels": 224, "samples": 2}
     assert judged("clip", fields, asked=asked) == {}
+
+
+def test_voxels_of_a_mirrored_item_are_mirrored():
+    """And lie where its queries say, which are mirrored too."""
+    both = ShapeDataset(shape(held_out=0.4, mirror=True), SOURCE, "train")
+    found = solids.Solids(DOMAIN, evidence()).voxels(both, [0, both.straight])
+    assert np.array_equal(found[1], found[0][:, :, ::-1])
+    points, inside = both.queries(both.straight, 3000, 0, 7)
+    cell = ((points + 1) * CELLS / 2).long().clamp(max=CELLS - 1)
+    agree = torch.from_numpy(np.ascontiguousarray(found[1]))[cell[:, 2], cell[:, 1], cell[:, 0]] == (inside[:, 0] > 0)
+    assert agree.float().mean() > 0.97

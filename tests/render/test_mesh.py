@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ddmi.coordinates import grid
-from ddmi.errors import UserError, WorkError
+from ddmi.errors import Empty, UserError, WorkError
 
 trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("skimage")
@@ -172,7 +172,7 @@ def test_the_border_closes_the_whole():
 def test_an_empty_surface(tmp_path):
     empty = iso_surface(lambda p: -torch.ones(len(p)), 64)
     assert empty.faces.shape == (0, 3) and empty.metadata["queries"] == 32**3
-    with pytest.raises(UserError, match=r"a.glb: nothing above the threshold: no mesh to write"):
+    with pytest.raises(Empty, match=r"a.glb: nothing above the threshold: no mesh to write"):
         write_mesh(empty, tmp_path / "a.glb")
     assert not list(tmp_path.iterdir())
 

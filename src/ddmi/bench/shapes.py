@@ -57,11 +57,11 @@ def meshes(quick: bool) -> Iterator[Row]:
     from ddmi.estimate import seconds
 
     field, pieces = paper_field(), Furniture(64)
-    chair = next(i for i, name in enumerate(pieces.names) if name.startswith("chair"))
+    chair = next(piece for piece in pieces.pieces if piece.kind == "chair")
 
     def value(points: Tensor) -> Tensor:
-        inside = torch.from_numpy(pieces.occupancy(chair, points.numpy())).float()[:, None]
-        return 0 * field(points) + 2 * inside - 1
+        depth = -chair.solid.levels(points.numpy()).min(axis=0)
+        return 0 * field(points) + torch.from_numpy(depth).float()[:, None]
 
     for size in (64,) if quick else (128, 256):
         mesh = Shape().render(value, size)

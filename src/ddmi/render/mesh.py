@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ddmi.coordinates import axis, check_size, check_window
-from ddmi.errors import UserError, WorkError, missing_extra
+from ddmi.errors import Empty, UserError, WorkError, missing_extra
 from ddmi.storage import aside
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path | str) -> None:
     """Write a mesh, aside first, in the format of the name's ending: .glb (with normals), .ply, .obj or .stl.
 
     Raises:
-        UserError: the mesh has no faces, or the name has another ending.
+        UserError: the name has another ending. Empty: the mesh has no faces.
         WorkError: the disk is full or the place cannot be written; what stood there is untouched.
     """
     path = Path(path)
@@ -283,7 +283,7 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path | str) -> None:
     if ending not in FORMATS:
         raise UserError(f"{path}: a mesh is written as {', '.join(FORMATS)}, by the ending of its name")
     if not len(mesh.faces):
-        raise UserError(f"{path}: {EMPTY}: no mesh to write")
+        raise Empty(f"{path}: {EMPTY}: no mesh to write")
     options = {"include_normals": True} if ending == ".glb" else {}
     with aside(path) as scratch, scratch.open("wb") as file:
         mesh.export(file, file_type=ending[1:], **options)

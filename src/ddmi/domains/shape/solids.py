@@ -73,7 +73,11 @@ class Solids:
 
     def voxels(self, dataset: ShapeDataset, indices: Sequence[int]) -> Bool[np.ndarray, "s n n n"]:
         """Voxels of items of the data."""
-        return np.stack([voxels(dataset.source, dataset.kept[i], CELLS) for i in indices])
+        found = []
+        for i in indices:
+            solid = voxels(dataset.source, dataset.kept[i], CELLS)
+            found.append(solid[:, :, ::-1] if i >= dataset.straight else solid)
+        return np.stack(found)
 
     def clouds(self, dataset: ShapeDataset, indices: Sequence[int]) -> list[Float[Tensor, "n 3"]]:
         """Surface points of items of the data, without noise."""
