@@ -30,7 +30,7 @@ LARGEST = 1024
 FORMATS = (".glb", ".ply", ".obj", ".stl")
 
 UNASKED = np.float32(1e30)
-"""Stands, with the sign of the coarser sample, where the function was not asked; values are clamped below it."""
+"""Stands, with the sign that coarser samples tell, where the function was not asked; values are clamped below it."""
 
 EMPTY = "nothing above the threshold"
 
@@ -50,12 +50,12 @@ def iso_surface(
 ) -> trimesh.Trimesh:
     """The surface value = level, around all that is above, as `dense_surface` finds it but with few questions.
 
-    A coarse grid is asked everywhere. Each finer grid has twice the cells a side, is asked around the coarser one's
-    changes of sign, and where two values of it head for a change that the third does not show; elsewhere it takes the
-    sign of the coarser sample. Then the surface is followed: wherever a cube of eight samples has both signs, all of it
-    is asked, until nothing new is found. A piece of surface that is connected to one that was seen is therefore the
-    dense grid's to the last digit, however thin it is; one that lies between the coarse samples is missed when their
-    values do not tell.
+    A coarse grid is asked everywhere. Each finer grid has twice the cells a side, is asked where the coarser one's
+    interpolated values change their sign, and where two values of it head for a change that the third does not show;
+    elsewhere it takes the sign of the interpolation. Then the surface is followed: wherever a cube of eight samples has
+    both signs, all of it is asked, until nothing new is found. A piece of surface that is connected to one that was
+    seen is therefore the dense grid's to the last digit, however thin it is; one that lies between the coarse samples
+    is missed when their values do not tell.
 
     Args:
         value: (n, 3) coordinates -> (n,) or (n, 1) values, float; > level is inside.
@@ -63,7 +63,7 @@ def iso_surface(
         window: low corner, then high corner, x first; None for [-1, 1] along each axis. The mesh is closed by the
             window's own faces where the inside meets them.
         coarsest: the coarse grid has at least so many cells a side (and fewer than twice as many).
-        margin: coarse samples on either side of a change of sign whose cells are asked on the finer grid, at least 1.
+        margin: samples on either side of a change of sign of the interpolation that are asked, at least 1.
 
     Returns:
         A watertight mesh with outward normals, without faces when nothing is above the level;
@@ -153,18 +153,37 @@ class _Probe:
 
 
 def _finer(coarse: Volume, size: int, margin: int, probe: _Probe) -> Volume:
-    """The volume of size^3 cells, asked around the changes of sign of the coarser one, then along the surface."""
-    inside = coarse > 0
-    near = _near_a_change(inside, margin)
-    near.reshape(-1)[_slips_between(coarse)] = True
-    parent = np.arange(size) * (len(coarse) - 2) // size + 1  # of the cell that the sample lies in
+    """The volume of size^3 cells, asked where the coarser one's values put the surface, then along it.
+
+    Between coarse samples values are interpolated. Where their sign changes, the samples on both sides are asked; so
+    are all that stand for a coarse sample whose sign none of them would keep, or next to which a thin part may slip.
+    """
+    cells = len(coarse) - 2
+    place = ((np.arange(size) + 0.5) * cells / size - 0.5).clip(0, cells - 1)  # on the coarse grid, cell centres whole
+    low = np.minimum(place.astype(np.int64), max(cells - 2, 0))
+    share = (place - low).astype(np.float32)
+    low, high = low + 1, np.minimum(low + 1, cells - 1) + 1  # within the layer around
+    parent = np.arange(size) * cells // size + 1  # of the cell that the sample lies in
+    starts = np.flatnonzero(np.diff(parent, prepend=0))  # first sample of every parent
     volume = np.empty((size + 2,) * 3, dtype=np.float32)  # not np.full: at 512 writing it twice takes a second
     for k in range(3):
         np.moveaxis(volume, k, 0)[[0, -1]] = -UNASKED
-    asked = []
+    kept = np.zeros((len(coarse),) * 3, dtype=bool)  # coarse samples whose sign one of theirs has
+    for z, above in enumerate(parent):
+        layer = coarse[low[z]] * (1 - share[z]) + coarse[high[z]] * share[z]
+        layer = layer[low] * (1 - share[:, None]) + layer[high] * share[:, None]
+        inside = layer[:, low] * (1 - share) + layer[:, high] * share > 0
+        volume[z + 1, 1:-1, 1:-1] = np.where(inside, UNASKED, -UNASKED)
+        same = inside == (coarse[above] > 0)[np.ix_(parent, parent)]
+        same = np.logical_or.reduceat(np.logical_or.reduceat(same, starts, axis=0), starts, axis=1)
+        kept[above, 1:-1, 1:-1] |= same
+    wanted = ~kept
+    for k in range(3):
+        np.moveaxis(wanted, k, 0)[[0, -1]] = False
+    wanted.reshape(-1)[_slips_between(coarse)] = True
+    near, asked = _near_a_change(volume > 0, margin), []
     for z, above in enumerate(parent, start=1):
-        volume[z, 1:-1, 1:-1] = np.where(inside[above][np.ix_(parent, parent)], UNASKED, -UNASKED)
-        y, x = np.nonzero(near[above][np.ix_(parent, parent)])
+        y, x = np.nonzero(near[z, 1:-1, 1:-1] | wanted[above][np.ix_(parent, parent)])
         asked.append((z * (size + 2) + y + 1) * (size + 2) + x + 1)
     frontier = np.concatenate(asked)
     while len(frontier):
@@ -205,7 +224,7 @@ def _slips_between(volume: Volume) -> Int[np.ndarray, "n"]:
 def _follow(volume: Volume, frontier: Int[np.ndarray, "n"], probe: _Probe) -> Int[np.ndarray, "m"]:
     """Ask the frontier; the next one is what was never asked of the cubes with both signs around what has changed sign.
 
-    A sample that kept its inherited sign opens no new cube: where inherited signs differ, both sides are asked at once.
+    A sample that kept the sign it was given opens no new cube: where given signs differ, both sides are asked at once.
     """
     flat, side = volume.reshape(-1), len(volume)
     before = flat[frontier] > 0
