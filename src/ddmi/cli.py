@@ -284,6 +284,10 @@ def train_classifier(
 
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} must end in .safetensors")
+    if max_minutes is not None and not max_minutes > 0:
+        raise UserError(f"--max-minutes must be more than 0, not {max_minutes:g}")
+    if data == "furniture" and Path(data).is_dir():
+        raise UserError("furniture may be the pieces made by rule or the folder here: rename it, or say ./furniture")
     domain = _preset("furniture-small" if data == "furniture" else "shapenet-13").domain
     source = domain.dataset(None if data == "furniture" else data, "all").source  # type: ignore[attr-defined]
     summary = classifier.train_classifier(source, out, steps=steps, seed=seed, max_minutes=max_minutes)
@@ -503,7 +507,7 @@ def evaluate(
         raise unknown("sampler", sampler, SAMPLERS)
     SamplingConfig(sampler=sampler, steps=steps)  # type: ignore[arg-type]
     given = {"--metrics": bool(metrics), "--sampler": sampler != "dpm", "--steps": bool(steps)}
-    given |= {"--budget": bool(budget), "--seeds": seeds != 3}
+    given |= {"--budget": bool(budget), "--seeds": seeds != 3, "--judge": bool(judge)}
     for name in [n for n, used in given.items() if used and n in _WITHOUT_EFFECT[nfe, ablation]]:
         log.warning("%s has no effect here", name)
     judging.check_features(features, nfe or ablation or "distributions" in metrics)
@@ -527,8 +531,8 @@ def evaluate(
 
 _WITHOUT_EFFECT = {
     (False, False): ("--budget", "--seeds"),
-    (True, False): ("--metrics", "--sampler", "--steps", "--budget", "--seeds"),
-    (False, True): ("--metrics",),
+    (True, False): ("--metrics", "--sampler", "--steps", "--budget", "--seeds", "--judge"),
+    (False, True): ("--metrics", "--judge"),
 }
 """Options that (--nfe, --ablation) do not read."""
 

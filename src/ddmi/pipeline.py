@@ -236,7 +236,7 @@ class DDMIPipeline:
             batch = x[None]
         if not torch.isfinite(batch).all():
             raise UserError("what is to be encoded holds NaN or infinite values")
-        return self.posterior_modes(batch.to(self.device))
+        return self.posterior_modes(batch.to(self.device, torch.float32))
 
     @torch.no_grad()
     def posterior_modes(self, x: Tensor) -> Float[Tensor, "b c l"]:

@@ -169,7 +169,7 @@ model#2=a/air.obj
     assert lines == [{"model": "garden/ball", "text": "ball"}, {"model": "garden/ball", "text": "ball, toy"}]
     credit = {"model": "garden/ball", "title": "Ball", "creator": "Ann", "license": "CC0", "source": "Old things"}
     assert json.loads((tmp_path / "out" / "credits.jsonl").read_text()) == credit
-    assert "free" in (tmp_path / "out" / "LICENSES.txt").read_text()
+    assert "free" in next((tmp_path / "out" / "licences").iterdir()).read_text()
     assert open_shapes(tmp_path / "out").captions == [["ball", "ball, toy"]]
 
 
@@ -224,3 +224,14 @@ def test_what_the_user_must_change(raw, tmp_path):
         prepare([raw, raw], tmp_path / "new", **SMALL)
     with pytest.raises(UserError, match="prepare them first: ddmi prepare shapes"):
         open_shapes(raw)
+
+
+def test_another_source_keeps_what_was_said_of_the_first(raw, tmp_path):
+    first = prepare(raw, tmp_path / "out", **SMALL)
+    (tmp_path / "more" / "round").mkdir(parents=True)
+    trimesh.creation.icosphere(2).export(tmp_path / "more" / "round" / "another.ply")
+    second = prepare(tmp_path / "more", tmp_path / "out", **SMALL)
+    assert len(second.kept) == 1 and not second.rejected
+    told = [json.loads(line)["model"] for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
+    assert told == sorted(first.rejected)
+    assert prepare(raw, tmp_path / "out", **SMALL).fresh == 0  # nor are they tried again

@@ -41,12 +41,14 @@ CAPTIONS, CREDITS, REJECTED, LICENCES, SETTINGS = (
     "captions.jsonl",
     "credits.jsonl",
     "rejected.jsonl",
-    "LICENSES.txt",
+    "licences",
     "preparation.json",
 )
 
 MOST_AMBIGUOUS = 0.02
 """Of the cube: a mesh with more space of which it is open whether it is inside has holes that matter."""
+PROBE = 20_000
+"""Points of the cube at which that is looked at, however many queries are stored."""
 LEAST_OCCUPIED = 0.005
 """Of the cube: what encloses less is wires and sheets."""
 
@@ -90,7 +92,7 @@ def prepare(
 
     The content of a model's files depends on the mesh, the settings and the model's name, never on what else there is
     or on when the work was interrupted. Besides the models there are `captions.jsonl`, `credits.jsonl`,
-    `LICENSES.txt` (where a catalogue tells), `rejected.jsonl` and `preparation.json` (the settings). Lines of the first
+    `licences/` (a file for each archive), `rejected.jsonl` and `preparation.json` (the settings). Lines of the first
     two stay as they are where these sources say nothing of their model: somebody else wrote them.
 
     Args:
@@ -117,8 +119,9 @@ def prepare(
     models = _all(sources)
     _same_settings(target, settings)
 
-    rejected = {entry["model"]: entry["reason"] for entry in _lines(target / REJECTED)}
-    rejected = {name: reason for name, reason in rejected.items() if name in models}
+    before = {entry["model"]: entry["reason"] for entry in _lines(target / REJECTED)}
+    rejected = {name: reason for name, reason in before.items() if name in models}
+    others = {name: reason for name, reason in before.items() if name not in models}
     left = [model for name, model in models.items() if name not in rejected and not _done(target / name)]
     begun = len(models) - len(left)
     fresh = 0
@@ -135,7 +138,7 @@ def prepare(
                     progress(begun + fresh, len(models))
     finally:
         kept = [model for name, model in models.items() if _done(target / name)]
-        _write_tables(target, kept, rejected)
+        _write_tables(target, kept, {**others, **rejected})
     if not kept:
         name, reason = next(iter(rejected.items()))
         raise UserError(f"none of the {len(models)} meshes can be used, the first, {name}: {reason}")
@@ -152,10 +155,11 @@ def prepare_one(model: Model, target: Path, settings: Settings) -> str | None:
     try:
         mesh = normalised(read(model), settings.up)
         space = _rounded(rng.uniform(-1, 1, (settings.queries, 3)))
-        first = winding(mesh, space[: len(space) // 10] / UNIT)
-        _check(first, slack=2)  # what is far from useful is told at a tenth of the price
-        numbers = np.concatenate([first, winding(mesh, space[len(first) :] / UNIT)])
-        _check(numbers)
+        probe = np.random.default_rng(derive(settings.seed, "probe", model.name)).uniform(-1, 1, (PROBE, 3))
+        first = winding(mesh, probe[: PROBE // 5])
+        _check(first, slack=2)  # what is far from useful is told at a fraction of the price
+        _check(np.concatenate([first, winding(mesh, probe[PROBE // 5 :])]))
+        numbers = winding(mesh, space / UNIT)
         cloud = boundary(mesh, settings.surface, rng)
         close = _rounded(near(cloud.points, settings.queries, rng))
         there = enclosed(winding(mesh, close / UNIT))
@@ -256,6 +260,7 @@ def _alone() -> None:
 
 
 def _write_tables(target: Path, kept: list[Model], rejected: dict[str, str]) -> None:
+    """Write what is said of the models; captions and credits of others stay as they are, rejections are all given."""
     tables: dict[str, list[dict[str, str]]] = {
         CAPTIONS: [{"model": model.name, "text": text} for model in kept for text in model.captions],
         CREDITS: [{"model": model.name, **model.credit} for model in kept if model.credit],
@@ -270,10 +275,11 @@ def _write_tables(target: Path, kept: list[Model], rejected: dict[str, str]) -> 
                 text = "".join(f"{line}\n" for line in lines)
                 scratch.write_text(text, encoding="utf-8", errors="surrogateescape")
     archives = sorted({model.file for model in kept if model.file.suffix.lower() in ARCHIVES})
-    texts = [f"{path.name}\n\n{text}\n" for path in archives if (text := licences(path))]
-    if texts:
-        with aside(target / LICENCES) as scratch:
-            scratch.write_text("\n\n".join(texts), encoding="utf-8")
+    for path in archives:
+        if text := licences(path):
+            (target / LICENCES).mkdir(exist_ok=True)
+            with aside(target / LICENCES / f"{path.name}.txt") as scratch:
+                scratch.write_text(text, encoding="utf-8")
 
 
 def _of_others(path: Path, told: set[str]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -106,7 +106,7 @@ class Shape(Domain):
             raise UserError("--data is missing: name a folder of prepared shapes (ddmi prepare shapes makes one)")
         from ddmi.data.shapes import open_shapes
 
-        return ShapeDataset(self, open_shapes(path), split)
+        return ShapeDataset(replace(self, source="folder"), open_shapes(path), split)
 
     def likelihood(self, signal: Signal, batch: Batch) -> Score:
         return Score(bernoulli(signal(batch.coordinates), batch.targets))
