@@ -346,7 +346,9 @@ def test_makers_of_the_models_are_named_with_their_licence(tmp_path):
     assert shape.credits(judged) == []
     rows = [("a", "Zoe", "CC-BY"), ("b", "Ada", "CC-BY"), ("c", "Ada", "CC-BY"), ("d", "Ada", "CC0")]
     lines = [json.dumps({"model": m, "creator": c, "license": li}) for m, c, li in rows]
-    (tmp_path / shape.CREDITS).write_text("\n".join([*lines, json.dumps({"model": "e", "source": "a set"})]))
+    (tmp_path / shape.CREDITS).write_text(
+        "\n".join([*lines, "", "[1]", "a word", json.dumps({"model": "e", "source": "a set"})])
+    )
     assert shape.credits(judged) == [
         "Models in the data: a set.",
         "Models in the data, CC-BY: Ada, Zoe.",

@@ -98,7 +98,9 @@ def test_copies_of_the_held_out_shapes_are_each_covered():
 
 def test_one_sample_again_and_again_is_told_apart_and_empty_ones_are_counted():
     s = len(HELD_OUT)
-    found = judged("point_sets", [*[ball(0.5)] * (s - 3), NOTHING, NOTHING, NOTHING])
+    found = judged(
+        "point_sets", [*[ball(0.5)] * (s - 3), NOTHING, NOTHING, NOTHING, *[ball(0.5)] * 5]
+    )  # s are looked at
     assert found["chamfer"]["cov"] == pytest.approx(1 / s) and found["chamfer"]["nna"] == 1
     assert found["protocol"]["samples"] == s - 3 and found["protocol"]["without_a_surface"] == 3
     assert judged("point_sets", [ball(0.5), NOTHING]) == {} == judged("point_sets")
@@ -218,7 +220,8 @@ def test_clip_s_is_the_mean_of_the_best_views(tmp_path):
         cosines = torch.cat([scorer.similarity([view], TRAIN.captions) for view in views])
         asked.append(int((cosines.argmax(0) > 0).nonzero()[0]))  # a text that another view than the first suits best
         best.append(float(cosines[:, asked[-1]].max()))
-    found = judged("clip", fields, asked=asked, judges={"clip": place})
+    found = judged("clip", fields, asked=asked, judges={"clip": place}, draw=lambda texts, first: [])
+    assert judged("clip", fields, asked=asked, judges={"clip": place}) == {}  # asked for classes, not in words
     assert found["clip_s"] == pytest.approx(50 * sum(best), abs=1e-3) and best[0] != best[1]
     assert found["protocol"] == {"model": place, "views": 4, "pixels": 224, "samples": 2}
     assert judged("clip", fields, asked=asked) == {}

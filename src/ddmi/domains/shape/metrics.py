@@ -122,7 +122,7 @@ class ShapeMetrics:
         """
         solids = self.solids(evidence)
         count = min(len(evidence.samples), len(solids.held_out), COMPARED)
-        clouds = solids.sampled_clouds[:count] if count > 1 else []
+        clouds = solids.sampled_clouds(count) if count > 1 else []
         if len(clouds) < 2:
             return {}
         chosen = solids.train.epoch(generator(evidence.seed, "point sets"))[:count]
@@ -207,7 +207,7 @@ class ShapeMetrics:
     def clip(self, evidence: Evidence) -> dict[str, Any]:
         """CLIP-S: the best cosine similarity of a text and five pictures of its sample (section C.2), times 100."""
         model = evidence.judges.get("clip", "")
-        if not model or not evidence.asked or not evidence.train.captions:
+        if not model or evidence.draw is None or not evidence.train.captions:
             return {}
         from ddmi.features.clip import ClipScorer, clip_s
         from ddmi.render.shading import turntable

@@ -61,11 +61,10 @@ class Solids:
         found = [occupied(field, CELLS, self.domain.level) for field in self.evidence.samples]
         return np.stack(found) if found else np.zeros((0, CELLS, CELLS, CELLS), bool)
 
-    @cached_property
-    def sampled_clouds(self) -> list[Float[Tensor, "n 3"]]:
-        """Surface points of every sample that has a surface."""
+    def sampled_clouds(self, count: int) -> list[Float[Tensor, "n 3"]]:
+        """Surface points of those of the first samples that have a surface."""
         found = []
-        for k, field in enumerate(self.evidence.samples):
+        for k, field in enumerate(self.evidence.samples[:count]):
             points = surface(self.domain.render(field, MESH), CLOUD, derive(self.evidence.seed, "surface", k) % 2**32)
             if points is not None:
                 found.append(points[0])

@@ -83,8 +83,13 @@ def credits(judged: Judged) -> list[str]:
     if path is None or not path.is_file():
         return []
     makers: dict[str, set[str]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if not isinstance(row, dict):
+            continue
         maker = row.get("creator") or row.get("source") or row.get("model", "")
         makers.setdefault(row.get("license", ""), set()).add(maker)
     data = {name: f"Models in the data, {name}" if name else "Models in the data" for name in sorted(makers)}
