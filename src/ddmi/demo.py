@@ -45,7 +45,7 @@ class Demonstration:
 
 DEMONSTRATIONS = {
     "image": Demonstration("emoji-32", 1000, 7.5, 256),
-    "shape": Demonstration("furniture-small", 1100, 6.5, 48),
+    "shape": Demonstration("furniture-small", 1100, 6.0, 48),
 }
 """Domain -> what is shown of it."""
 MOST = 6.0
