@@ -106,7 +106,7 @@ class Canvas:
 
     @staticmethod
     def of(domain: Domain, size: int | tuple[int, int] | None, window: tuple[float, ...] | None, ending: str) -> Canvas:
-        """The canvas of a domain's fields. Raises UserError for a window where the domain knows none.
+        """The canvas of a domain's fields. Raises UserError for what the domain cannot draw, before any is.
 
         `ending` may be empty: then it is the domain's own.
         """
@@ -122,4 +122,5 @@ class Canvas:
             ending = "tif"
         if streamed and size is None:
             size = int(understood["size"].default)
+        domain.check(size, f".{ending}", **options)
         return Canvas(domain, size, options, ending, streamed)

@@ -201,6 +201,9 @@ class Domain(ABC):
         A list becomes a sheet of so many columns (0: a good number), or, as .gif, one picture after another.
         """
 
+    def check(self, size: Any, ending: str, **options: Any) -> None:  # noqa: B027
+        """Raise the UserError that `render` and `save` would for these, before any work. By default there is none."""
+
     # 8
     @abstractmethod
     def metrics(self) -> Mapping[str, Metric]:

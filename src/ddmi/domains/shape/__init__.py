@@ -159,6 +159,17 @@ class Shape(Domain):
         else:
             write_mesh(sample, path)
 
+    def check(self, size: Any, ending: str, **options: Any) -> None:
+        from ddmi.render.mesh import FORMATS, LARGEST
+
+        (cells,) = check_size(1 if size is None else size, 1)
+        if cells > LARGEST:
+            raise UserError(f"a shape is drawn with at most {LARGEST} cells along each axis, not {cells}")
+        check_window(options.get("window"), 3)
+        known = (*FORMATS, *PICTURES, *ANIMATIONS)
+        if ending not in known:
+            raise UserError(f"a shape is written as {', '.join(known)}, not {ending}")
+
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.shape.metrics import ShapeMetrics
 
