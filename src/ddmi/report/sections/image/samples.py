@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from html import escape
-from typing import Any
 
 from ddmi.report import pictures
+from ddmi.report.asking import wanted
 from ddmi.report.page import Section
 from ddmi.report.sections.image.scene import Scene
 
@@ -55,7 +55,7 @@ def sizes(scene: Scene) -> Section:
 
 def prompts(scene: Scene) -> Section | None:
     """A few samples for each of three prompts or classes; None for a model without."""
-    asked = wanted(scene)
+    asked = wanted(scene.judged, EMOJI_PROMPTS if scene.domain.source == "emoji" else ())
     if not asked:
         return None
     kind, values = next(iter(asked.items()))
@@ -78,19 +78,6 @@ def prompts(scene: Scene) -> Section | None:
     lead = f"Four samples for each {'prompt' if kind == 'text' else 'class'}, with guidance {scale}, none left out."
     title = "From words" if kind == "text" else "By class"
     return Section("prompts", title, lead, f'<div class="sheets">{"".join(blocks)}</div>')
-
-
-def wanted(scene: Scene) -> dict[str, list[Any]]:
-    """What the pipeline is asked for: {"text": prompts} or {"label": classes}; empty for a model without condition."""
-    condition = scene.judged.pipe.config.diffusion.condition
-    if condition == "class" and scene.train.classes:
-        return {"label": list(range(min(3, len(scene.train.classes))))}
-    if condition != "text":
-        return {}
-    if scene.domain.source == "emoji":
-        return {"text": list(EMOJI_PROMPTS)}
-    captions = scene.held_out.captions or scene.train.captions or []
-    return {"text": list(dict.fromkeys(caption for caption in captions if caption))[:3]}
 
 
 def interpolation(scene: Scene) -> Section:

@@ -6,6 +6,7 @@ from html import escape
 from typing import Any
 
 from ddmi.report import pictures
+from ddmi.report.asking import wanted
 from ddmi.report.page import Section
 from ddmi.report.sections.shape.scene import CELLS, Scene, figure
 
@@ -17,7 +18,7 @@ FURNITURE_PROMPTS = ("a chair with four legs and arm rests", "a table with three
 
 def section(scene: Scene) -> Section | None:
     """Prompts below one another, guidance side by side; None for a model without condition."""
-    asked = wanted(scene)
+    asked = wanted(scene.judged, FURNITURE_PROMPTS if scene.domain.source == "furniture" else ())
     if not asked:
         return None
     kind, values = next(iter(asked.items()))
@@ -53,17 +54,3 @@ def section(scene: Scene) -> Section | None:
 def phrases(dataset: Any) -> set[str]:
     """All that a part of the data says of its shapes."""
     return {text for texts in dataset.phrasings or [] for text in texts}
-
-
-def wanted(scene: Scene) -> dict[str, list[Any]]:
-    """What the pipeline is asked for: {"text": prompts} or {"label": classes}; empty for a model without condition."""
-    condition = scene.judged.pipe.config.diffusion.condition
-    if condition == "class" and scene.train.classes:
-        return {"label": list(range(min(3, len(scene.train.classes))))}
-    if condition != "text":
-        return {}
-    if scene.domain.source == "furniture":
-        return {"text": list(FURNITURE_PROMPTS)}
-    captions = scene.held_out.captions or scene.train.captions or []
-    found = list(dict.fromkeys(caption for caption in captions if caption))[:3]
-    return {"text": found} if found else {}
