@@ -124,7 +124,7 @@ class PictureFolder:
         if on_bad not in ("skip", "stop"):
             raise UserError(f"unknown on_bad {on_bad!r}: allowed are skip, stop")
         self.root = Path(root)
-        files = _files(self.root)
+        files = files_below(self.root)
         names = [name for name in files if PurePosixPath(name).suffix.lower() in EXTENSIONS]
         if "data.mdb" in files or (not names and any(name.endswith("/data.mdb") for name in files)):
             raise UserError(f"{self.root} is an lmdb database (LSUN): export it as image files first")
@@ -144,9 +144,9 @@ class PictureFolder:
             raise UserError(f"no readable picture in {self.root}, the first, {name}: {reason}; {_COUNTING}")
         self.smallest: int | None = min(sides)
         self.groups = [[index] for index in range(len(self.names))]
-        self.parts = _parts(self.names)
+        self.parts = parts_of(self.names)
         self.labels, self.classes = _labels(self.names, self.parts is not None)
-        self.captions = _captions(self.root, self.names, files)
+        self.captions = captions_of(self.root, self.names, files)
         self._memory = Memory(memory)
 
     def _check(self, names: list[str], on_bad: str, progress: Progress | None) -> list[int | str]:
@@ -210,7 +210,7 @@ def open_pictures(
 _COUNTING = f"files that count end in {', '.join(EXTENSIONS)}, at any depth"
 
 
-def _files(root: Path) -> list[str]:
+def files_below(root: Path) -> list[str]:
     """Names of all files below `root`, relative, with "/", sorted; each real folder is visited once."""
     if not root.is_dir():
         raise UserError(f"{root} is not a folder: a folder of pictures is needed; {_COUNTING}")
@@ -241,7 +241,7 @@ def _shorter_side(path: Path) -> int | str:
         return " ".join(str(error).split()) or type(error).__name__
 
 
-def _parts(names: list[str]) -> list[str] | None:
+def parts_of(names: list[str]) -> list[str] | None:
     """The part of each picture, by its top folder, when there are a train and a held-out folder; the rest is train."""
     parts = [_HELD_OUT_FOLDERS.get(name.split("/")[0].lower(), "train") if "/" in name else "train" for name in names]
     has_train = any(name.lower().startswith("train/") for name in names)
@@ -258,7 +258,8 @@ def _labels(names: list[str], in_parts: bool) -> tuple[list[int] | None, list[st
     return [rank[folder[0]] for folder in folders], classes
 
 
-def _captions(root: Path, names: list[str], files: list[str]) -> list[str] | None:
+def captions_of(root: Path, names: list[str], files: list[str], things: str = "pictures") -> list[str] | None:
+    """The caption of each name ("": none) from `captions.jsonl` or the `.txt` files beside them; None without any."""
     table = root / "captions.jsonl"
     captions: dict[str, str] = {}
     if table.is_file():
@@ -272,7 +273,7 @@ def _captions(root: Path, names: list[str], files: list[str]) -> list[str] | Non
                 captions.setdefault(file, text)
         if not captions.keys() & set(names):
             raise UserError(
-                f"{table} names none of the pictures: its names are relative to {root}, such as {names[0]!r}"
+                f"{table} names none of the {things}: its names are relative to {root}, such as {names[0]!r}"
             )
     else:
         there = set(files)
