@@ -38,8 +38,8 @@ def modulated(i: int, o: int, e: int) -> int:
     return i * o + o + linear(e, i)
 
 
-def readout(fields: int, c: int, w: int, blocks: int) -> int:
-    total = linear(64, w) + linear(w, w)  # the embedding of s, of 64 frequencies
+def readout(fields: int, c: int, w: int, blocks: int, periods: int = 1) -> int:
+    total = linear(64 * periods, w) + linear(w, w)  # the embedding of s, of 64 frequencies each
     for k in range(blocks):
         i = (c if k < fields else 0) + (w if k else 0)
         total += modulated(i, w, w) + modulated(w, w, w) + (modulated(i, w, w) - w if i != w else 0)  # without bias
@@ -99,6 +99,7 @@ PAPER = {
     "lsun-church-128": (32, (32, 64, 128), 2, (128, 256, 512), 3, ALL, 256, FROM_2),
 }
 SHAPES = ("shapenet-chair", "shapenet-13", "text2shape")
+VIDEOS = ("skytimelapse-256",)
 
 
 def count(module: torch.nn.Module) -> int:
@@ -150,7 +151,39 @@ def test_the_papers_shapes_have_its_shapes_and_sizes(name: str) -> None:
         assert count(denoiser) == unet(64, 256, (1, 2, 3, 4), FROM_2, 2) + 3 * 1024 + 64
 
 
-@pytest.mark.parametrize("name", [*PAPER, *SHAPES])
+def transformer(w: int) -> int:
+    """Attention with a norm before it, then a norm and an MLP four times as wide."""
+    return 2 * norm(w) + 4 * linear(w, w) + linear(w, 4 * w) + linear(4 * w, w)
+
+
+def clip_encoder(patch: int, w: int, blocks: int, v: int, v_blocks: int, latent: int) -> int:
+    """Patches, blocks of attention over time and a transformer over space; and three that read a token of their own."""
+    total = linear(3 * patch**2, w) + blocks * (norm(w) + 4 * linear(w, w) + transformer(w)) + norm(w)
+    return total + 3 * (linear(w, v) + v + v_blocks * transformer(v) + norm(v)) + conv(v, 2 * latent)
+
+
+@pytest.mark.parametrize("name", VIDEOS)
+def test_the_papers_videos_have_its_shapes_and_sizes(name: str) -> None:
+    config = presets.find(name)
+    latent = {"xy": (64, 64), "yt": (16, 64), "xt": (16, 64)}  # Table 9: 64 cells a side; time has one for each frame
+    with torch.device("meta"):
+        model = D2CVAE(config.autoencoder, config.domain)
+        denoiser = Diffusion(config.diffusion, config.domain.layout, 64)
+        fields = model.decoder({plane: torch.empty(1, 64, *shape) for plane, shape in latent.items()})
+    assert {p.name: p.shape for p in config.domain.layout} == latent
+    for field, side in zip(fields, (64, 128, 256), strict=True):  # time is not enlarged
+        assert {plane: tuple(x.shape[1:]) for plane, x in field.items()} == {
+            "xy": (64, side, side),
+            "yt": (64, 16, side),
+            "xt": (64, 16, side),
+        }
+    assert count(model.encoder) + count(model.moments) == clip_encoder(4, 384, 8, 192, 4, 64)
+    assert count(model.decoder) == decoder(3, (512, 256, 128, 64), 64, (False, True, True, True), 64)
+    assert count(model.readout) == readout(3, 3 * 64, 256, 4, periods=2) and count(model.head) == 256 * 3 + 3
+    assert count(denoiser) == unet(64, 256, (1, 2, 3, 4), FROM_2, 2) + 3 * 1024 + 64
+
+
+@pytest.mark.parametrize("name", [*PAPER, *SHAPES, *VIDEOS])
 def test_the_papers_presets_train_as_table_10_says(name: str) -> None:
     config = presets.find(name)
     objective, training = config.autoencoder.objective, config.training
@@ -169,7 +202,7 @@ def test_every_preset_is_named_as_it_is_found_and_survives_json(name: str) -> No
     assert from_dict(to_dict(config)) == config
 
 
-@pytest.mark.parametrize("name", sorted(set(presets.functions()) - set(PAPER) - set(SHAPES)))
+@pytest.mark.parametrize("name", sorted(set(presets.functions()) - {*PAPER, *SHAPES, *VIDEOS}))
 def test_the_small_presets_can_be_built(name: str) -> None:
     config = presets.find(name)
     with torch.device("meta"):

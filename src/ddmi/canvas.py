@@ -45,6 +45,17 @@ def window_of(text: str) -> tuple[float, ...] | None:
         raise UserError(f"--window: {error}") from error
 
 
+def time_of(text: str) -> tuple[float, float] | None:
+    """`-0.5,0.5` as numbers; None for an empty text. The domain checks them."""
+    if not text:
+        return None
+    try:
+        start, stop = (float(v) for v in text.split(","))
+    except ValueError as error:
+        raise UserError(f"--time takes two numbers T0,T1 inside [-1, 1], not {text!r}") from error
+    return start, stop
+
+
 def check_folder(folder: Path) -> None:
     """Make sure that this can become a folder, before any work. Raises UserError naming what is in the way."""
     for place in (folder, *folder.parents):
@@ -105,16 +116,18 @@ class Canvas:
         return drawn
 
     @staticmethod
-    def of(domain: Domain, size: int | tuple[int, int] | None, window: tuple[float, ...] | None, ending: str) -> Canvas:
+    def of(domain: Domain, size: int | tuple[int, int] | None, ending: str, **options: Any) -> Canvas:
         """The canvas of a domain's fields. Raises UserError for what the domain cannot draw, before any is.
 
-        `ending` may be empty: then it is the domain's own.
+        Args:
+            ending: of the files, "" for the domain's own.
+            options: of the domain's `render`; those that are None do not count.
         """
         understood = inspect.signature(domain.render).parameters
         ending = (ending or domain.suffix).lower().lstrip(".")
-        options = {} if window is None else {"window": window}
-        if window is not None and "window" not in understood:
-            raise UserError("--window has no meaning for samples of this model")
+        options = {name: value for name, value in options.items() if value is not None}
+        for name in [name for name in options if name not in understood]:
+            raise UserError(f"--{name} has no meaning for samples of this model")
         height, width = (size, size) if isinstance(size, int) else size or (0, 0)
         streamed = "to" in understood and (ending in ("tif", "tiff") or 3 * height * width > STREAMED)
         if streamed and ending not in ("tif", "tiff"):

@@ -58,13 +58,16 @@ Run = Annotated[str, typer.Argument(help="A run folder, a model folder, or a mod
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Replace a setting; repeatable.")
 ]
-Data = Annotated[Path | None, typer.Option(help="The data: a folder of pictures, or of prepared shapes.")]
+Data = Annotated[Path | None, typer.Option(help="The data: a folder of pictures, of prepared shapes, or of clips.")]
 Size = Annotated[
     str, typer.Option(metavar="N|WIDTHxHEIGHT", help="Pixels, or cells of a mesh; without it, the domain's choice.")
 ]
 Window = Annotated[
     str, typer.Option(metavar="X0,Y0,X1,Y1", help="Part of the frame, inside [-1, 1]; of a shape six numbers.")
 ]
+Frames = Annotated[int | None, typer.Option(help="Frames of a clip; without it, as many as the model was trained on.")]
+Fps = Annotated[float | None, typer.Option(help="Frames a second; more frames at the same rate are slow motion.")]
+Time = Annotated[str, typer.Option(metavar="T0,T1", help="Part of a clip's time, inside [-1, 1].")]
 Seed = Annotated[int, typer.Option(help="Sample k of a seed is always the same.")]
 Sampler = Annotated[str, typer.Option(help="ddpm, ddim, dpm, unipc, heun or rk45.")]
 Steps = Annotated[int, typer.Option(min=0, help="Sampling steps; 0: the sampler's default.")]
@@ -310,6 +313,9 @@ def sample(
     seed: Seed = 0,
     size: Size = "",
     window: Window = "",
+    frames: Frames = None,
+    fps: Fps = None,
+    time: Time = "",
     sampler: Sampler = "dpm",
     steps: Steps = 0,
     tolerance: Annotated[float | None, typer.Option(help="Of rk45 (default 0.001).")] = None,
@@ -322,12 +328,13 @@ def sample(
     ending: Format = "",
 ) -> None:
     """Draw samples."""
-    from ddmi.canvas import Canvas, Names, check_folder, size_of, slug, window_of
+    from ddmi.canvas import Canvas, Names, check_folder, size_of, slug, time_of, window_of
     from ddmi.pipeline import DDMIPipeline
     from ddmi.sampling import SAMPLERS, SamplingConfig
     from ddmi.training.progress import Bar
 
-    shape, corners = size_of(size), window_of(window)
+    shape = size_of(size)
+    options = {"window": window_of(window), "frames": frames, "fps": fps, "time": time_of(time)}
     settings: dict[str, Any] = {"sampler": sampler, "steps": steps, "eta": eta or 0.0}
     settings["tolerance"] = 1e-3 if tolerance is None else tolerance
     if sampler not in SAMPLERS:
@@ -342,7 +349,7 @@ def sample(
         raise UserError("--text and --label exclude one another")
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
-    canvas = Canvas.of(pipe.config.domain, shape, corners, ending)
+    canvas = Canvas.of(pipe.config.domain, shape, ending, **options)
     prompts = text or label or []
     kind = "text" if text else "label"
     if sheet and canvas.streamed:
@@ -389,21 +396,25 @@ def reconstruct(
     out: Folder,
     size: Size = "",
     window: Window = "",
+    frames: Frames = None,
+    fps: Fps = None,
+    time: Time = "",
     ending: Format = "",
 ) -> None:
     """Encode files and draw them at any size."""
-    from ddmi.canvas import Canvas, Names, check_folder, size_of, window_of
+    from ddmi.canvas import Canvas, Names, check_folder, size_of, time_of, window_of
     from ddmi.pipeline import DDMIPipeline
 
-    shape, corners = size_of(size), window_of(window)
+    shape = size_of(size)
+    options = {"window": window_of(window), "frames": frames, "fps": fps, "time": time_of(time)}
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
-    canvas = Canvas.of(pipe.config.domain, shape, corners, ending)
+    canvas = Canvas.of(pipe.config.domain, shape, ending, **options)
     names = Names(out, canvas.ending)
     bad = empty = 0
     for file in files:
         try:
-            field = pipe.encode(_file(file))
+            field = pipe.encode(_file(file, folders=pipe.config.domain.folders))
         except UserError as error:
             complain(str(error))
             bad += 1
@@ -446,7 +457,7 @@ def interpolate(
     check_folder(out.parent)
     shape = size_of(size)
     pipe = DDMIPipeline.from_pretrained(run)
-    canvas = Canvas.of(pipe.config.domain, shape, None, "")
+    canvas = Canvas.of(pipe.config.domain, shape, "")
     if canvas.streamed:
         raise UserError(f"--size {size} is too large for an interpolation")
     a, b = _latent(pipe, start, "--from", text), _latent(pipe, end, "--to", text)
@@ -458,7 +469,7 @@ def interpolate(
 
 def _latent(pipe: DDMIPipeline, value: str, option: str, text: str | None) -> Float[Tensor, "1 c l"]:
     """The latent of SEED:K or of a file."""
-    if Path(value).is_file():
+    if Path(value).is_file() or (pipe.config.domain.folders and Path(value).is_dir()):
         return pipe.encode_latent(value)
     if match := re.fullmatch(r"(\d+):(\d+)", value):
         return pipe.latents(1, int(match[1]), first=int(match[2]), text=text)
@@ -599,9 +610,9 @@ def _override(config: Config, settings: list[str] | None) -> Config:
     return configuration.override(config, replaced)
 
 
-def _file(name: str) -> str:
-    """The name of a file that exists."""
-    if Path(name).is_dir():
+def _file(name: str, *, folders: bool) -> str:
+    """The name of a file, or where these are items of data of a folder, that exists."""
+    if Path(name).is_dir() and not folders:
         raise UserError(f"{name} is a folder: name files")
     if not Path(name).exists():
         raise UserError(f"{name} does not exist")

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ddmi.nn.attention import PlaneAttention
-from ddmi.nn.blocks import ResidualBlock, Upsample, convolution, norm
+from ddmi.nn.blocks import ResidualBlock, Shuffle, Upsample, convolution, norm
 from ddmi.planes import Layout, Planes, each
 
 BasisFields = list[Planes]
@@ -34,7 +34,7 @@ class DecoderConfig:
 
     `hierarchical=False` is the first row of Table 8: a single basis field, from the last level.
     `middle` counts residual blocks before the first level; `exchange` puts attention across planes behind the first of
-    them; with one plane it is plain self-attention.
+    them; with one plane it is plain self-attention. `shuffle` enlarges by sub-pixel convolutions instead of copies.
     """
 
     base: int = 64
@@ -45,6 +45,7 @@ class DecoderConfig:
     hierarchical: bool = True
     exchange: bool = True
     head_width: int = 64
+    shuffle: bool = False
     checkpointing: bool = False
 
     @property
@@ -72,9 +73,13 @@ class DecoderConfig:
 
 
 class _Level(nn.Module):
-    def __init__(self, inputs: int, width: int, blocks: int, enlarge: int) -> None:
+    def __init__(self, inputs: int, width: int, blocks: int, enlarge: int, shuffle: bool) -> None:
         super().__init__()
-        self.enter = Upsample(inputs, width) if enlarge > 1 or inputs != width else None
+        self.enter: nn.Module | None = None
+        if enlarge > 1 and shuffle:
+            self.enter = Shuffle(inputs, width, enlarge)
+        elif enlarge > 1 or inputs != width:
+            self.enter = Upsample(inputs, width)
         self.blocks = nn.Sequential(*(ResidualBlock(width, width) for _ in range(blocks)))
 
 
@@ -90,7 +95,7 @@ class Decoder(nn.Module):
         self.middle = nn.ModuleList(ResidualBlock(widths[0], widths[0]) for _ in range(config.middle))
         self.exchange = PlaneAttention(widths[0], config.head_width) if config.exchange and config.middle else None
         self.levels = nn.ModuleList(
-            _Level(inputs, width, config.blocks, level.enlarge)
+            _Level(inputs, width, config.blocks, level.enlarge, config.shuffle)
             for inputs, width, level in zip([widths[0], *widths], widths, config.levels, strict=False)
         )
         last = len(widths) - 1

@@ -72,7 +72,7 @@ def check_features(name: str, needed: bool) -> None:
         raise UserError(f"--features: {error}") from error
 
 
-JUDGES = ("classifier", "clip")
+JUDGES = ("classifier", "clip", "i3d")
 """Networks that some metrics look with."""
 
 
@@ -85,7 +85,7 @@ def judges(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise unknown("judge", name, JUDGES)
         if not equals or not place:
             raise UserError(f"--judge takes NAME=FILE, e.g. classifier=voxels.safetensors, not {one!r}")
-        if name == "classifier" and not Path(place).is_file():
+        if name != "clip" and not Path(place).is_file():
             raise UserError(f"--judge: {place} does not exist")
         found.append((name, place))
     return tuple(found)

@@ -185,3 +185,14 @@ class Readout(nn.Module):
             hidden = ReadoutBlock.evaluate(x, block)
         assert hidden is not None
         return hidden
+
+
+class ColourHead(nn.Module):
+    """Point features -> RGB, about [-1, 1], not clamped: the clamp belongs to the rendering."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 3)
+
+    def forward(self, features: Float[Tensor, "b n c"], extras: Tensor | None = None) -> Float[Tensor, "b n 3"]:
+        return self.linear(features.to(self.linear.weight.dtype))

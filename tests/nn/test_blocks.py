@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddmi.nn.blocks import Downsample, ResidualBlock, Upsample, norm
+from ddmi.nn.blocks import Downsample, ResidualBlock, Shuffle, Upsample, norm
 
 
 @pytest.mark.parametrize("channels", [1, 6, 24, 32, 100, 128])
@@ -48,3 +48,23 @@ def test_upsampling_repeats_cells():
     assert torch.allclose(layer(x, (3, 4)), x)
     assert layer(x, (5, 7)).shape == (1, 2, 5, 7)
     assert torch.allclose(layer(x[:, :, :1], (1, 8)), x[:, :, :1].repeat_interleave(2, 3))
+
+
+def test_shuffling_starts_as_copies_of_a_convolution():
+    torch.manual_seed(0)
+    layer = Shuffle(3, 2, 2)
+    one = nn.functional.conv2d(x := torch.randn(2, 3, 4, 5), layer.convolution.weight[::4], padding=1)
+    copies = one.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(layer(x, (8, 10)), copies)
+    torch.testing.assert_close(layer(x, (4, 10)), one.repeat_interleave(2, 3))  # an axis that does not grow
+
+
+def test_shuffling_lays_out_the_channels_as_torch_does():
+    torch.manual_seed(0)
+    layer = Shuffle(3, 2, 3)
+    nn.init.normal_(layer.convolution.weight)
+    x = torch.randn(2, 3, 4, 5)
+    whole = nn.functional.pixel_shuffle(layer.convolution(x), 3)
+    torch.testing.assert_close(layer(x, (12, 15)), whole)
+    torch.testing.assert_close(layer(x, (4, 15)), whole.unflatten(2, (4, 3)).mean(3))
+    torch.testing.assert_close(layer(x, (12, 5)), whole.unflatten(3, (5, 3)).mean(4))

@@ -156,6 +156,9 @@ class Domain(ABC):
     overview: str = ".png"
     """File ending of several samples in one file."""
 
+    folders: bool = False
+    """Whether one item of data may be a folder (of numbered frames), not only a file."""
+
     quality: Mapping[str, str] = MappingProxyType({})
     """Numbers that compare sets of samples (Tables 8 and 12): name -> place in `metrics()`, "metric/key/key"."""
 

@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance between two sets of pictures: patches at several scales, and whole pictures.
+"""Sliced Wasserstein distance between two sets: patches of pictures or clips at several scales, and whole pictures.
 
 In one dimension the Wasserstein-1 distance is the area between two quantile functions; in many it is averaged over
 random directions. All values are multiplied by 1000, the units of Karras et al. 2018 (arXiv:1710.10196, table 1).
@@ -6,6 +6,7 @@ random directions. All values are multiplied by 1000, the units of Karras et al.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
@@ -17,6 +18,7 @@ from ddmi.errors import UserError
 
 UNITS = 1e3
 PATCH = 7  # cells on a side
+DEPTH = 4  # frames of a patch of a clip
 COARSEST = 16  # cells on the shorter side at which the pyramid ends
 PATCHES = 128  # from each picture at each level
 DIRECTIONS = 512
@@ -50,9 +52,34 @@ def sliced_wasserstein(
         height, width = level_a.shape[-2:]
         places = torch.rand(max(len(a), len(b)), patches, 2, generator=generator)
         corners = (places * torch.tensor([height - PATCH + 1, width - PATCH + 1])).long()
-        rows_a = _normalise(_patches(level_a, corners[: len(a)]))
-        rows_b = _normalise(_patches(level_b, corners[: len(b)]))
+        rows_a = _normalise(_patches(level_a, corners[: len(a)], (PATCH, PATCH)))
+        rows_b = _normalise(_patches(level_b, corners[: len(b)], (PATCH, PATCH)))
         result[str(min(height, width))] = _sliced(rows_a, rows_b, directions, generator)
+    result["mean"] = sum(result.values()) / len(result)
+    return result
+
+
+def sliced_clips(
+    a: Float[Tensor, "n c t h w"] | Iterable[Float[Tensor, "_ _ _ _ _"]],
+    b: Float[Tensor, "m _ _ _ _"] | Iterable[Float[Tensor, "_ _ _ _ _"]],
+    *,
+    seed: int = 0,
+    patches: int = PATCHES,
+    directions: int = DIRECTIONS,
+) -> dict[str, float]:
+    """Distance of patches of 4 frames of 7x7 cells of two sets of clips, at each level of their frames' pyramids.
+
+    As `sliced_wasserstein`, with its keys, units and normalisation, but a patch spans four successive frames (all, of
+    shorter clips) and so sees how they move; still, most of what it sees is what frames show. Of differences of frames,
+    x.diff(dim=2), it sees motion above all, though not its amount, as patches are normalised. Time has no pyramid.
+    Either set may also be an iterable of parts of it, read once: of each part only the patches are kept.
+    UserError for an empty set, sets whose channels or levels differ, and frames under 7x7.
+    """
+    rows_a, rows_b = (_clip_patches([x] if isinstance(x, Tensor) else x, patches, seed) for x in (a, b))
+    if rows_a.keys() != rows_b.keys() or any(rows_a[key].shape[1:] != rows_b[key].shape[1:] for key in rows_a):
+        raise UserError("the two sets of clips differ in channels, or in the size of their frames")
+    generator = torch.Generator().manual_seed(seed)
+    result = {key: _sliced(_normalise(rows_a[key]), _normalise(rows_b[key]), directions, generator) for key in rows_a}
     result["mean"] = sum(result.values()) / len(result)
     return result
 
@@ -112,19 +139,45 @@ def _blur(x: Tensor) -> Tensor:
     return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), kernel, groups=x.shape[1])
 
 
-def _patches(x: Tensor, corners: Tensor) -> Tensor:
-    """Patches with their upper left cells at corners (N, P, 2), row before column: (N, P, C, 7, 7)."""
+def _clip_patches(parts: Iterable[Tensor], patches: int, seed: int) -> dict[str, Tensor]:
+    """Patches of clips (N, C, T, H, W) given in parts, by level: each (N, P, C, 4, 7, 7)."""
+    generator = torch.Generator().manual_seed(seed)
+    found: dict[str, list[Tensor]] = {}
+    for part in parts:
+        clips, frames = part.shape[0], part.shape[2]
+        if min(part.shape[-2:]) < PATCH:
+            raise UserError(f"patches of 7x7 cells need larger frames than {part.shape[-1]}x{part.shape[-2]}")
+        shape = (min(DEPTH, frames), PATCH, PATCH)
+        levels = laplacian_pyramid(part.transpose(1, 2).flatten(0, 1))
+        # clip by clip, so that it does not matter how a set is cut into parts
+        places = torch.stack([torch.rand(len(levels), patches, 3, generator=generator) for _ in range(clips)], dim=1)
+        for level, where in zip(levels, places, strict=True):
+            x = level.unflatten(0, (clips, frames)).transpose(1, 2)
+            room = torch.tensor(x.shape[2:]) - torch.tensor(shape) + 1
+            found.setdefault(str(min(level.shape[-2:])), []).append(_patches(x, (where * room).long(), shape))
+    if not found:
+        raise UserError("a sliced Wasserstein distance needs at least one clip in each set")
+    return {key: torch.cat(several) for key, several in found.items()}
+
+
+def _patches(x: Tensor, corners: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Patches of x (N, C, ...) whose lowest cells are corners (N, P, d), d as many as in `shape`: (N, P, C, *shape)."""
     corners = corners.to(x.device)
-    offset = torch.arange(PATCH, device=x.device)
-    rows = (corners[..., 0, None] + offset)[..., :, None]
-    columns = (corners[..., 1, None] + offset)[..., None, :]
-    picture = torch.arange(len(x), device=x.device)[:, None, None, None]
-    return x.movedim(1, -1)[picture, rows, columns].movedim(-1, 2)  # N P 7 7 C -> N P C 7 7
+    d = len(shape)
+    places = [
+        (corners[..., k, None] + torch.arange(cells, device=x.device)).unflatten(
+            2, (1,) * k + (cells,) + (1,) * (d - 1 - k)
+        )
+        for k, cells in enumerate(shape)
+    ]
+    item = torch.arange(len(x), device=x.device).view(-1, *(1,) * (d + 1))
+    return x.movedim(1, -1)[(item, *places)].movedim(-1, 2)
 
 
 def _normalise(patches: Tensor) -> Tensor:
-    """Each channel to mean 0 and deviation 1 over the set, then one row a patch: (N P, C 49)."""
-    deviation, mean = torch.std_mean(patches, dim=(0, 1, 3, 4), keepdim=True, correction=0)
+    """Each channel to mean 0 and deviation 1 over the set, then one row a patch: (N P, C and cells)."""
+    others = [k for k in range(patches.ndim) if k != 2]
+    deviation, mean = torch.std_mean(patches, dim=others, keepdim=True, correction=0)
     return ((patches - mean) / deviation.clamp_min(1e-8)).flatten(2).flatten(0, 1)
 
 

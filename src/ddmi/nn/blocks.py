@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -86,3 +87,29 @@ class Upsample(nn.Module):
         if tuple(x.shape[2:]) != size:
             x = F.interpolate(x, size=size, mode="nearest")
         return self.convolution(x)
+
+
+class Shuffle(nn.Module):
+    """Enlargement by a factor with a 3x3 convolution that has channels of its own for every cell of the finer grid.
+
+    Sub-pixel convolution (Shi et al. 2016). What a coarse cell holds can be laid out in its finer ones at once, which
+    copies of the cell and a convolution behind them learn slowly. Starts as copies (Aitken et al. 2017). An axis that
+    does not grow gets the mean over what would have been its finer cells.
+    """
+
+    def __init__(self, inputs: int, outputs: int, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+        self.convolution = convolution(inputs, outputs * factor**2)
+        with torch.no_grad():
+            first = self.convolution.weight[:: factor**2]
+            self.convolution.weight.copy_(first.repeat_interleave(factor**2, dim=0))
+
+    def forward(self, x: Float[Tensor, "b c h w"], size: tuple[int, int]) -> Float[Tensor, "b o h2 w2"]:
+        fine = self.convolution(x).unflatten(1, (-1, self.factor, self.factor))  # (b, o, f, f, h, w)
+        if size[0] == x.shape[2]:
+            fine = fine.mean(dim=2, keepdim=True)
+        if size[1] == x.shape[3]:
+            fine = fine.mean(dim=3, keepdim=True)
+        laid = fine.permute(0, 4, 2, 5, 3, 1).flatten(3, 4).flatten(1, 2)  # (b, h2, w2, o)
+        return laid.permute(0, 3, 1, 2)

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
 
 from ddmi.coordinates import check_size, check_window
 from ddmi.data.pictures import open_pictures
@@ -22,6 +20,7 @@ from ddmi.encoders.image import ConvEncoderConfig, ImageEncoder
 from ddmi.errors import UserError
 from ddmi.losses import laplace
 from ddmi.planes import Layout, Plane
+from ddmi.readout import ColourHead
 from ddmi.render.grid import picture_rows, to_pixels
 from ddmi.signal import Signal
 
@@ -85,8 +84,8 @@ class Image(Domain):
     def encoder(self) -> ImageEncoder:
         return ImageEncoder(self.encode, "xy", self.resolution)
 
-    def head(self, width: int) -> PixelHead:
-        return PixelHead(width)
+    def head(self, width: int) -> ColourHead:
+        return ColourHead(width)
 
     def dataset(self, path: Any, split: Split) -> PictureDataset:  # a path, or a PIL image: a source of one
         if path is None and self.source == "emoji":
@@ -167,15 +166,4 @@ class Image(Domain):
         return PictureMetrics(self).all
 
 
-class PixelHead(nn.Module):
-    """Point features -> RGB, about [-1, 1], not clamped: the clamp belongs to the rendering."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, 3)
-
-    def forward(self, features: Float[Tensor, "b n c"], extras: Tensor | None = None) -> Float[Tensor, "b n 3"]:
-        return self.linear(features.to(self.linear.weight.dtype))
-
-
-__all__ = ["Image", "PictureDataset", "PixelHead", "to_pixels", "to_signal"]
+__all__ = ["Image", "PictureDataset", "to_pixels", "to_signal"]
