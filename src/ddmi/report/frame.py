@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,26 +161,39 @@ def metrics(numbers: Numbers, names: Sequence[str], part: Part) -> Section:
 
 
 def _values(name: str, numbers: Numbers) -> str:
-    """The numbers of a metric: a table of those in groups, and a list of the others."""
+    """The numbers of a metric: a table of those in groups, one of each group of groups, and a list of the others."""
     found = numbers.get(name)
-    tables, scalars = [], []
     groups = {key: v for key, v in found.items() if isinstance(v, dict) and key != "protocol"}
-    for key in [key for key, v in groups.items() if v and all(isinstance(x, dict) for x in v.values())]:
-        tables.append(_table(f"{name}/{key}", groups.pop(key), numbers))
+    nested = [key for key, v in groups.items() if v and all(isinstance(x, dict) for x in v.values())]
+    tables = [_table(f"{name}/{key}", groups.pop(key), numbers, words(key)) for key in nested]
     if groups:
-        tables.append(_table(name, groups, numbers))
-    for key, value in found.items():
-        if isinstance(value, int | float) and key != "seconds":
-            scalars.append((words(key), numbers.show(f"{name}/{key}", form(value))))
+        tables.insert(0, _table(name, groups, numbers))
+    keys = [key for key, value in found.items() if isinstance(value, int | float) and key != "seconds"]
+    scalars = [(words(key), numbers.show(f"{name}/{key}", form(found[key]))) for key in keys]
     return "".join(tables) + (table(["", ""], scalars) if scalars else "")
 
 
-def _table(place: str, rows: dict[str, dict[str, Any]], numbers: Numbers) -> str:
-    columns = list(dict.fromkeys(key for row in rows.values() for key in row if not isinstance(row[key], list)))
+def _table(place: str, groups: dict[str, dict[str, Any]], numbers: Numbers, title: str = "") -> str:
+    """A row for each group, and one for each group inside one."""
+    rows = dict(_rows(groups))
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
     body = [
-        [words(r), *(numbers.show(f"{place}/{r}/{c}", form(row.get(c))) for c in columns)] for r, row in rows.items()
+        [
+            ", ".join(map(words, path.split("/"))),
+            *(numbers.show(f"{place}/{path}/{c}", form(row.get(c))) for c in columns),
+        ]
+        for path, row in rows.items()
     ]
-    return table(["", *map(words, columns)], body)
+    return table([title, *map(words, columns)], body)
+
+
+def _rows(groups: dict[str, dict[str, Any]], above: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where each group lies, with its own numbers; those inside it follow."""
+    for key, group in groups.items():
+        own = {k: v for k, v in group.items() if not isinstance(v, dict | list)}
+        if own:
+            yield above + key, own
+        yield from _rows({k: v for k, v in group.items() if isinstance(v, dict)}, f"{above}{key}/")
 
 
 def footer(run: Path, data: str | Path | None, judged: Judged, numbers: Numbers, credits: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ def section(scene: Scene) -> Section:
     known = scene.train.inputs(range(len(scene.train)))
     drawn = pictures.to_tensor([field.render(scene.base) for field in scene.samples[:count]])
     found = nearest(drawn, known, min(NEAREST, len(known)))
-    asked = [f"sample {k}: {scene.caption(k)}".rstrip(": ") for k in range(count)]
+    asked = [scene.told(k) for k in range(count)]
     blocks = []
     size = scene.sizes((1, 4))[max(scene.sizes((1, 4)))] if scene.base <= 64 else scene.base
     for k in range(count):

@@ -20,8 +20,7 @@ EMOJI_PROMPTS = ("red apple", "smiling face with sunglasses", "cat face")
 def hero(scene: Scene) -> str:
     """The first samples, larger; reconstructions have no place here."""
     shown = [
-        pictures.figure(field.render(2 * scene.shown), f"sample {k}: {scene.caption(k)}".rstrip(": "))
-        for k, field in enumerate(scene.samples[:HERO])
+        pictures.figure(field.render(2 * scene.shown), scene.told(k)) for k, field in enumerate(scene.samples[:HERO])
     ]
     return pictures.row(shown, HERO, "hero tight") if shown else ""
 
@@ -30,7 +29,7 @@ def sheet(scene: Scene) -> Section:
     """Samples in the order in which they were drawn."""
     count = min(SHEET, len(scene.samples))
     figures = [
-        pictures.figure(field.render(scene.shown), f"sample {k}", escape(scene.caption(k)))
+        pictures.figure(field.render(scene.shown), f"sample {k}", escape(scene.asked(k)))
         for k, field in enumerate(scene.samples[:count])
     ]
     asked = " Under each stands what it was asked for, drawn at random from training." if scene.judged.asked else ""
@@ -59,7 +58,7 @@ def prompts(scene: Scene) -> Section | None:
     if not asked:
         return None
     kind, values = next(iter(asked.items()))
-    options = {**scene.sampled(0), kind: [value for value in values for _ in range(EACH)]}
+    options = {**scene.settings(), kind: [value for value in values for _ in range(EACH)]}
     fields = scene.judged.pipe(EACH * len(values), first=len(scene.samples), **options)
     known = {"seen in training": scene.train.captions or [], "held out": scene.held_out.captions or []}
     blocks = []

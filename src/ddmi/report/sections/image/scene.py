@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from ddmi.domains.image import Image, PictureDataset
-from ddmi.field import Field
-from ddmi.randomness import generator
-from ddmi.report.numbers import Numbers
+from ddmi.report import scene
 
 if TYPE_CHECKING:
     from PIL import Image as Pictures
 
-    from ddmi.evaluation import Judged
 
-
-@dataclass(frozen=True)
-class Scene:
+class Scene(scene.Scene[Image, PictureDataset]):
     """A judged run of the image domain, and the numbers of its page."""
-
-    judged: Judged
-    numbers: Numbers
-
-    @property
-    def domain(self) -> Image:
-        """The run's domain."""
-        return self.judged.pipe.config.domain  # type: ignore[return-value]
-
-    @property
-    def train(self) -> PictureDataset:
-        """The training pictures."""
-        return self.judged.train  # type: ignore[return-value]
-
-    @property
-    def held_out(self) -> PictureDataset:
-        """The held-out pictures."""
-        return self.judged.held_out  # type: ignore[return-value]
-
-    @property
-    def samples(self) -> Sequence[Field]:
-        """The samples that were judged."""
-        return self.judged.samples
 
     @property
     def base(self) -> int:
@@ -73,31 +42,8 @@ class Scene:
 
         return Pictures.fromarray(dataset.pixels(index, size))
 
-    def name(self, dataset: PictureDataset, index: int) -> str:
-        """The caption of a picture, else its name in its source."""
-        caption = dataset.captions[index] if dataset.captions else ""
-        return caption or dataset.names[index % len(dataset.names)]
-
-    def caption(self, sample: int) -> str:
-        """What sample k was asked for, "" where nothing was."""
-        if "label" in self.judged.asked:
-            return self.train.classes[self.judged.asked["label"][sample]]
-        return self.judged.asked["text"][sample] if "text" in self.judged.asked else ""
-
-    def sampled(self, count: int) -> dict[str, Any]:
-        """Arguments of the pipeline that draw its first samples again, or others as they were drawn."""
-        protocol = self.judged.protocol
-        return {
-            "seed": int(protocol["seed"]),
-            "sampler": protocol["sampler"],
-            "steps": protocol["steps"],
-            "guidance_scale": protocol["guidance_scale"],
-            **{kind: values[:count] for kind, values in self.judged.asked.items()},
-        }
-
     @cached_property
     def subjects(self) -> list[int]:
         """One held-out picture of each subject, in an order drawn by the seed."""
         firsts = [group[0] for group in self.held_out.groups]
-        order = torch.randperm(len(firsts), generator=generator(int(self.judged.protocol["seed"]), "report"))
-        return [firsts[i] for i in order.tolist()]
+        return [firsts[i] for i in self.shuffled(len(firsts))]

@@ -58,7 +58,9 @@ def sections(scene: Scene) -> list[Section]:
         )
         found.append(meshed)
     full = [meshed for meshed in found if len(meshed.shown.faces)]
-    which = f"{kind} {number}" if scene.samples else f"the reconstruction of “{scene.name(scene.subjects[0])}”"
+    which = f"{kind} {number}"
+    if not scene.samples:
+        which = f"the reconstruction of “{scene.name(scene.held_out, scene.subjects[0])}”"
     return [closely(scene, full, which), *([stills(full, which)] if len(full) > 1 else [])]
 
 

@@ -22,7 +22,7 @@ def section(scene: Scene) -> Section:
     meshes = [scene.true(index) for index in indices]
     items = []
     for k, (index, field, true) in enumerate(zip(indices, fields, meshes, strict=True)):
-        name = scene.name(index)
+        name = scene.name(scene.held_out, index)
         at = f"report/reconstructions/{k}"
         points, inside = scene.held_out.queries(index, ASKED, ASKED, index)  # as the mean over all has it
         filled = field(points).cpu()[:, 0] > scene.domain.level

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
 from ddmi.domains.shape import Shape, ShapeDataset
 from ddmi.field import Field
-from ddmi.randomness import generator
-from ddmi.report import pictures
-from ddmi.report.numbers import Numbers
-from ddmi.report.sections.shape.turning import turning
+from ddmi.render.clip import Clip
+from ddmi.report import pictures, scene
+from ddmi.report.playing import playing
+from ddmi.report.scene import Kept
 from ddmi.report.viewer import CAMERA
 
 if TYPE_CHECKING:
@@ -27,25 +26,17 @@ CELLS = 64
 """Cells along each axis of a shape that is shown among many."""
 TURNED, FRAMES = 144, 18
 """Pixels a side and pictures of a turntable."""
+PACE = 1000 / 110
+"""Of these a second."""
 
 
-class Solids:
-    """Meshes and turning pictures of the first samples: made once, though hero and sheet both show them."""
-
-    _waiting: ClassVar[dict[int, Solids]] = {}
+class Solids(Kept):
+    """Meshes and turning pictures of the first samples."""
 
     def __init__(self, judged: Judged) -> None:
-        self.judged = judged
+        super().__init__(judged)
         self._meshes: dict[int, Trimesh] = {}
         self._turning: dict[int, str] = {}
-
-    @classmethod
-    def of(cls, judged: Judged, *, last: bool = False) -> Solids:
-        """Those of a run, kept from one part of the page to the next; `last` lets go of them."""
-        found = cls._waiting.pop(id(judged), None) or cls(judged)  # it holds the run, so its id is no other's
-        if not last:
-            cls._waiting[id(judged)] = found
-        return found
 
     def mesh(self, sample: int) -> Trimesh:
         """The surface of a sample."""
@@ -58,58 +49,16 @@ class Solids:
         from ddmi.render.shading import turntable
 
         if sample not in self._turning:
-            self._turning[sample] = turning(turntable(self.mesh(sample), TURNED, FRAMES), alt)
+            views = np.stack([np.asarray(view) for view in turntable(self.mesh(sample), TURNED, FRAMES)])
+            self._turning[sample] = playing(Clip.of(views, PACE), alt, pixels=False, quality=80)
         return self._turning[sample]
 
 
 @dataclass(frozen=True)
-class Scene:
+class Scene(scene.Scene[Shape, ShapeDataset]):
     """A judged run of the shape domain, and the numbers of its page."""
 
-    judged: Judged
-    numbers: Numbers
     solids: Solids
-
-    @property
-    def domain(self) -> Shape:
-        """The run's domain."""
-        return self.judged.pipe.config.domain  # type: ignore[return-value]
-
-    @property
-    def train(self) -> ShapeDataset:
-        """The training shapes."""
-        return self.judged.train  # type: ignore[return-value]
-
-    @property
-    def held_out(self) -> ShapeDataset:
-        """The held-out shapes."""
-        return self.judged.held_out  # type: ignore[return-value]
-
-    @property
-    def samples(self) -> Sequence[Field]:
-        """The samples that were judged."""
-        return self.judged.samples
-
-    def name(self, index: int) -> str:
-        """The caption of a held-out shape, else its name in its source."""
-        caption = self.held_out.captions[index] if self.held_out.captions else ""
-        return caption or self.held_out.names[index]
-
-    def asked(self, sample: int) -> str:
-        """What sample k was asked for, "" where nothing was."""
-        if "label" in self.judged.asked:
-            return self.train.classes[self.judged.asked["label"][sample]]
-        return self.judged.asked["text"][sample] if "text" in self.judged.asked else ""
-
-    def told(self, sample: int) -> str:
-        """Which sample, and what it was asked for, in plain words."""
-        return f"sample {sample}: {self.asked(sample)}".rstrip(": ")
-
-    def settings(self) -> dict[str, Any]:
-        """Arguments of the pipeline as the judged samples were drawn, but for what they were asked for."""
-        protocol = self.judged.protocol
-        kept = ("sampler", "steps", "guidance_scale", "tolerance")
-        return {"seed": int(protocol["seed"]), **{name: protocol[name] for name in kept if name in protocol}}
 
     def true(self, index: int) -> Trimesh | None:
         """The mesh of a held-out shape, where its source has one."""
@@ -119,8 +68,7 @@ class Scene:
     @cached_property
     def subjects(self) -> list[int]:
         """Held-out shapes in an order drawn by the seed."""
-        seed = int(self.judged.protocol["seed"])
-        return torch.randperm(len(self.held_out), generator=generator(seed, "report")).tolist()
+        return self.shuffled(len(self.held_out))
 
     @cached_property
     def first(self) -> tuple[str, int, Field]:
