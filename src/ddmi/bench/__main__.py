@@ -19,8 +19,9 @@ from ddmi.bench.sampling import batches, sampling
 from ddmi.bench.shapes import meshes, queries, shapes
 from ddmi.bench.start import start
 from ddmi.bench.training import autoencoder, diffusion, memory, recomputation
+from ddmi.bench.video import clips, frames
 
-SHORT = (product, autoencoder, diffusion, readout, sampling, batches, shapes, queries, meshes, start)
+SHORT = (product, autoencoder, diffusion, readout, sampling, batches, shapes, queries, meshes, clips, frames, start)
 LONG = (streaming, memory, recomputation, points)
 """Minutes each: only when they are named."""
 STAGES: dict[str, Callable[[bool], Iterator[Row]]] = {stage.__name__: stage for stage in (*SHORT, *LONG)}

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ddmi.config import Config
+    from ddmi.field import Field
     from ddmi.training.loop import Objective
 
 Row = dict[str, Any]
@@ -68,3 +70,28 @@ def steps(name: str, objective: Objective, batch: Any, signals: int, quick: bool
         row["peak_bytes"] = peak_bytes()
         counted = counted or operations(lambda: run("fp32"))  # after the memory is known: it takes some itself
         yield {**row, "share": counted / took / product_rate(precision)}
+
+
+def random_field(config: Config) -> Field:
+    """A field of random values with the sizes that a configuration gives basis fields and read-out."""
+    import torch
+
+    from ddmi.field import Field
+    from ddmi.readout import Readout
+    from ddmi.signal import Signal
+
+    domain, settings = config.domain, config.autoencoder
+    width = settings.decoder.field_width
+    network = Readout(
+        settings.readout, len(settings.decoder.fields), width, planes=len(domain.layout), periods=domain.periods
+    )
+    shapes = settings.decoder.shapes(domain.layout)
+    fields = [
+        {
+            name: torch.randn(1, width, *shape).contiguous(memory_format=torch.channels_last)
+            for name, shape in shapes[i].items()
+        }
+        for i in settings.decoder.fields
+    ]
+    head = domain.head(settings.readout.width)
+    return Field(Signal(fields, network.eval(), head.eval(), domain.layout), domain)

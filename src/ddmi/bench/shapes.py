@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from ddmi.bench.measure import Row, operations, peak_bytes, steps
+from ddmi.bench.measure import Row, operations, peak_bytes, random_field, steps
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from ddmi.field import Field
 
 QUERIES = 1 << 17
 
@@ -36,8 +34,9 @@ def queries(quick: bool) -> Iterator[Row]:
     import torch
 
     from ddmi.estimate import product_rate, seconds
+    from ddmi.presets import find
 
-    field, at = paper_field(), torch.rand(QUERIES // (8 if quick else 1), 3) * 2 - 1
+    field, at = random_field(find("shapenet-chair")), torch.rand(QUERIES // (8 if quick else 1), 3) * 2 - 1
     counted = 0.0
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         narrow = field.to(dtype=dtype)
@@ -55,8 +54,9 @@ def meshes(quick: bool) -> Iterator[Row]:
     from ddmi.data.furniture import Furniture
     from ddmi.domains.shape import Shape
     from ddmi.estimate import seconds
+    from ddmi.presets import find
 
-    field, pieces = paper_field(), Furniture(64)
+    field, pieces = random_field(find("shapenet-chair")), Furniture(64)
     chair = next(piece for piece in pieces.pieces if piece.kind == "chair")
 
     def value(points: Tensor) -> Tensor:
@@ -73,27 +73,3 @@ def meshes(quick: bool) -> Iterator[Row]:
             "rate": rate,
             "peak_bytes": peak_bytes(),
         }
-
-
-def paper_field() -> Field:
-    """A random tri-plane field with the sizes of Table 9: 16, 32 and 64 cells, four blocks of width 256."""
-    import torch
-
-    from ddmi.field import Field
-    from ddmi.presets import find
-    from ddmi.readout import Readout
-    from ddmi.signal import Signal
-
-    config = find("shapenet-chair")
-    domain, settings = config.domain, config.autoencoder
-    width = settings.decoder.field_width
-    network = Readout(settings.readout, fields=3, field_width=width, planes=3, periods=0)
-    fields = [
-        {
-            name: torch.randn(1, width, *shape).contiguous(memory_format=torch.channels_last)
-            for name, shape in shapes.items()
-        }
-        for shapes in settings.decoder.shapes(domain.layout)
-    ]
-    head = domain.head(settings.readout.width)
-    return Field(Signal(fields, network.eval(), head.eval(), domain.layout), domain)
