@@ -1,0 +1,316 @@
+"""The visual hull: solids whose silhouettes are known in closed form are found again, with their colours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from ddmi.data.hull import NoHull, backdrop, carve, coloured_hull, colours, silhouettes, surface
+from ddmi.data.posed import Views, fits, in_view, meeting
+from ddmi.render.cameras import Camera
+
+Paint = Callable[[np.ndarray], np.ndarray]
+RED, BLUE = (230, 20, 20), (20, 20, 230)
+
+
+def look(eye: np.ndarray, target: np.ndarray | tuple = (0.0, 0.0, 0.0), up: tuple = (0.0, 1.0, 0.0)) -> np.ndarray:
+    """Camera-to-world, OpenGL's axes."""
+    back = (eye - np.asarray(target)) / np.linalg.norm(eye - np.asarray(target))
+    right = np.cross(up, back)
+    right /= np.linalg.norm(right)
+    pose = np.eye(4)
+    pose[:3] = np.stack([right, np.cross(back, right), back, eye], axis=1)
+    return pose
+
+
+def around(count: int, distance: float, lowest: float = -0.9, up: str = "y") -> np.ndarray:
+    """Directions that spread over a sphere, as poses that look at the origin."""
+    turn = np.arange(count) * np.pi * (3 - np.sqrt(5))
+    high = lowest + (0.95 - lowest) * (np.arange(count) + 0.5) / count
+    flat = np.sqrt(1 - high**2)
+    eyes = np.stack([flat * np.sin(turn), high, flat * np.cos(turn)], axis=1)
+    if up == "z":
+        eyes = np.stack([eyes[:, 0], -eyes[:, 2], eyes[:, 1]], axis=1)
+    return np.stack([look(distance * eye, up=(0, 0, 1) if up == "z" else (0, 1, 0)) for eye in eyes])
+
+
+def views_of(poses: np.ndarray, size: tuple[int, int], focal: float) -> Views:
+    count = len(poses)
+    middle = np.array([size[1] / 2, size[0] / 2])
+    return Views(poses=poses, focal=np.full(count, focal), centre=np.tile(middle, (count, 1)), size=size)
+
+
+def rays(views: Views, view: int) -> tuple[np.ndarray, np.ndarray]:
+    """Origin and unit directions (h, w, 3) through the middles of the pixels."""
+    rows, columns = np.mgrid[: views.size[0], : views.size[1]] + 0.5
+    x, y = views.centre[view]
+    local = np.stack([columns - x, y - rows, np.full(rows.shape, -views.focal[view])], axis=2)
+    world = local @ views.poses[view, :3, :3].T
+    return views.poses[view, :3, 3], world / np.linalg.norm(world, axis=2, keepdims=True)
+
+
+def ball(centre: tuple, radius: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """How far along rays a ball is met; infinite where it is not."""
+
+    def meet(origin: np.ndarray, ray: np.ndarray) -> np.ndarray:
+        along = ray @ (np.asarray(centre) - origin)
+        gap = radius**2 - (np.sum((np.asarray(centre) - origin) ** 2) - along**2)
+        return np.where(gap > 0, along - np.sqrt(np.maximum(gap, 0)), np.inf)
+
+    return meet
+
+
+def box(low: tuple, high: tuple) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def meet(origin: np.ndarray, ray: np.ndarray) -> np.ndarray:
+        with np.errstate(divide="ignore"):
+            first, second = (np.asarray(low) - origin) / ray, (np.asarray(high) - origin) / ray
+        near, far = np.minimum(first, second).max(axis=-1), np.maximum(first, second).min(axis=-1)
+        return np.where(near < far, near, np.inf)
+
+    return meet
+
+
+def photograph(views: Views, *things: tuple[Callable, Paint]) -> np.ndarray:
+    """RGBA pictures (n, h, w, 4) of solids, each with its paint (points -> 0-255)."""
+    out = np.zeros((len(views), *views.size, 4), dtype=np.uint8)
+    for view in range(len(views)):
+        origin, ray = rays(views, view)
+        nearest = np.full(views.size, np.inf)
+        for meet, paint in things:
+            depth = meet(origin, ray)
+            seen = depth < nearest
+            out[view, seen, :3] = paint(origin + ray[seen] * depth[seen, None])
+            out[view, seen, 3] = 255
+            nearest = np.minimum(nearest, depth)
+    return out
+
+
+def plain(colour: tuple[int, int, int]) -> Paint:
+    return lambda points: np.broadcast_to(np.array(colour), points.shape)
+
+
+def halves(axis: int, at: float) -> Paint:
+    """Red beyond a plane across an axis, blue before it."""
+    return lambda points: np.where(points[..., axis : axis + 1] > at, RED, BLUE)
+
+
+def on(pictures: np.ndarray, grey: int = 255) -> np.ndarray:
+    """Pictures without alpha."""
+    return np.where(pictures[..., 3:] > 127, pictures[..., :3], grey).astype(np.uint8)
+
+
+def cells(resolution: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, y, z of the middles of all cells in array order (z, y, x)."""
+    z, y, x = (np.indices((resolution,) * 3) + 0.5) * (2 / resolution) - 1
+    return x, y, z
+
+
+SIZE, FOCAL = (96, 96), 150.0
+ORBIT = views_of(around(24, 4.0), SIZE, FOCAL)
+
+
+def test_projection_and_rays_are_those_of_the_cameras():
+    views = views_of(around(3, 3.0), (40, 60), 70.0)
+    views.centre[:] = 28.0, 21.5
+    for view in range(3):
+        camera = Camera(torch.from_numpy(views.poses[view]).float(), 70.0, (40, 60), (28.0, 21.5))
+        start, direction = (part.double().numpy() for part in camera.rays())
+        pixel, depth, seen = views.project(view, start + 2.5 * direction)
+        rows, columns = np.mgrid[:40, :60] + 0.5
+        assert np.allclose(pixel, np.stack([columns, rows], axis=2).reshape(-1, 2), atol=1e-3) and seen.all()
+        assert np.allclose(depth, 2.5 * direction @ views.axes[view], atol=1e-5)
+        assert not views.project(view, start - direction)[2].any(), "behind the camera"
+
+
+def test_the_axes_meet_where_the_cameras_look():
+    poses = np.stack([look(eye, (0.4, -0.2, 0.1)) for eye in 3 * around(9, 1.0)[:, :3, 3]])
+    views = views_of(poses, (50, 50), 60.0)
+    found = meeting(views)
+    assert np.allclose(found.point, [0.4, -0.2, 0.1]) and found.off < 1e-9 and found.sound(3.0) == 1
+    assert np.allclose(found.depths, np.linalg.norm(views.eyes - [0.4, -0.2, 0.1], axis=1))
+    same = views_of(np.repeat(poses[:1], 4, axis=0), (50, 50), 60.0)
+    assert meeting(same) is None
+    far = views_of(np.stack([look(np.array([0, 0, 2.0])), look(np.array([0, 0, 5.0]))]), (50, 80), 60.0)
+    assert in_view(far, np.zeros(3)) == pytest.approx(2 * 25 / np.hypot(25, 60), rel=0.16), (
+        "the shorter side, the nearer"
+    )
+    near = views_of(far.poses[:1], (50, 80), 60.0)
+    assert in_view(near, np.zeros(3)) == pytest.approx(2 * 25 / np.hypot(25, 60))
+    assert in_view(near, np.array([0.0, 0.0, 3.0])) == 0
+
+
+@pytest.mark.parametrize("resolution", [64, 128])
+def test_the_hull_of_a_ball_contains_it_and_is_hardly_larger(resolution):
+    centre, radius = (0.2, 0.1, -0.15), 0.6
+    masks = silhouettes(photograph(ORBIT, (ball(centre, radius), plain(RED))))
+    inside = carve(ORBIT, masks, resolution)
+    x, y, z = cells(resolution)
+    away = np.sqrt((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2)
+    assert inside[away < radius].all()
+    assert inside.sum() * (2 / resolution) ** 3 == pytest.approx(4 / 3 * np.pi * radius**3, rel=0.08)
+    assert away[inside].max() < 1.25 * radius
+
+
+def test_the_hull_of_a_box_has_its_sides_on_the_right_axes():
+    low, high = (-0.7, -0.2, 0.1), (0.5, 0.3, 0.4)
+    masks = silhouettes(photograph(ORBIT, (box(low, high), plain(RED))))
+    inside = carve(ORBIT, masks, 64)
+    x, y, z = cells(64)
+    within = [(low[k] < axis) & (axis < high[k]) for k, axis in enumerate((x, y, z))]
+    assert inside[within[0] & within[1] & within[2]].all()
+    assert inside.sum() * (2 / 64) ** 3 == pytest.approx(np.prod(np.subtract(high, low)), rel=0.25)
+    found = np.argwhere(inside)[:, ::-1] * (2 / 64) - 1
+    assert np.allclose(found.min(axis=0), low, atol=0.07) and np.allclose(found.max(axis=0) + 2 / 64, high, atol=0.07)
+
+
+def test_no_rod_is_lost_that_is_thinner_than_a_coarse_cell():
+    rod = box((0.01, -0.8, 0.01), (0.05, 0.8, 0.05))  # as wide as one cell of 64, off the middles of those of 16 and 32
+    views = views_of(around(24, 4.0), (192, 192), 300.0)
+    inside = carve(views, silhouettes(photograph(views, (rod, plain(RED)))), 64)
+    heights = np.flatnonzero(inside.any(axis=(0, 2)))
+    assert len(heights) >= 50 and (np.diff(heights) == 1).all()
+    assert inside.sum() < 9 * len(heights)
+
+
+def test_division_of_cells_changes_nothing():
+    things = (ball((0.3, 0.2, 0.1), 0.4), plain(RED)), (box((-0.9, -0.5, -0.3), (0.2, -0.3, 0.8)), plain(RED))
+    masks = silhouettes(photograph(ORBIT, *things))
+    inside = carve(ORBIT, masks, 32)
+    from scipy.ndimage import distance_transform_edt, map_coordinates
+
+    middles = np.stack(cells(32), axis=-1).reshape(-1, 3)
+    outside = np.zeros(len(middles), dtype=bool)
+    for view, mask in enumerate(masks):
+        pixel, _, seen = ORBIT.project(view, middles)
+        edge = np.where(mask, 0.5 - distance_transform_edt(mask), distance_transform_edt(~mask) - 0.5)
+        outside |= seen & (map_coordinates(edge, pixel.T[::-1] - 0.5, order=1, mode="nearest") > 0.5)
+    assert (inside.ravel() == ~outside).all()
+
+
+def test_few_wrong_silhouettes_are_forgiven():
+    views = views_of(around(40, 4.0), (48, 48), 75.0)
+    masks = silhouettes(photograph(views, (ball((0, 0, 0), 0.5), plain(RED))))
+    whole = carve(views, masks, 32, misses=0)
+    others = carve(views.only(np.delete(np.arange(40), 7)), np.delete(masks, 7, axis=0), 32, misses=0)
+    masks[7] = False
+    assert (carve(views, masks, 32) == others).all() and (others | ~whole).all(), "1 of 40"
+    assert not carve(views, masks, 32, misses=0).any()
+    masks[20] = False
+    assert not carve(views, masks, 32).any(), "2 of 40"
+    with pytest.raises(ValueError, match="multiple of 4"):
+        carve(views, masks, 30)
+
+
+def test_what_hardly_any_view_sees_is_outside():
+    views = views_of(around(12, 4.0), (24, 24), 200.0)  # the pictures show only the middle of the box
+    masks = np.ones((12, 24, 24), dtype=bool)
+    inside = carve(views, masks, 32)
+    x, y, z = cells(32)
+    assert inside[np.sqrt(x**2 + y**2 + z**2) < 0.2].all() and not inside[np.sqrt(x**2 + y**2 + z**2) > 0.6].any()
+
+
+def test_silhouettes_by_alpha_and_by_plain_backgrounds():
+    pictures = photograph(ORBIT, (ball((0.1, 0, 0), 0.6), plain((250, 248, 249))))
+    true = pictures[..., 3] > 0
+    assert (silhouettes(pictures) == true).all() and backdrop(pictures) is None
+    for grey in (0, 255):
+        assert (silhouettes(on(pictures, grey)) == true).all() and backdrop(on(pictures, grey)).colour == grey
+        opaque = np.concatenate([on(pictures, grey), np.full((*true.shape, 1), 255, np.uint8)], axis=3)
+        assert (silhouettes(opaque) == true).all(), "alpha that is opaque everywhere tells nothing"
+    rng = np.random.default_rng(0)
+    spotted, ring = on(pictures), on(pictures)
+    spotted[:, 46:49, 46:49] = 255  # a highlight
+    ring[:, 36:56, 36:60] = 255  # a hole
+    assert true[:, 36:56, 36:60].all() and (silhouettes(spotted) == true).all()
+    assert not silhouettes(ring)[:, 36:56, 36:60].any()
+    dark = photograph(ORBIT, (ball((0.1, 0, 0), 0.6), plain((120, 80, 60))))
+    noisy = np.clip(on(dark).astype(int) + rng.integers(-9, 10, (*true.shape, 3)), 0, 255).astype(np.uint8)
+    assert (silhouettes(noisy) == true).mean() > 0.99, "as jpg files have it"
+    assert silhouettes(rng.integers(0, 256, (3, 20, 20, 3)).astype(np.uint8)) is None
+
+
+def test_the_surface_of_a_cuboid():
+    inside = np.zeros((32, 32, 32), dtype=bool)
+    inside[4:20, 8:28, 6:30] = True  # z, y, x
+    low, high = np.array([6, 8, 4]) / 16 - 1, np.array([30, 28, 20]) / 16 - 1
+    points, normals = surface(inside, 20_000, np.random.default_rng(0))
+    assert ((points >= low - 1e-9) & (points <= high + 1e-9)).all()
+    sides = np.concatenate([np.abs(points - low) < 1e-9, np.abs(points - high) < 1e-9], axis=1)
+    assert (sides.sum(axis=1) == 1).all(), "each on one side"
+    lengths = high - low
+    areas = np.tile([lengths[1] * lengths[2], lengths[0] * lengths[2], lengths[0] * lengths[1]], 2)
+    assert np.allclose(sides.mean(axis=0), areas / areas.sum(), atol=0.015)
+    flat = (np.minimum(points - low, high - points) > 0.3).sum(axis=1) == 2  # away from the edges
+    outward = np.concatenate([-np.eye(3), np.eye(3)])[sides.argmax(axis=1)]
+    assert flat.sum() > 500 and np.allclose(normals[flat], outward[flat], atol=0.02)
+    assert np.allclose(np.linalg.norm(normals, axis=1), 1)
+    assert ((normals * outward).sum(axis=1) > 0.3).all()
+
+
+def test_a_painted_ball_gets_its_colours_back():
+    centre = np.array([0.2, 0.1, -0.15])
+    pictures = on(photograph(ORBIT, (ball(tuple(centre), 0.6), halves(1, centre[1]))))
+    points, found = coloured_hull(ORBIT, pictures, np.random.default_rng(0), count=4000, resolution=64)
+    assert points.dtype == np.float32 and found.dtype == np.uint8 and found.shape == points.shape == (4000, 3)
+    assert np.allclose(np.linalg.norm(points - centre, axis=1), 0.62, atol=0.06)
+    clear = np.abs(points[:, 1] - centre[1]) > 0.06
+    wrong = np.abs(found.astype(int) - np.where(points[:, 1:2] > centre[1], RED, BLUE)).max(axis=1) > 30
+    assert not wrong[clear].any()
+    assert fits(ORBIT, silhouettes(pictures), points.astype(np.float64)) > 0.97
+
+
+def on_ball(centre: tuple, radius: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+    normals = np.random.default_rng(3).standard_normal((count, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.asarray(centre) + radius * normals, normals
+
+
+def test_colours_do_not_shine_through_what_lies_in_front():
+    blue, red = ((0, 0, 0.5), 0.45), ((0, 0, -0.4), 0.3)
+    poses = np.stack([look(np.array(eye)) for eye in ([0, 0.3, 4.0], [3.9, 0.3, 0.9], [-3.9, 0.3, 0.9])])
+    views = views_of(poses, (128, 128), 190.0)
+    pictures = photograph(views, (ball(*blue), plain(BLUE)), (ball(*red), plain(RED)))
+    points, normals = (np.concatenate(pair) for pair in zip(on_ball(*blue, 6000), on_ball(*red, 6000), strict=True))
+    found = colours(points, normals, views, pictures, silhouettes(pictures), 0.04).astype(int)
+    facing = (np.arange(12_000) >= 6000) & (normals[:, 2] > 0.5) & (np.abs(normals[:, 1]) < 0.5)
+    assert facing.sum() > 500, "of the red ball, turned to the first camera and hidden from it"
+    assert (np.abs(found[facing] - RED).max(axis=1) < 40).mean() > 0.99
+    ahead = (np.arange(12_000) < 6000) & (normals[:, 2] > 0)
+    assert (np.abs(found[ahead] - BLUE).max(axis=1) < 40).mean() > 0.99
+
+
+def test_what_no_view_sees_takes_the_colour_of_what_is_near():
+    views = views_of(look(np.array([0, 0, 4.0]))[None], (128, 128), 190.0)
+    pictures = photograph(views, (ball((0, 0, 0), 0.6), halves(0, 0.0)))
+    points, normals = on_ball((0, 0, 0), 0.6, 3000)
+    found = colours(points, normals, views, pictures, silhouettes(pictures), 0.05).astype(int)
+    behind = (points[:, 2] < -0.1) & (np.abs(points[:, 0]) > 0.2)
+    assert behind.sum() > 500
+    assert (np.abs(found - np.where(points[:, :1] > 0, RED, BLUE)).max(axis=1) < 40)[behind].mean() > 0.97
+
+
+def test_the_view_from_the_front_and_from_near_decides():
+    points, normals = on_ball((0, 0, 0), 0.5, 4000)
+    poses = np.stack([look(np.array([0, 0.1, 3.0])), look(np.array([3.0, 0.1, 0])), look(np.array([0, 0.1, 6.0]))])
+    views = views_of(poses, (96, 96), 150.0)
+    meet = ball((0, 0, 0), 0.5)
+    shades = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    pictures = np.concatenate([photograph(views, (meet, plain(shade)))[k : k + 1] for k, shade in enumerate(shades)])
+    found = colours(points, normals, views, pictures, silhouettes(pictures), 0.05).astype(int)
+    front, side = normals[:, 2] > 0.9, normals[:, 0] > 0.9
+    assert (found[front, 0] > 240).all() and (found[side, 1] > 240).all()
+
+
+def test_what_cannot_be_carved_is_said():
+    rng = np.random.default_rng(0)
+    with pytest.raises(NoHull, match="alpha"):
+        coloured_hull(ORBIT, rng.integers(0, 256, (24, *SIZE, 3)).astype(np.uint8), rng)
+    with pytest.raises(NoHull, match="nothing but background"):
+        coloured_hull(ORBIT, np.full((24, *SIZE, 3), 255, np.uint8), rng)
+    apart = on(photograph(ORBIT, (ball((0, 0, 0), 0.2), plain(RED))))
+    apart[:, :, :] = np.stack([np.roll(picture, 40 * (-1) ** k, axis=1) for k, picture in enumerate(apart)])
+    with pytest.raises(NoHull, match="no part of the box"):
+        coloured_hull(ORBIT, apart, rng)

@@ -1,0 +1,571 @@
+"""Posed photographs: three layouts read back to the same scene, their mistakes named, and wrong poses recognised."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_hull import BLUE, RED, around, ball, box, halves, look, on, photograph, plain, views_of
+
+from ddmi.data import views as module
+from ddmi.data.posed import Views, askew, check, findings
+from ddmi.data.splits import split
+from ddmi.data.views import ViewFolder, ViewSource, composited, open_views
+from ddmi.errors import UserError
+
+SIZE, COUNT = (48, 48), 12
+OPENCV = np.diag([1.0, -1, -1, 1])
+CENTRE, RADIUS = (0.15, 0.05, 0.2), 0.2  # of the ball in the units of SRN, z up
+OURS = np.array([0.3, 0.4, -0.1])  # where its middle is in ours: (x, z, -y) / 0.5
+CAMERAS = views_of(around(COUNT, 1.3, up="z"), SIZE, 49.0)
+SHOTS = photograph(CAMERAS, (ball(CENTRE, RADIUS), halves(2, CENTRE[2])))  # red above, z up
+
+
+def srn(folder: Path, views: Views = CAMERAS, pictures: np.ndarray = SHOTS, **changes: Any) -> Path:
+    """An object in SRN's layout; `poses` and `intrinsics` replace what is written."""
+    for name in ("rgb", "pose"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for view, (pixels, pose) in enumerate(zip(pictures, changes.get("poses", views.poses @ OPENCV), strict=True)):
+        Image.fromarray(pixels).save(folder / "rgb" / f"{view:06d}.png")
+        text = " ".join(f"{value:.8f}" for value in np.ravel(pose))
+        (folder / "pose" / f"{view:06d}.txt").write_text(text + "\n")
+    height, width = views.size
+    given = f"{views.focal[0]} {width / 2} {height / 2} 0.\n0. 0. 0.\n1.\n{height} {width}\n"
+    (folder / "intrinsics.txt").write_text(changes.get("intrinsics", given))
+    return folder
+
+
+def npz(path: Path, **changes: Any) -> Path:
+    """An object in an npz file: a ball whose points are those before it was turned and enlarged; changes replace."""
+    cameras = views_of(around(COUNT, 3.2, up="z"), SIZE, 24 / np.tan(0.6911112 / 2))
+    shape = ball((2.2 * 0.2, 2.2 * 0.25, 2.2 * 0.12), 2.2 * 0.2)
+    arrays = {
+        "images": (on(photograph(cameras, (shape, plain(RED)))) / 255).astype(np.float16),
+        "cam_poses": cameras.poses,
+        "data": ball_points(),
+    } | changes
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, **{key: value for key, value in arrays.items() if value is not None})
+    return path
+
+
+def ball_points() -> np.ndarray:
+    """Coloured points of the ball of `npz`, y up and not enlarged."""
+    normals = np.random.default_rng(0).standard_normal((600, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    return np.concatenate([np.array([0.2, 0.12, -0.25]) + 0.2 * normals, np.tile([0.2, 0.4, 0.6], (600, 1))], axis=1)
+
+
+def middle(views: Views, view: int, pictures: np.ndarray) -> np.ndarray:
+    """Mean (column, row) of what differs from white."""
+    rows, columns = np.nonzero((pictures[view] < 250).any(axis=2))
+    return np.array([columns.mean(), rows.mean()]) + 0.5
+
+
+def shows(source: ViewSource, index: int, point: np.ndarray, off: float = 1.0) -> None:
+    """The pictures of an object have their silhouettes where the cameras see a point."""
+    views = source.cameras(index)
+    pictures = source.pictures(index, range(len(views)))
+    for view in range(len(views)):
+        pixel, depth, _ = views.project(view, point[None])
+        assert np.abs(pixel[0] - middle(views, view, pictures)).max() < off and depth[0] > 0
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(1)
+
+
+def test_srn_reads_back_in_our_frame(tmp_path):
+    srn(tmp_path / "cars" / "a")
+    source = open_views(tmp_path / "cars")
+    assert isinstance(source, ViewSource) and isinstance(source, ViewFolder)
+    assert source.names == ["a"] and source.counts == [COUNT] and source.groups == [[0]] and source.bad == []
+    assert source.captions is None and source.labels is None and source.parts is None and source.radii == [0.5]
+    views = source.cameras(0)
+    assert views.size == SIZE and (views.focal == 49).all() and (views.centre == 24).all() and views.parts is None
+    assert np.allclose(np.linalg.norm(views.eyes, axis=1), 2.6) and all(askew(pose) is None for pose in views.poses)
+    assert np.allclose(views.poses[:, 1, 0], 0, atol=1e-6) and (views.poses[:, 1, 1] > 0).all(), "y up, level cameras"
+    shows(source, 0, OURS)
+    pictures = source.pictures(0, [3, 0, 3])
+    assert pictures.dtype == np.uint8 and (pictures[0] == pictures[2]).all()
+    assert (pictures[1] == on(SHOTS)[0]).all(), "on white"
+    with pytest.raises(IndexError, match="there is no view 12"):
+        source.pictures(0, [12])
+    assert (open_views(tmp_path, background=0.0).pictures(0, [0])[0] == on(SHOTS, 0)[0]).all()
+
+
+def test_a_hull_gives_the_points_where_none_come_with_the_views(tmp_path):
+    srn(tmp_path / "set" / "a")
+    source = open_views(tmp_path / "set", hulls=tmp_path / "kept")
+    cloud = source.cloud(0, 500, rng())
+    assert cloud.dtype == np.float32 and cloud.shape == (500, 6) and np.abs(cloud).max() <= 1
+    away = np.linalg.norm(cloud[:, :3] - OURS, axis=1)
+    assert away.min() > 0.38 and np.median(away) == pytest.approx(0.42, abs=0.03)
+    red = cloud[:, 1] > OURS[1]
+    true = np.where(red[:, None], RED, BLUE) / np.float32(127.5) - 1
+    clear = np.abs(cloud[:, 1] - OURS[1]) > 0.08
+    assert clear.sum() > 300 and (np.abs(cloud[:, 3:] - true).max(axis=1) < 0.3)[clear].mean() > 0.97
+    assert (cloud == source.cloud(0, 500, rng())).all() and source.cloud(0, 40_000, rng()).shape == (40_000, 6)
+
+    again = open_views(tmp_path / "set", hulls=tmp_path / "kept", looked=0)
+    shutil.rmtree(tmp_path / "set" / "a" / "rgb")
+    assert (again.cloud(0, 500, rng()) == cloud).all(), "kept on disk, no picture is read"
+    other = open_views(srn(tmp_path / "b").parent / "b", radius=0.6, hulls=tmp_path / "kept")
+    (tmp_path / "kept" / "b.npz").write_bytes((tmp_path / "kept" / "a.npz").read_bytes())
+    assert np.median(np.linalg.norm(other.cloud(0, 500, rng())[:, :3] - OURS / 1.2, axis=1)) < 0.38, "carved anew"
+
+
+def test_our_own_folders_bring_points_scale_and_captions(tmp_path):
+    views = views_of(around(COUNT, 2.6), SIZE, 49.0)
+    shots = photograph(views, (ball(tuple(OURS), 0.4), plain(RED)))
+    for kind in ("chair", "03636649"):
+        folder = srn(tmp_path / kind / f"{kind}-1", views, shots)
+        normals = np.random.default_rng(0).standard_normal((300, 3))
+        points = OURS + 0.4 * normals / np.linalg.norm(normals, axis=1, keepdims=True)
+        np.savez(folder / "points.npz", points=points.astype(np.float32), colours=np.full((300, 3), RED, np.uint8))
+        (folder / "scene.json").write_text('{"radius": 2.0}')
+    lines = [{"model": "chair/chair-1", "text": "a  red ball"}, {"model": "chair/chair-1", "text": "a red ball"}]
+    (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    source = open_views(tmp_path)
+    assert source.names == ["03636649/03636649-1", "chair/chair-1"] and source.radii == [2.0, 2.0]
+    assert source.classes == ["lamp", "chair"] and source.labels == [0, 1]
+    assert source.captions == [[], ["a red ball"]]
+    shows(source, 0, OURS / 2)
+    cloud = source.cloud(1, 300, rng())
+    assert np.allclose(np.linalg.norm(cloud[:, :3] - OURS / 2, axis=1), 0.2, atol=1e-5)
+    assert np.allclose(cloud[:, 3:], np.array(RED) / 127.5 - 1, atol=1e-6)
+    assert len(np.unique(cloud, axis=0)) == 300, "each at most once"
+    assert open_views(tmp_path, radius=1.0).radii == [1.0, 1.0], "what is asked for goes first"
+    (tmp_path / "chair" / "scene.json").write_text('{"radius": 1.5, "centre": [0.3, 0.4, -0.1]}')
+    (tmp_path / "chair" / "chair-1" / "scene.json").unlink()
+    source = open_views(tmp_path)
+    assert source.radii == [2.0, 1.5]
+    shows(source, 1, np.zeros(3))
+
+
+def test_intrinsics_of_another_size_and_poses_the_other_way_round(tmp_path):
+    inverse = np.linalg.inv(CAMERAS.poses @ OPENCV)
+    srn(tmp_path / "a", intrinsics="98. 48. 48. 0.\n0. 0. 0.\n1.\n96 96\n")
+    srn(tmp_path / "b", poses=inverse, intrinsics="49. 24. 24. 0.\n0. 0. 0.\n1.\n48 48\n1\n")
+    srn(tmp_path / "c", intrinsics="49. 24. 24. 0.\n0.15 0.05 0.2\n1.\n48 48\n")
+    source = open_views(tmp_path)
+    assert source.names == ["a", "b", "c"] and (source.cameras(0).focal == 49).all()
+    for index, point in enumerate((OURS, OURS, np.zeros(3))):
+        shows(source, index, point)
+
+
+def test_parts_and_classes_by_the_folders_above(tmp_path):
+    for name in ("cars_train/x", "cars_train_val/x", "cars_test/y", "chairs_train/chairs_2.0_train/z", "chairs_val/w"):
+        srn(tmp_path / name)
+    source = open_views(tmp_path, looked=0)
+    parts = dict(zip(source.names, source.parts, strict=True))
+    assert parts == {
+        "cars_train/x": "train",
+        "cars_train_val/x": "train",
+        "cars_test/y": "test",
+        "chairs_train/chairs_2.0_train/z": "train",
+        "chairs_val/w": "val",
+    }
+    assert source.classes == ["cars", "chairs"]
+    assert [source.classes[label] for label in source.labels] == [name[: name.index("_")] for name in source.names]
+    assert sorted(map(sorted, source.groups)) == [[0], [1, 2], [3], [4]], "x is one subject"
+    assert [source.names[index] for index in split(source, "test")] == ["cars_test/y"]
+    assert open_views(tmp_path / "cars_train", looked=0).parts is None
+
+
+def test_npz_files(tmp_path, caplog):
+    npz(tmp_path / "cars" / "sampled" / "50_a.npz", data=None, images=None)
+    with pytest.raises(UserError, match=r"50_a\.npz has no array `images`"):
+        open_views(tmp_path)
+    data = ball_points()
+    enlarged = data.copy()
+    enlarged[:, :3] = 2.2 * data[:, [0, 2, 1]] * [1, -1, 1]  # as the scene of the views is: z up
+    npz(tmp_path / "cars" / "sampled" / "50_a.npz", data=data)
+    npz(tmp_path / "chairs" / "sampled" / "50_b.npz", data=data, focal=60.0)
+    source = open_views(tmp_path, looked=1)
+    assert source.names == ["cars/sampled/50_a", "chairs/sampled/50_b"] and source.classes == ["cars", "chairs"]
+    assert source.radii == [1.1, 1.1] and not caplog.records
+    assert np.allclose(source.cameras(0).focal, 24 / np.tan(0.6911112 / 2)) and (source.cameras(1).focal == 60).all()
+    point = 2 * np.array([0.2, 0.12, -0.25])
+    shows(source, 0, point)
+    cloud = source.cloud(0, 400, rng())
+    assert np.allclose(np.linalg.norm(cloud[:, :3] - point, axis=1), 0.4, atol=1e-5), "turned and enlarged"
+    assert np.allclose(cloud[:, 3:], [-0.6, -0.2, 0.2], atol=0.01)
+    one = open_views(npz(tmp_path / "c.npz", data=enlarged))
+    assert one.names == ["c"] and np.allclose(one.cloud(0, 400, rng()), cloud, atol=1e-6), "already as the views"
+    eight = (np.asarray(one.pictures(0, range(COUNT)))[..., :1]).copy()
+    grey = open_views(npz(tmp_path / "d.npz", images=eight, data=enlarged))
+    assert (grey.pictures(0, [2])[0] == np.repeat(eight[2], 3, axis=2)).all()
+
+
+def transforms(
+    folder: Path, views: Views, pictures: np.ndarray, name: str = "transforms.json", start: int = 0, **given: Any
+) -> Path:
+    frames = []
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    for view, (pixels, pose) in enumerate(zip(pictures, views.poses, strict=True), start):
+        Image.fromarray(pixels).save(folder / "images" / f"r_{view}.png")
+        frames.append({"file_path": f"./images/r_{view}", "transform_matrix": pose.tolist()})
+    given = given or {"camera_angle_x": float(2 * np.arctan(views.size[1] / 2 / views.focal[0]))}
+    (folder / name).write_text(json.dumps(given | {"frames": frames}))
+    return folder
+
+
+def test_transforms(tmp_path):
+    views = views_of(around(COUNT, 4.0, up="z"), SIZE, 66.0)
+    shots = photograph(views, (ball((0.3, 0.4, 0.5), 0.6), plain(RED)))
+    first, rest = np.arange(8), np.arange(8, COUNT)
+    folder = transforms(tmp_path / "lego", views.only(first), shots[:8], "transforms_train.json")
+    transforms(folder, views.only(rest), shots[8:], "transforms_test.json", 8)
+    source = open_views(tmp_path)
+    reach = 4 * 24 / np.hypot(24, 66)  # of the ball that all views show
+    assert source.names == ["lego"] and source.counts == [COUNT] and source.radii == [pytest.approx(reach)]
+    assert source.cameras(0).parts == ("train",) * 8 + ("test",) * 4 and np.allclose(source.cameras(0).focal, 66)
+    shows(source, 0, np.array([0.3, 0.5, -0.4]) / reach)
+    assert (source.pictures(0, range(COUNT)) == on(shots)).all()
+    assert open_views(folder / "transforms_test.json").counts == [4]
+    cloud = source.cloud(0, 300, rng())
+    assert np.median(np.linalg.norm(cloud[:, :3] * reach - [0.3, 0.5, -0.4], axis=1)) == pytest.approx(0.62, abs=0.05)
+
+    lens = {"fl_x": 132.0, "fl_y": 132.0, "cx": 40.0, "cy": 50.0, "w": 96, "h": 96}
+    moved = replace(views, centre=np.tile([20.0, 25.0], (COUNT, 1)))
+    moved.poses[:, :3, 3] += [5.0, 6.0, 7.0]
+    shots = photograph(moved, (ball((5.3, 6.4, 7.5), 0.6), plain(RED)))
+    elsewhere = open_views(transforms(tmp_path / "moved", moved, shots, **lens))
+    assert (elsewhere.cameras(0).centre == [20, 25]).all() and (elsewhere.cameras(0).focal == 66).all()
+    shows(elsewhere, 0, np.array([0.3, 0.5, -0.4]) / elsewhere.radii[0])
+
+
+def test_pictures_stay_in_memory_within_a_budget(tmp_path):
+    srn(tmp_path / "a")
+    keeping, forgetting = open_views(tmp_path), open_views(tmp_path, memory=0)
+    first = keeping.pictures(0, range(COUNT))
+    copy = pickle.loads(pickle.dumps(keeping))
+    first[:] = 0  # the caller's
+    shutil.rmtree(tmp_path / "a" / "rgb")
+    assert (keeping.pictures(0, range(COUNT)) == on(SHOTS)).all()
+    for source in (forgetting, copy):
+        with pytest.raises(UserError, match=r"000004\.png cannot be read"):
+            source.pictures(0, [4])
+
+
+def test_compositing():
+    pixels = np.array([[[200, 100, 0, 255], [200, 100, 0, 51], [9, 9, 9, 0]]], dtype=np.uint8)
+    assert composited(pixels, 1.0).tolist() == [[[200, 100, 0], [244, 224, 204], [255, 255, 255]]]
+    assert composited(pixels, 0.0).tolist() == [[[200, 100, 0], [40, 20, 0], [0, 0, 0]]]
+    assert (composited(pixels[..., :3], 0.0) == pixels[..., :3]).all()
+
+
+def grey_png(path: Path, size: tuple[int, int] = (48, 48)) -> None:
+    Image.new("RGB", size, (255, 255, 255)).save(path)
+
+
+def spoil(name: str, folder: Path) -> None:
+    """Make one mistake in an object of SRN's layout."""
+    pose, rgb = folder / "pose" / "000002.txt", folder / "rgb" / "000003.png"
+    numbers = CAMERAS.poses[2] @ OPENCV
+    written = {
+        "no rotation": numbers @ np.diag([2.0, 1, 1, 1]),
+        "not perpendicular": numbers @ np.array([[1, 0.5, 0, 0], [0, np.sqrt(0.75), 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]),
+        "mirrored": numbers @ np.diag([-1.0, 1, 1, 1]),
+        "not finite": numbers * np.where(np.eye(4)[0] > 0, np.nan, 1),
+        "last row": numbers + np.eye(4)[3][:, None],
+    }
+    lens = {
+        "focal 0": "0. 24. 24. 0.\n0. 0. 0.\n1.\n48 48\n",
+        "other ratio": "49. 24. 24. 0.\n0. 0. 0.\n1.\n48 64\n",
+        "short lens": "49. 24. 24. 0.\n",
+        "words": "49. a 24. 0.\n0. 0. 0.\n1.\n48 48\n",
+    }
+    if name in written:
+        pose.write_text(" ".join(map(str, written[name].ravel())))
+    elif name in lens:
+        (folder / "intrinsics.txt").write_text(lens[name])
+    elif name == "no poses":
+        shutil.rmtree(folder / "pose")
+    elif name == "no pictures":
+        shutil.rmtree(folder / "rgb")
+    elif name == "no lens":
+        (folder / "intrinsics.txt").unlink()
+    elif name == "a pose less":
+        pose.unlink()
+    elif name == "another pose":
+        pose.rename(folder / "pose" / "000099.txt")
+    elif name == "15 numbers":
+        pose.write_text(" ".join(map(str, numbers.ravel()[:15])))
+    elif name == "no numbers":
+        pose.write_text("a pose")
+    elif name == "other size":
+        grey_png(rgb, (48, 50))
+    elif name == "no picture":
+        rgb.write_text("a picture")
+    elif name == "cut off":
+        rgb.write_bytes(rgb.read_bytes()[:-20])
+    elif name == "background":
+        for path in rgb.parent.iterdir():
+            grey_png(path)
+    elif name == "points":
+        np.savez(folder / "points.npz", points=np.zeros((200, 3)), colours=np.zeros((100, 3), np.uint8))
+    elif name == "pickled points":
+        np.savez(folder / "points.npz", points=np.array([{}], dtype=object), colours=np.zeros((1, 3), np.uint8))
+    elif name == "radius":
+        (folder / "scene.json").write_text('{"radius": 0}')
+    else:
+        raise AssertionError(name)
+
+
+MISTAKES = {
+    "no rotation": r"000002\.txt: the pose is no rotation: its axes have the lengths 2, 1, 1",
+    "not perpendicular": r"000002\.txt: the pose is no rotation: its axes are not perpendicular",
+    "mirrored": r"000002\.txt: the pose is mirrored",
+    "not finite": r"000002\.txt: the pose has values that are not finite",
+    "last row": r"000002\.txt: the pose has the last row 1 1 1 2, not 0 0 0 1",
+    "focal 0": r"intrinsics\.txt: the focal length and the size must be positive, not 0, 48 x 48",
+    "other ratio": r"intrinsics\.txt is for pictures of 64x48 pixels, they have 48x48",
+    "short lens": r"intrinsics\.txt must have the lines",
+    "words": r"intrinsics\.txt must have the lines",
+    "no poses": r"pose is missing: there are pictures without poses",
+    "no pictures": r"rgb is missing",
+    "no lens": r"intrinsics\.txt is missing",
+    "a pose less": r"12 pictures in rgb, 11 poses in pose",
+    "another pose": r"000002\.txt is missing",
+    "15 numbers": r"000002\.txt: a pose has 16 numbers, row by row, not 15",
+    "no numbers": r"000002\.txt holds something that is not a number",
+    "other size": r"000003\.png has 48x50 pixels, 000000\.png has 48x48",
+    "no picture": r"000003\.png is not a picture",
+    "cut off": r"000003\.png is cut off",
+    "background": r"its 12 pictures show nothing but background",
+    "points": r"points\.npz: `points` \(n, 3\), numbers, go with as many `colours`",
+    "pickled points": r"points\.npz: `points` \(n, 3\), numbers, go with .* not object",
+    "radius": r"scene\.json: `radius` must be a positive number, not 0",
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_bad_object_is_named_in_one_line(tmp_path, name):
+    spoil(name, srn(tmp_path / "bad"))
+    with pytest.raises(UserError, match=MISTAKES[name]) as told:
+        open_views(tmp_path, on_bad="stop")
+    assert "\n" not in str(told.value) and str(tmp_path / "bad") in str(told.value)
+
+
+def test_bad_objects_are_left_out_or_stop(tmp_path, caplog):
+    srn(tmp_path / "a")
+    spoil("mirrored", srn(tmp_path / "b"))
+    seen = []
+    source = open_views(tmp_path, progress=lambda done, total: seen.append((done, total)))
+    assert source.names == ["a"] and seen == [(1, 2), (2, 2)]
+    assert [name for name, _ in source.bad] == ["b"] and "mirrored" in source.bad[0][1]
+    assert "1 of 2 objects are left out" in caplog.text
+    with pytest.raises(UserError, match=r'bad object b: .*on_bad="skip"'):
+        open_views(tmp_path, on_bad="stop")
+    shutil.rmtree(tmp_path / "a")
+    with pytest.raises(UserError, match=r"no object in .* can be used, the first, b: "):
+        open_views(tmp_path)
+
+
+BROKEN = {
+    "count": ({"cam_poses": CAMERAS.poses[:5]}, r"12 `images` go with `cam_poses` \(12, 4, 4\), not \(5, 4, 4\)"),
+    "mirror": ({"cam_poses": CAMERAS.poses @ np.diag([1.0, 1, -1, 1])}, "pose 0 is mirrored"),
+    "focal": ({"focal": 0.0}, "`focal` must be one positive number"),
+    "images": ({"images": np.zeros((12, 48, 48))}, r"`images` must be \(n, h, w, 3\)"),
+    "range": ({"images": np.full((12, 8, 8, 3), 3.0)}, r"must lie in \[0, 1\]"),
+    "pickle": ({"cam_poses": np.array([None] * 12)}, "damaged or no npz file of numbers: Object arrays cannot be"),
+    "data": ({"data": np.zeros((200, 3))}, r"`data` must be \(n, 6\), coloured points, not float64 \(200, 3\)"),
+    "objects": ({"images": np.array([{}] * 12)}, "`images` must be"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_bad_npz_files(tmp_path, name):
+    changes, message = BROKEN[name]
+    path = npz(tmp_path / "x.npz", **changes)
+    with pytest.raises(UserError, match=message) as told:
+        open_views(path, on_bad="stop")
+    assert str(path) in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_damaged_npz_file(tmp_path):
+    path = npz(tmp_path / "x.npz")
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(UserError, match=r"x\.npz is damaged"):
+        open_views(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": []}, "needs `frames`"),
+        ({"frames": [{"file_path": "images/r_0"}]}, "frame 0: needs `file_path` and `transform_matrix`"),
+        ({"frames": [{"file_path": "gone", "transform_matrix": np.eye(4).tolist()}]}, "there is no picture .*gone"),
+        ({"camera_angle_x": 39.6}, "frame 0: `camera_angle_x` is in radians, between 0 and pi, not 39.6"),
+        ({"camera_angle_x": "wide"}, "`camera_angle_x` must be a number, not 'wide'"),
+        ({"camera_angle_x": 0}, "`camera_angle_x` is in radians"),
+        ({"fl_x": 0.0}, "frame 0: the focal length must be positive, not 0"),
+        ({"fl_x": 66, "fl_y": 99}, "pixels must be square"),
+        ({"scale": [2.0, 2, 2, 1]}, "frame 0 is no rotation"),
+    ],
+)
+def test_bad_transforms(tmp_path, change, message):
+    views = views_of(around(4, 4.0, up="z"), SIZE, 66.0)
+    folder = transforms(tmp_path / "a", views, photograph(views, (ball((0, 0, 0), 0.6), plain(RED))))
+    content = json.loads((folder / "transforms.json").read_text())
+    if "scale" in change:
+        matrix = np.array(content["frames"][0]["transform_matrix"]) @ np.diag(change["scale"])
+        content["frames"][0]["transform_matrix"] = matrix.tolist()
+    (folder / "transforms.json").write_text(json.dumps(content | change))
+    with pytest.raises(UserError, match=message) as told:
+        open_views(tmp_path)
+    assert "transforms.json" in str(told.value)
+
+
+def test_places_without_views(tmp_path):
+    with pytest.raises(UserError, match=r"no views in .*: an object is a folder with rgb/"):
+        open_views(tmp_path)
+    with pytest.raises(UserError, match="does not exist"):
+        open_views(tmp_path / "gone")
+    (tmp_path / "chair.obj").write_text("v 0 0 0\n")
+    with pytest.raises(UserError, match=r"raw meshes \(chair.obj, \.\.\.\)"):
+        open_views(tmp_path)
+    with pytest.raises(UserError, match=r"chair\.obj holds no views"):
+        open_views(tmp_path / "chair.obj")
+    for option, value in {"radius": 0.0, "background": 2.0}.items():
+        with pytest.raises(UserError, match=option):
+            open_views(tmp_path, **{option: value})
+
+
+def test_points_that_are_not_those_of_the_scene(tmp_path, caplog):
+    folder = srn(tmp_path / "a")
+    normals = np.random.default_rng(0).standard_normal((300, 3))
+    points = np.array(CENTRE) + RADIUS * normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    colours = np.full((300, 3), 7, np.uint8)
+
+    np.savez(folder / "points.npz", points=points, colours=colours)
+    assert np.allclose(np.linalg.norm(open_views(folder).cloud(0, 50, rng())[:, :3] - OURS, axis=1), 0.4, atol=1e-5)
+    assert not caplog.records
+
+    np.savez(folder / "points.npz", points=points[:, [2, 0, 1]], colours=colours)
+    open_views(folder)
+    assert "of the coloured points lie in the silhouettes" in caplog.text
+
+    np.savez(folder / "points.npz", points=10 * points, colours=colours)
+    with pytest.raises(UserError, match=r"points\.npz: 100% of its points lie outside of the box: they reach 3\.98 "):
+        open_views(folder)
+    with pytest.raises(UserError, match=r"points\.npz: 100%"):
+        open_views(folder, looked=0).cloud(0, 50, rng())
+    np.savez(folder / "points.npz", points=points[:20], colours=colours[:20])
+    with pytest.raises(UserError, match=r"points\.npz has 20 points, at least 100 are needed"):
+        open_views(folder, looked=0).cloud(0, 50, rng())
+
+
+# What wrong poses look like
+
+
+LOOKS = views_of(around(20, 4.0), (64, 64), 100.0)
+SOUND = photograph(
+    LOOKS, (ball((0.2, 0.1, -0.1), 0.5), plain(RED)), (box((-0.6, -0.5, -0.4), (0.1, 0, 0.5)), plain(BLUE))
+)
+
+
+def wrong(**changes: Any) -> list[str]:
+    return check(replace(LOOKS, **changes), on(SOUND))
+
+
+def test_nothing_is_said_of_sound_views():
+    assert check(LOOKS, on(SOUND)) == [] and check(LOOKS, SOUND) == []
+    shaken = np.stack([look(eye, target) for eye, target in zip(LOOKS.eyes, aims(0.25), strict=True)])
+    views = replace(LOOKS, poses=shaken)
+    assert check(views, on(photograph(views, (ball((0.2, 0.1, -0.1), 0.5), plain(RED))))) == []
+    assert check(LOOKS.only(np.array([3])), on(SOUND)[3:4]) == [], "one view tells little"
+
+
+def aims(spread: float) -> np.ndarray:
+    return np.random.default_rng(0).uniform(-spread, spread, (20, 3))
+
+
+def moved(distance: float) -> np.ndarray:
+    poses = LOOKS.poses.copy()
+    poses[:, 0, 3] += distance
+    return poses
+
+
+SAYS = {
+    "mirrored": (lambda: wrong(poses=LOOKS.poses @ np.diag([-1.0, 1, 1, 1])), "20 of 20 poses .* is mirrored"),
+    "scaled": (
+        lambda: wrong(poses=LOOKS.poses @ np.diag([3.0, 3, 3, 1])),
+        "is no rotation: its axes have the lengths 3",
+    ),
+    "inverted": (lambda: wrong(poses=np.linalg.inv(LOOKS.poses)), "look like world-to-camera"),
+    "inverted, OpenCV": (
+        lambda: wrong(poses=np.linalg.inv(LOOKS.poses @ OPENCV) @ OPENCV),
+        "look like world-to-camera",
+    ),
+    "exchanged": (lambda: wrong(poses=LOOKS.poses @ OPENCV), "scene lies behind the cameras: .* exchanged"),
+    "share": (lambda: wrong(focal=LOOKS.focal / 64), "178.2|focal length of 1.562 at 64 .* share of the width"),
+    "degrees": (lambda: wrong(focal=np.full(20, 25.0)), "focal length of 25 at 64 .* 104.0 degrees, .* degrees"),
+    "larger": (lambda: wrong(focal=30 * LOOKS.focal), "focal length of 3000 at 64 .* larger picture"),
+    "zero": (lambda: wrong(focal=0 * LOOKS.focal), "focal length is 0: it must be a positive"),
+    "elsewhere": (lambda: wrong(poses=moved(1.2)), r"optical axes meet at \(1.2, .*off the middle of the box"),
+    "inside": (lambda: wrong(poses=shrunk(0.2)), "20 of 20 cameras stand inside of the box .* radius is too large"),
+    "large": (lambda: wrong(poses=shrunk(2.5)), r"leaves the box .* radius is too small"),
+    "small": (lambda: wrong(poses=shrunk(0.3)), r"inner 0\.\d+ of the box .* radius is too large"),
+    "blank": (lambda: check(LOOKS, np.full((20, 64, 64, 3), 255, np.uint8)), "nothing but background"),
+    "a blank": (lambda: check(LOOKS, blanked(on(SOUND))), r"1 of 20 pictures show nothing but background \(view 5\)"),
+    "black": (lambda: check(LOOKS, on(SOUND, 0)), "stand on black"),
+    "shuffled": (lambda: check(LOOKS, on(strangers())), "do not agree: their hull covers|no part of the box"),
+}
+
+
+def shrunk(factor: float) -> np.ndarray:
+    poses = LOOKS.poses.copy()
+    poses[:, :3, 3] *= factor
+    return poses
+
+
+def blanked(pictures: np.ndarray) -> np.ndarray:
+    pictures[5] = 255
+    return pictures
+
+
+def strangers() -> np.ndarray:
+    """Pictures of a thing off the middle that belong to other poses."""
+    return photograph(LOOKS, (ball((0.6, 0.2, 0.3), 0.25), plain(RED)))[np.random.default_rng(0).permutation(20)]
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_what_is_wrong_is_said_in_one_line(name):
+    call, message = SAYS[name]
+    told = call()
+    assert len(told) == 1 and "\n" not in told[0] and re.search(message, told[0]), told
+
+
+def test_opening_warns_or_refuses(tmp_path, caplog):
+    srn(tmp_path / "a")
+    with pytest.raises(UserError, match="look like world-to-camera"):
+        open_views(srn(tmp_path / "b", poses=np.linalg.inv(CAMERAS.poses @ OPENCV)))
+    with pytest.raises(UserError, match="behind the cameras"):
+        open_views(srn(tmp_path / "c", poses=CAMERAS.poses))
+    with caplog.at_level(logging.WARNING):
+        assert open_views(tmp_path).names == ["a", "b", "c"], "not all are wrong"
+    assert f"{tmp_path / 'b'}: the optical axes do not meet" in caplog.text
+    assert open_views(tmp_path / "c", looked=0).names == ["c"]
+    caplog.clear()
+    open_views(tmp_path / "a", radius=0.25)
+    assert "leaves the box" in caplog.text
+    photo = np.random.default_rng(0).integers(0, 255, (COUNT, *SIZE, 3)).astype(np.uint8)
+    with pytest.raises(UserError, match="no coloured points, and the pictures have neither alpha"):
+        open_views(srn(tmp_path / "d", pictures=photo))
+    assert all(finding.fatal for finding in findings(replace(CAMERAS, poses=CAMERAS.poses @ OPENCV), SHOTS))
+
+
+def test_the_defaults_are_those_of_the_layouts():
+    assert (module.RADIUS_SRN, module.RADIUS_NPZ, module.FIELD_NPZ) == (0.5, 1.1, 0.6911112)
