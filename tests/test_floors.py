@@ -36,6 +36,7 @@ FLOORS = {
     "signal": 2,
     "unet": 2,
     "text": 2,
+    "photography": 2,  # views of meshes: data and render together
     "domains.base": 2,  # the interface, below the domains that answer it
     "autoencoder": 3,
     "diffusion": 3,

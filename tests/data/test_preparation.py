@@ -211,7 +211,7 @@ def test_what_the_user_must_change(raw, tmp_path):
         prepare(raw, tmp_path / "out", seed=3, **SMALL)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear")
-    with pytest.raises(UserError, match="mine is not empty, and not a folder of prepared shapes"):
+    with pytest.raises(UserError, match="mine is not empty, and not a folder that was prepared"):
         prepare(raw, tmp_path / "mine", **SMALL)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.obj").write_text("nothing")

@@ -16,11 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from ddmi.data.catalogues import ARCHIVES, licences
@@ -110,24 +112,53 @@ def prepare(
     settings = Settings(surface=surface, queries=queries, up=up, seed=seed)
     if min(surface, queries) < 100:
         raise UserError(f"surface and queries must be at least 100, not {min(surface, queries)}")
-    if processes < 1:
-        raise UserError(f"processes must be at least 1, not {processes}")
     if up not in ("y", "z"):
         raise UserError(f"unknown up {up!r}: allowed are y, z")
+    one = partial(prepare_one, settings=settings)
+    return carry_out(
+        src, Path(dst), asdict(settings), one, (CLOUD, SPACE, NEAR), processes=processes, progress=progress
+    )
+
+
+def carry_out(
+    src: str | Path | Sequence[str | Path],
+    target: Path,
+    settings: dict[str, Any],
+    one: Callable[[Model, Path], str | None],
+    files: Sequence[str],
+    *,
+    processes: int = 1,
+    progress: Progress | None = None,
+) -> Summary:
+    """What `prepare` does, whatever is made of a mesh: find, do what is left to do, and write the tables.
+
+    Args:
+        settings: they decide the content; a folder has one set of them.
+        one: puts the folder of one model into the target, as a whole, or tells why it is rejected; it can be pickled.
+        files: a model's folder that has these is done.
+
+    Raises:
+        UserError, WorkError: as `prepare`.
+    """
+    if processes < 1:
+        raise UserError(f"processes must be at least 1, not {processes}")
+    settings = json.loads(json.dumps(settings))
     sources = [Path(path) for path in ([src] if isinstance(src, str | Path) else src)]
-    target = Path(dst)
     models = _all(sources)
     _same_settings(target, settings)
+
+    def done(name: str) -> bool:
+        return all((target / name / file).is_file() for file in files)
 
     before = {entry["model"]: entry["reason"] for entry in _lines(target / REJECTED)}
     rejected = {name: reason for name, reason in before.items() if name in models}
     others = {name: reason for name, reason in before.items() if name not in models}
-    left = [model for name, model in models.items() if name not in rejected and not _done(target / name)]
+    left = [model for name, model in models.items() if name not in rejected and not done(name)]
     begun = len(models) - len(left)
     fresh = 0
     try:
         with (target / REJECTED).open("a", encoding="utf-8") as record:
-            for name, reason in _work(left, target, settings, processes):
+            for name, reason in _work(left, target, one, processes):
                 fresh += 1
                 if reason is not None:
                     rejected[name] = reason
@@ -137,7 +168,7 @@ def prepare(
                 if progress is not None:
                     progress(begun + fresh, len(models))
     finally:
-        kept = [model for name, model in models.items() if _done(target / name)]
+        kept = [model for name, model in models.items() if done(name)]
         _write_tables(target, kept, {**others, **rejected})
     if not kept:
         name, reason = next(iter(rejected.items()))
@@ -206,32 +237,30 @@ def _all(sources: list[Path]) -> dict[str, Model]:
     return dict(sorted(models.items()))
 
 
-def _same_settings(target: Path, settings: Settings) -> None:
+def _same_settings(target: Path, settings: dict[str, Any]) -> None:
     """Write the settings down, or raise UserError when the folder has others."""
     path = target / SETTINGS
     if path.is_file():
-        if (there := read_json(path)) != asdict(settings):
-            differ = sorted(key for key, value in asdict(settings).items() if there.get(key) != value)
-            told = ", ".join(f"{key} was {there.get(key)}, not {getattr(settings, key)}" for key in differ)
+        if (there := read_json(path)) != settings:
+            differ = sorted(key for key in settings | there if there.get(key) != settings.get(key))
+            told = ", ".join(f"{key} was {there.get(key)}, not {settings.get(key)}" for key in differ)
             raise UserError(f"{target} was prepared with other settings ({told}): name another folder")
     elif target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file: a folder is needed")
     elif target.is_dir() and any(target.iterdir()):
-        raise UserError(f"{target} is not empty, and not a folder of prepared shapes: name another folder")
+        raise UserError(f"{target} is not empty, and not a folder that was prepared: name another folder")
     else:
         with aside(path) as scratch:
-            write_json(asdict(settings), scratch)
+            write_json(settings, scratch)
 
 
-def _done(folder: Path) -> bool:
-    return all((folder / name).is_file() for name in (CLOUD, SPACE, NEAR))
-
-
-def _work(models: list[Model], target: Path, settings: Settings, processes: int) -> Iterator[tuple[str, str | None]]:
+def _work(
+    models: list[Model], target: Path, one: Callable[[Model, Path], str | None], processes: int
+) -> Iterator[tuple[str, str | None]]:
     """Name and reason (None: kept) of each model, as they end."""
     if processes == 1 or len(models) < 2:
         for model in models:
-            yield model.name, prepare_one(model, target, settings)
+            yield model.name, one(model, target)
         return
     waiting = iter(models)
     running: dict[Future[str | None], Model] = {}
@@ -239,7 +268,7 @@ def _work(models: list[Model], target: Path, settings: Settings, processes: int)
     try:
         while True:
             for model in islice(waiting, 2 * processes - len(running)):
-                running[pool.submit(prepare_one, model, target, settings)] = model
+                running[pool.submit(one, model, target)] = model
             if not running:
                 break
             for ended in wait(running, return_when=FIRST_COMPLETED).done:
@@ -257,6 +286,7 @@ def _alone() -> None:
     """A process of the pool: one thread, and the key that interrupts is the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["IGL_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 
 def _write_tables(target: Path, kept: list[Model], rejected: dict[str, str]) -> None:
