@@ -45,15 +45,15 @@ def window_of(text: str) -> tuple[float, ...] | None:
         raise UserError(f"--window: {error}") from error
 
 
-def time_of(text: str) -> tuple[float, float] | None:
-    """`-0.5,0.5` as numbers; None for an empty text. The domain checks them."""
+def pair_of(option: str, text: str) -> tuple[float, float] | None:
+    """`-0.5,0.5` as two numbers; None for an empty text. The domain knows which are allowed."""
     if not text:
         return None
     try:
-        start, stop = (float(v) for v in text.split(","))
+        first, second = (float(v) for v in text.split(","))
     except ValueError as error:
-        raise UserError(f"--time takes two numbers T0,T1 inside [-1, 1], not {text!r}") from error
-    return start, stop
+        raise UserError(f"{option} takes two numbers A,B, not {text!r}") from error
+    return first, second
 
 
 def check_folder(folder: Path) -> None:

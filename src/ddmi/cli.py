@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddmi.config import Config
+    from ddmi.data.preparation import Summary
     from ddmi.pipeline import DDMIPipeline
 
 log = logging.getLogger("ddmi")
 
 STAGES = ("autoencoder", "diffusion", "all")
-PREPARED = ("shapes",)
+PREPARED = ("shapes", "views")
+STRIPS, ANIMATIONS = (".png", ".jpg", ".webp"), (".gif", ".mp4", ".webm")
 DEMOS = ("image", "shape", "video", "nerf")
 
 
@@ -58,7 +60,9 @@ Run = Annotated[str, typer.Argument(help="A run folder, a model folder, or a mod
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Replace a setting; repeatable.")
 ]
-Data = Annotated[Path | None, typer.Option(help="The data: a folder of pictures, of prepared shapes, or of clips.")]
+Data = Annotated[
+    Path | None, typer.Option(help="The data: a folder of pictures, of prepared shapes, of clips, or of photographs.")
+]
 Size = Annotated[
     str, typer.Option(metavar="N|WIDTHxHEIGHT", help="Pixels, or cells of a mesh; without it, the domain's choice.")
 ]
@@ -68,6 +72,7 @@ Window = Annotated[
 Frames = Annotated[int | None, typer.Option(help="Frames of a clip; without it, as many as the model was trained on.")]
 Fps = Annotated[float | None, typer.Option(help="Frames a second; more frames at the same rate are slow motion.")]
 Time = Annotated[str, typer.Option(metavar="T0,T1", help="Part of a clip's time, inside [-1, 1].")]
+View = Annotated[str, typer.Option(metavar="AZIMUTH,ELEVATION", help="Of a radiance field: from where, in degrees.")]
 Seed = Annotated[int, typer.Option(help="Sample k of a seed is always the same.")]
 Sampler = Annotated[str, typer.Option(help="ddpm, ddim, dpm, unipc, heun or rk45.")]
 Steps = Annotated[int, typer.Option(min=0, help="Sampling steps; 0: the sampler's default.")]
@@ -221,19 +226,22 @@ def train(
 
 @app.command()
 def prepare(
-    kind: Annotated[str, typer.Argument(help="What to make: shapes.")],
+    kind: Annotated[str, typer.Argument(help="What to make: shapes (points), or views (photographs).")],
     sources: Annotated[
         list[Path], typer.Argument(metavar="SRC... DST", help="Meshes: folders, files, .zip or .sh3f; then the folder.")
     ],
     processes: Annotated[int, typer.Option(min=1, help="Processes that work at once.")] = 1,
-    surface: Annotated[int, typer.Option(min=100, help="Points of the surface of each shape.")] = 30_000,
-    queries: Annotated[int, typer.Option(min=100, help="Points of the cube, and as many near the surface.")] = 50_000,
+    surface: Annotated[int, typer.Option(min=100, help="Points of the surface of each object.")] = 30_000,
+    queries: Annotated[
+        int | None, typer.Option(min=100, help="Of shapes: points of the cube, and as many near the surface; 50000.")
+    ] = None,
+    views: Annotated[int | None, typer.Option(min=1, help="Of views: photographs of each object; 50.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Of views: pixels a side; 128.")] = None,
     up: Annotated[str, typer.Option(help="The axis that points up in the meshes: y or z.")] = "y",
-    seed: Annotated[int, typer.Option(help="Of the points that are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
 ) -> None:
     """Make training data out of meshes; the same command goes on where it was stopped."""
     from ddmi.canvas import check_folder
-    from ddmi.data import preparation
     from ddmi.training.progress import Bar
 
     if kind not in PREPARED:
@@ -241,9 +249,21 @@ def prepare(
     if up not in ("y", "z"):
         raise unknown("value of --up", up, ("y", "z"))
     if len(sources) < 2:
-        raise UserError("name what to prepare and the folder to make: ddmi prepare shapes SRC DST")
+        raise UserError(f"name what to prepare and the folder to make: ddmi prepare {kind} SRC DST")
     *found, target = sources
     check_folder(target)
+    given = {"queries": queries, "views": views, "size": size}
+    for name in [n for n, value in given.items() if value is not None and (n == "queries") == (kind == "views")]:
+        log.warning("--%s has no effect on %s", name, kind)
+    make: Callable[..., Summary]
+    if kind == "shapes":
+        from ddmi.data.preparation import prepare as make
+
+        own: dict[str, Any] = {"surface": surface, "queries": queries or 50_000}
+    else:
+        from ddmi.photography import prepare_views as make
+
+        own = {"points": surface, "views": views or 50, "size": size or 128}
     bars: list[Bar] = []
 
     def progress(done: int, total: int) -> None:
@@ -252,22 +272,13 @@ def prepare(
         bars[0].advance(done)
 
     try:
-        summary = preparation.prepare(
-            found,
-            target,
-            processes=processes,
-            surface=surface,
-            queries=queries,
-            up=up,  # type: ignore[arg-type]
-            seed=seed,
-            progress=progress,
-        )
+        summary = make(found, target, processes=processes, up=up, seed=seed, progress=progress, **own)
     finally:
         for bar in bars:
             bar.__exit__(None, None, None)
     rows = [(name, f"{count:,}") for name, count in summary.classes.items()]
     rows += [("all", f"{len(summary.kept):,}"), ("rejected", f"{len(summary.rejected):,}")]
-    say(table([("class", "shapes"), *rows]))
+    say(table([("class", "objects"), *rows]))
     say(str(target))
 
 
@@ -316,6 +327,7 @@ def sample(
     frames: Frames = None,
     fps: Fps = None,
     time: Time = "",
+    view: View = "",
     sampler: Sampler = "dpm",
     steps: Steps = 0,
     tolerance: Annotated[float | None, typer.Option(help="Of rk45 (default 0.001).")] = None,
@@ -328,13 +340,13 @@ def sample(
     ending: Format = "",
 ) -> None:
     """Draw samples."""
-    from ddmi.canvas import Canvas, Names, check_folder, size_of, slug, time_of, window_of
+    from ddmi.canvas import Canvas, Names, check_folder, size_of, slug
     from ddmi.pipeline import DDMIPipeline
     from ddmi.sampling import SAMPLERS, SamplingConfig
     from ddmi.training.progress import Bar
 
     shape = size_of(size)
-    options = {"window": window_of(window), "frames": frames, "fps": fps, "time": time_of(time)}
+    options = _drawing(window, frames, fps, time, view)
     settings: dict[str, Any] = {"sampler": sampler, "steps": steps, "eta": eta or 0.0}
     settings["tolerance"] = 1e-3 if tolerance is None else tolerance
     if sampler not in SAMPLERS:
@@ -399,14 +411,15 @@ def reconstruct(
     frames: Frames = None,
     fps: Fps = None,
     time: Time = "",
+    view: View = "",
     ending: Format = "",
 ) -> None:
     """Encode files and draw them at any size."""
-    from ddmi.canvas import Canvas, Names, check_folder, size_of, time_of, window_of
+    from ddmi.canvas import Canvas, Names, check_folder, size_of
     from ddmi.pipeline import DDMIPipeline
 
     shape = size_of(size)
-    options = {"window": window_of(window), "frames": frames, "fps": fps, "time": time_of(time)}
+    options = _drawing(window, frames, fps, time, view)
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
     canvas = Canvas.of(pipe.config.domain, shape, ending, **options)
@@ -439,9 +452,9 @@ def interpolate(
     frames: Annotated[int, typer.Option(min=2, help="Pictures, both ends included.")] = 8,
     size: Size = "",
     text: Annotated[str | None, typer.Option(help="What the drawn ends show.")] = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="A strip (.png, .jpg) or an animation (.gif).")] = Path(
-        "interpolation.png"
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="A strip (.png, .jpg) or an animation (.gif; of clips also .mp4).")
+    ] = Path("interpolation.png"),
 ) -> None:
     """Walk from one sample or file to another.
 
@@ -450,14 +463,17 @@ def interpolate(
     from ddmi.canvas import Canvas, check_folder, size_of
     from ddmi.pipeline import DDMIPipeline
 
-    if out.suffix.lower() not in (".png", ".jpg", ".webp", ".gif"):
-        raise UserError(f"--out {out} must end in .png, .jpg or .webp (a strip) or .gif (an animation)")
+    if out.suffix.lower() not in (*STRIPS, *ANIMATIONS):
+        known = f"{', '.join(STRIPS)} (a strip) or in {', '.join(ANIMATIONS)} (moving; the last two of clips alone)"
+        raise UserError(f"--out {out} must end in {known}")
     if out.is_dir():
         raise UserError(f"--out {out} is a folder, not a file")
     check_folder(out.parent)
     shape = size_of(size)
     pipe = DDMIPipeline.from_pretrained(run)
-    canvas = Canvas.of(pipe.config.domain, shape, "")
+    if out.suffix.lower() in ANIMATIONS[1:] and pipe.config.domain.suffix not in ANIMATIONS:
+        raise UserError(f"--out {out}: what this model draws does not move; use .gif")
+    canvas = Canvas.of(pipe.config.domain, shape, out.suffix)
     if canvas.streamed:
         raise UserError(f"--size {size} is too large for an interpolation")
     a, b = _latent(pipe, start, "--from", text), _latent(pipe, end, "--to", text)
@@ -542,8 +558,8 @@ def evaluate(
 
 _WITHOUT_EFFECT = {
     (False, False): ("--budget", "--seeds"),
-    (True, False): ("--metrics", "--sampler", "--steps", "--budget", "--seeds", "--judge"),
-    (False, True): ("--metrics", "--judge"),
+    (True, False): ("--metrics", "--sampler", "--steps", "--budget", "--seeds"),
+    (False, True): ("--metrics",),
 }
 """Options that (--nfe, --ablation) do not read."""
 
@@ -608,6 +624,14 @@ def _override(config: Config, settings: list[str] | None) -> Config:
             raise UserError(f"--set takes NAME=VALUE, e.g. training.batch_size=16, not {setting!r}")
         replaced[name.strip()] = value.strip()
     return configuration.override(config, replaced)
+
+
+def _drawing(window: str, frames: int | None, fps: float | None, time: str, view: str) -> dict[str, Any]:
+    """Options of a domain's `render`; None where nothing was said."""
+    from ddmi.canvas import pair_of, window_of
+
+    found = {"window": window_of(window), "frames": frames, "fps": fps}
+    return {**found, "time": pair_of("--time", time), "view": pair_of("--view", view)}
 
 
 def _file(name: str, *, folders: bool) -> str:

@@ -46,6 +46,7 @@ class Demonstration:
 DEMONSTRATIONS = {
     "image": Demonstration("emoji-32", 1000, 7.5, 256),
     "shape": Demonstration("furniture-small", 1100, 6.0, 48),
+    "video": Demonstration("clips-small", 2000, 3.0, 48),
 }
 """Domain -> what is shown of it."""
 MOST = 6.0

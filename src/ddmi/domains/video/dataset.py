@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from ddmi.randomness import generator
 if TYPE_CHECKING:
     from ddmi.data.clips import ClipSource
     from ddmi.domains.video import Video
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,11 @@ class VideoDataset:
         self.source = source
         smallest = min((min(h / domain.size[0], w / domain.size[1]) for h, w in source.sizes), default=1.0)
         scales = tuple(scale for scale in domain.scales if scale <= smallest) or (1.0,)
+        left_out = [scale for scale in domain.scales if scale not in scales]
+        if part == "train" and smallest < 1:
+            log.warning("the smallest clip has fewer pixels than %sx%s: its frames are enlarged", *domain.size[::-1])
+        if part == "train" and left_out:
+            log.warning("clips are %.2g times as large as domain.size or less: no scales %s", smallest, left_out)
         rates = [rate for rate in source.rates if rate]
         fps = domain.fps or (float(np.median(rates)) / domain.stride if rates else 0.0)
         self.domain = replace(domain, scales=scales, fps=fps)
