@@ -100,8 +100,8 @@ class Canvas:
 
     @property
     def overview(self) -> str:
-        """File ending of several samples in one file, with its point: that of one where both are pictures."""
-        return f".{self.ending}" if self.domain.suffix == self.domain.overview else self.domain.overview
+        """File ending of several samples in one file, with its point."""
+        return self.domain.together(f".{self.ending}")
 
     def render(self, field: Field) -> Any:
         """What the domain draws."""

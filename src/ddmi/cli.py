@@ -464,14 +464,14 @@ def interpolate(
     from ddmi.pipeline import DDMIPipeline
 
     if out.suffix.lower() not in (*STRIPS, *ANIMATIONS):
-        known = f"{', '.join(STRIPS)} (a strip) or in {', '.join(ANIMATIONS)} (moving; the last two of clips alone)"
+        known = f"{', '.join(STRIPS)} (a strip) or {', '.join(ANIMATIONS)} (moving; the last two of clips or views)"
         raise UserError(f"--out {out} must end in {known}")
     if out.is_dir():
         raise UserError(f"--out {out} is a folder, not a file")
     check_folder(out.parent)
     shape = size_of(size)
     pipe = DDMIPipeline.from_pretrained(run)
-    if out.suffix.lower() in ANIMATIONS[1:] and pipe.config.domain.suffix not in ANIMATIONS:
+    if out.suffix.lower() in ANIMATIONS[1:] and not pipe.config.domain.films:
         raise UserError(f"--out {out}: what this model draws does not move; use .gif")
     canvas = Canvas.of(pipe.config.domain, shape, out.suffix)
     if canvas.streamed:

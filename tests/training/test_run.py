@@ -20,6 +20,7 @@ from ddmi.domains.image import PictureDataset
 from ddmi.errors import UserError, WorkError
 from ddmi.model import load_autoencoder, load_diffusion, open_folder
 from ddmi.storage import load_tensors
+from ddmi.training import run as running
 from ddmi.training.checkpoint import find
 from ddmi.training.loop import Interruption
 from ddmi.training.run import resolved_precision, train
@@ -193,7 +194,15 @@ def test_the_accelerator_is_told_its_precision(monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     assert resolved_precision("auto") == "bf16"
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    running._multiplies_bf16_faster.cache_clear()
     assert resolved_precision("auto") == "fp32"
+    for faster, chosen in ((True, "bf16"), (False, "fp32")):  # it has bf16 products: are they worth it?
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+        monkeypatch.setattr(running, "BF16_MARGIN", 0.0 if faster else 1e9)
+        running._multiplies_bf16_faster.cache_clear()
+        assert resolved_precision("auto") == chosen
+    running._multiplies_bf16_faster.cache_clear()
 
 
 def test_half_precision_trains(pictures, tmp_path):

@@ -159,6 +159,9 @@ class Domain(ABC):
     folders: bool = False
     """Whether one item of data may be a folder (of numbered frames), not only a file."""
 
+    films: bool = False
+    """Whether samples are also written as .mp4 and .webm."""
+
     quality: Mapping[str, str] = MappingProxyType({})
     """Numbers that compare sets of samples (Tables 8 and 12): name -> place in `metrics()`, "metric/key/key"."""
 
@@ -206,6 +209,10 @@ class Domain(ABC):
 
     def check(self, size: Any, ending: str, **options: Any) -> None:  # noqa: B027
         """Raise the UserError that `render` and `save` would for these, before any work. By default there is none."""
+
+    def together(self, ending: str) -> str:
+        """File ending of several samples in one file, where each alone is written with this one (".gif")."""
+        return ending if self.suffix == self.overview else self.overview
 
     # 8
     @abstractmethod

@@ -88,7 +88,7 @@ def clips_small() -> Config:
         ),
         training=TrainingConfig(
             autoencoder_steps=2000,
-            diffusion_steps=1500,
+            diffusion_steps=1000,
             batch_size=4,
             diffusion_batch_size=16,
             autoencoder_learning_rate=2e-3,

@@ -77,6 +77,7 @@ class Video(Domain):
     suffix = ".mp4"
     overview = ".mp4"
     folders = True
+    films = True
     fidelity = MappingProxyType(
         {"psnr": "reconstruction/seen/psnr", "psnr_between_frames": "reconstruction/left_out/psnr"}
     )
