@@ -100,6 +100,7 @@ PAPER = {
 }
 SHAPES = ("shapenet-chair", "shapenet-13", "text2shape")
 VIDEOS = ("skytimelapse-256",)
+VIEWS = ("srn-cars",)
 
 
 def count(module: torch.nn.Module) -> int:
@@ -123,9 +124,9 @@ def test_the_papers_presets_have_its_shapes_and_sizes(name: str) -> None:
     assert count(denoiser) == unet(64, base, (1, 2, 3, 4), attends, 2) + 64  # and one mixing logit a channel
 
 
-def point_net(blocks: int, w: int, features: int) -> int:
-    """3 -> 2 w, blocks 2 w -> w of two layers and a shortcut without bias, w -> features."""
-    return linear(3, 2 * w) + blocks * (linear(2 * w, w) + linear(w, w) + 2 * w * w) + linear(w, features)
+def point_net(blocks: int, w: int, features: int, told: int = 3) -> int:
+    """What is told of a point -> 2 w, blocks 2 w -> w of two layers and a shortcut without bias, w -> features."""
+    return linear(told, 2 * w) + blocks * (linear(2 * w, w) + linear(w, w) + 2 * w * w) + linear(w, features)
 
 
 def flat_readout(fields: int, c: int, w: int, blocks: int) -> int:
@@ -149,6 +150,21 @@ def test_the_papers_shapes_have_its_shapes_and_sizes(name: str) -> None:
     assert count(model.readout) == flat_readout(3, 64, 256, 4) and count(model.head) == 256 + 1
     if name != "text2shape":  # a vector that tells each plane's name, and one mixing logit a channel
         assert count(denoiser) == unet(64, 256, (1, 2, 3, 4), FROM_2, 2) + 3 * 1024 + 64
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_the_radiance_fields_have_the_sizes_of_the_shapes(name: str) -> None:
+    config = presets.find(name)
+    with torch.device("meta"):
+        model = D2CVAE(config.autoencoder, config.domain)
+        denoiser = Diffusion(config.diffusion, config.domain.layout, 64)
+    assert model.latent_shape == (64, 3 * 16 * 16)
+    planes = encoder(2, (64, 128, 256), 64, inputs=32)
+    assert count(model.encoder) + count(model.moments) == point_net(7, 256, 32, told=6) + planes  # colours too
+    assert count(model.decoder) == decoder(3, (256, 128, 64), 64, ALL, 64)
+    assert count(model.readout) == flat_readout(3, 64, 256, 4)
+    assert count(model.head) == linear(256, 1) + linear(256 + 9, 256) + linear(256, 3)  # density; colour by direction
+    assert count(denoiser) == unet(64, 256, (1, 2, 3, 4), FROM_2, 2) + 3 * 1024 + 64
 
 
 def transformer(w: int) -> int:
@@ -183,7 +199,7 @@ def test_the_papers_videos_have_its_shapes_and_sizes(name: str) -> None:
     assert count(denoiser) == unet(64, 256, (1, 2, 3, 4), FROM_2, 2) + 3 * 1024 + 64
 
 
-@pytest.mark.parametrize("name", [*PAPER, *SHAPES, *VIDEOS])
+@pytest.mark.parametrize("name", [*PAPER, *SHAPES, *VIDEOS, *VIEWS])
 def test_the_papers_presets_train_as_table_10_says(name: str) -> None:
     config = presets.find(name)
     objective, training = config.autoencoder.objective, config.training
@@ -202,7 +218,7 @@ def test_every_preset_is_named_as_it_is_found_and_survives_json(name: str) -> No
     assert from_dict(to_dict(config)) == config
 
 
-@pytest.mark.parametrize("name", sorted(set(presets.functions()) - {*PAPER, *SHAPES, *VIDEOS}))
+@pytest.mark.parametrize("name", sorted(set(presets.functions()) - {*PAPER, *SHAPES, *VIDEOS, *VIEWS}))
 def test_the_small_presets_can_be_built(name: str) -> None:
     config = presets.find(name)
     with torch.device("meta"):

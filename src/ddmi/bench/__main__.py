@@ -20,8 +20,24 @@ from ddmi.bench.shapes import meshes, queries, shapes
 from ddmi.bench.start import start
 from ddmi.bench.training import autoencoder, diffusion, memory, recomputation
 from ddmi.bench.video import clips, frames
+from ddmi.bench.views import pictures, rays
 
-SHORT = (product, autoencoder, diffusion, readout, sampling, batches, shapes, queries, meshes, clips, frames, start)
+SHORT = (
+    product,
+    autoencoder,
+    diffusion,
+    readout,
+    sampling,
+    batches,
+    shapes,
+    queries,
+    meshes,
+    clips,
+    frames,
+    rays,
+    pictures,
+    start,
+)
 LONG = (streaming, memory, recomputation, points)
 """Minutes each: only when they are named."""
 STAGES: dict[str, Callable[[bool], Iterator[Row]]] = {stage.__name__: stage for stage in (*SHORT, *LONG)}

@@ -26,17 +26,19 @@ for (const viewer of document.querySelectorAll(".viewer")) {
   };
 
   // Solid and lines: a key light and a rim that go with the eye, sky and ground that stay; `open` is the share of sky.
+  // A mesh's own colours have their light in them: they are shown as they are, but for faces that are to look flat.
   const body = program(
     `layout(location=0) in vec3 place; layout(location=1) in vec3 normal; layout(location=2) in float open;
+     layout(location=3) in vec3 paint;
      uniform mat4 view, lens; uniform vec3 low; uniform float unit;
-     out vec3 seen, upright, facing; out float sky;
+     out vec3 seen, upright, facing, tint; out float sky;
      void main() {
        vec3 at = low + unit * place;
-       seen = (view * vec4(at, 1.0)).xyz; upright = normal; facing = mat3(view) * normal; sky = open;
+       seen = (view * vec4(at, 1.0)).xyz; upright = normal; facing = mat3(view) * normal; sky = open; tint = paint;
        gl_Position = lens * vec4(seen, 1.0);
      }`,
-    `in vec3 seen, upright, facing; in float sky;
-     uniform mat4 view; uniform bool flatly, lines; uniform vec3 colour;
+    `in vec3 seen, upright, facing, tint; in float sky;
+     uniform mat4 view; uniform bool flatly, lines, painted; uniform vec3 colour;
      out vec4 shown;
      void main() {
        if (lines) { shown = vec4(0.03, 0.05, 0.09, 1.0) * 0.55; return; }
@@ -45,6 +47,7 @@ for (const viewer of document.querySelectorAll(".viewer")) {
        else if (!gl_FrontFacing) n = -n;
        float up = (transpose(mat3(view)) * n).y, open = flatly ? mix(1.0, sky, 0.8) : sky;
        vec3 key = normalize(vec3(-0.45, 0.75, 0.65)), side = normalize(vec3(0.85, 0.15, 0.35));
+       if (painted) { shown = vec4(tint * (flatly ? 0.6 + 0.4 * max(dot(n, key), 0.0) : 1.0), 1.0); return; }
        float gleam = pow(max(dot(n, normalize(key + eye)), 0.0), 36.0);
        float rim = pow(1.0 - max(dot(n, eye), 0.0), 3.0);
        float light = (0.22 + 0.46 * (0.5 + 0.5 * up) + 0.18 * max(dot(n, side), 0.0)) * open
@@ -73,10 +76,11 @@ for (const viewer of document.querySelectorAll(".viewer")) {
     gl.bufferData(target, content, gl.STATIC_DRAW);
   };
 
-  // What viewer.py packs: uint16 places, int8 normals with the share of sky in the fourth byte, faces.
+  // What viewer.py packs: uint16 places, int8 normals with the share of sky in the fourth byte, maybe colours, faces.
   const upload = (model) => {
     const raw = bytes(model.data), { vertices, faces } = model;
-    const shade = Math.ceil((6 * vertices) / 4) * 4, start = shade + 4 * vertices;
+    const shade = Math.ceil((6 * vertices) / 4) * 4, paint = shade + 4 * vertices;
+    const start = paint + (model.coloured ? 4 * vertices : 0);
     const corners = new (model.wide ? Uint32Array : Uint16Array)(raw, start, 3 * faces);
     const solid = gl.createVertexArray(), wires = gl.createVertexArray();
     gl.bindVertexArray(solid);
@@ -85,7 +89,8 @@ for (const viewer of document.querySelectorAll(".viewer")) {
       gl.vertexAttribPointer(0, 3, gl.UNSIGNED_SHORT, false, 6, 0);
       gl.vertexAttribPointer(1, 3, gl.BYTE, true, 4, shade);
       gl.vertexAttribPointer(2, 1, gl.UNSIGNED_BYTE, true, 4, shade + 3);
-      for (const k of [0, 1, 2]) gl.enableVertexAttribArray(k);
+      if (model.coloured) gl.vertexAttribPointer(3, 3, gl.UNSIGNED_BYTE, true, 4, paint);
+      for (const k of model.coloured ? [0, 1, 2, 3] : [0, 1, 2]) gl.enableVertexAttribArray(k);
     };
     attributes();
     buffer(gl.ELEMENT_ARRAY_BUFFER, corners);
@@ -128,7 +133,7 @@ for (const viewer of document.querySelectorAll(".viewer")) {
 
   const camera = JSON.parse(viewer.dataset.camera); // degrees, and the distance of the eye
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const state = { model: models.length - 1, flat: false, lines: false, turning: !calm, ...camera };
+  const state = { model: models.length - 1, painted: true, flat: false, lines: false, turning: !calm, ...camera };
 
   const matrices = () => {
     const a = (state.azimuth * Math.PI) / 180, e = (state.elevation * Math.PI) / 180;
@@ -170,6 +175,7 @@ for (const viewer of document.querySelectorAll(".viewer")) {
     gl.uniform1f(body.places.unit, model.unit);
     gl.uniform3fv(body.places.colour, JSON.parse(viewer.dataset.colour));
     gl.uniform1i(body.places.flatly, state.flat);
+    gl.uniform1i(body.places.painted, state.painted && model.coloured);
     gl.uniform1i(body.places.lines, false);
     gl.enable(gl.POLYGON_OFFSET_FILL);
     gl.polygonOffset(1, 1);

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from ddmi.render.shading import CLAY, DISTANCE, EXTENT
 
@@ -44,8 +44,9 @@ class Packed:
     """A mesh in a few bytes.
 
     `data` is, little-endian: x, y, z of each vertex as uint16, `low + unit * value`; padding to a multiple of 4; for
-    each vertex its unit normal as 3 int8, of 127ths, and the share of the sky that it sees as uint8, of 255ths; then
-    the three corners of each face, as uint32 where `wide`, else as uint16.
+    each vertex its unit normal as 3 int8, of 127ths, and the share of the sky that it sees as uint8, of 255ths; where
+    `coloured`, red, green, blue and 255 of each vertex as uint8; then the three corners of each face, as uint32 where
+    `wide`, else as uint16.
     """
 
     vertices: int
@@ -53,6 +54,7 @@ class Packed:
     low: tuple[float, float, float]
     unit: float
     wide: bool
+    coloured: bool
     data: bytes
 
     @property
@@ -62,7 +64,7 @@ class Packed:
 
 
 def pack(mesh: Trimesh) -> Packed:
-    """The mesh, which has faces, with places rounded to 1/65535 of its longest side."""
+    """The mesh, which has faces, with places rounded to 1/65535 of its longest side, and colours of vertices if any."""
     places, normals = np.asarray(mesh.vertices, float), np.asarray(mesh.vertex_normals, float)
     low = places.min(0)
     unit = max(float((places.max(0) - low).max()), 1e-9) / STEPS
@@ -74,9 +76,17 @@ def pack(mesh: Trimesh) -> Packed:
     wide = len(places) >= NARROW
     corners = np.asarray(mesh.faces).astype("<u4" if wide else "<u2").tobytes()
     front = rounded.tobytes()
-    data = front + bytes(-len(front) % 4) + shade.tobytes() + corners
+    colours = painted(mesh)
+    tints = b"" if colours is None else np.insert(colours, 3, 255, axis=1).tobytes()
+    data = front + bytes(-len(front) % 4) + shade.tobytes() + tints + corners
     x, y, z = low.tolist()
-    return Packed(len(places), len(mesh.faces), (x, y, z), unit, wide, data)
+    return Packed(len(places), len(mesh.faces), (x, y, z), unit, wide, colours is not None, data)
+
+
+def painted(mesh: Trimesh) -> UInt8[np.ndarray, "n 3"] | None:
+    """Red, green and blue of each vertex, as a screen shows them; None where the vertices have no colours."""
+    visual: Any = mesh.visual
+    return np.asarray(visual.vertex_colors, np.uint8)[:, :3] if visual.kind == "vertex" else None
 
 
 def openness(
@@ -111,7 +121,7 @@ def ground(mesh: Trimesh) -> dict[str, Any]:
 
 
 def element(models: Sequence[tuple[str, Trimesh]], still: str, alt: str) -> str:
-    """A stage with a button for each mesh.
+    """A stage with a button for each mesh. Colours of vertices are shown as they are, or clay in their place, lit.
 
     Args:
         models: the label of each button, which is HTML, and its mesh, which has faces; the last is shown first.
@@ -119,14 +129,18 @@ def element(models: Sequence[tuple[str, Trimesh]], still: str, alt: str) -> str:
         alt: plain text for those who do not see it.
     """
     last = len(models) - 1
-    told = {"models": [pack(mesh).plain for _, mesh in models], "ground": ground(models[last][1])}
+    packed = [pack(mesh) for _, mesh in models]
+    told = {"models": [mesh.plain for mesh in packed], "ground": ground(models[last][1])}
     choices = "".join(
         f'<button type="button" data-model="{k}" aria-pressed="{str(k == last).lower()}">{label}</button>'
         for k, (label, _) in enumerate(models)
     )
+    switches = {"flat": "flat faces", "lines": "edges", "turning": "turning"}
+    if any(mesh.coloured for mesh in packed):
+        switches = {"painted": "its own colours", **switches}
     toggles = "".join(
         f'<button type="button" data-toggle="{name}" aria-pressed="false">{label}</button>'
-        for name, label in (("flat", "flat faces"), ("lines", "edges"), ("turning", "turning"))
+        for name, label in switches.items()
     )
     # A script element ends at the first "</": base64 has none, and no text of others is in here.
     return (

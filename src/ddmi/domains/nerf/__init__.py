@@ -1,0 +1,236 @@
+"""Radiance fields: omega: (x, y, z, direction) -> colour and density, on three latent planes; y is up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmi.coordinates import check_size
+from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
+from ddmi.domains.nerf.dataset import ViewDataset
+from ddmi.domains.nerf.shot import CAMERA, MESHES, Shot, check_shot, write_shots
+from ddmi.encoders.points import PointEncoder, PointEncoderConfig
+from ddmi.errors import UserError
+from ddmi.losses import laplace
+from ddmi.planes import Layout, Plane
+from ddmi.randomness import generator
+from ddmi.render.cameras import Camera
+from ddmi.render.volume import Quadrature, march
+from ddmi.signal import Signal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nerf(Domain):
+    """Objects in the cube [-1, 1]^3, seen by the encoder as coloured points and scored by the colours of rays.
+
+    Args:
+        resolution: cells along each axis of the planes that point features are laid on.
+        source: "folder" (photographs with their cameras) or "furniture" (pieces made by rule, photographed).
+        pieces, views, size: of the furniture: how many, the views of each, and pixels a side of these.
+        radius: half the side of the cube in the units of the data; 0: as its layout says.
+        cloud: coloured points that the encoder reads.
+        noise: standard deviation of the noise on where they are.
+        rays: of each object in a step. shown: the views that they are drawn from.
+        focus: share of the rays drawn where the views show the object; the others may hit anything.
+        samples, fine: on a ray, in training: evenly spread ones, and those where these found something.
+        background: what is behind the object: 1 white, 0 black.
+        opening: opacity of the empty cube before training, seen straight through: neither opaque nor invisible.
+        held_out: share of the objects kept for testing, where the data does not say.
+        on_bad: what to do with a bad file: "skip" it with a count, or "stop".
+    """
+
+    resolution: int = 64
+    source: Literal["folder", "furniture"] = "folder"
+    pieces: int = 1000
+    views: int = 24
+    size: int = 64
+    radius: float = 0.0
+    cloud: int = 3000
+    noise: float = 0.01
+    rays: int = 1024
+    shown: int = 4
+    focus: float = 0.5
+    samples: int = 64
+    fine: int = 0
+    background: float = 1.0
+    opening: float = 0.5
+    held_out: float = 0.05
+    on_bad: Literal["skip", "stop"] = "skip"
+    encode: PointEncoderConfig = field(default_factory=PointEncoderConfig)
+
+    suffix = ".png"
+    overview = ".png"
+    folders = True
+    films = True
+    quality = MappingProxyType(
+        {
+            "fid": "renderings/fid",
+            "kernel_distance": "renderings/kernel_distance",
+            "frechet": "renderings/frechet",
+            "consistency": "consistency/samples",
+        }
+    )
+    fidelity = MappingProxyType({"psnr": "reconstruction/psnr", "ssim": "reconstruction/ssim"})
+
+    def __post_init__(self) -> None:
+        factor = 2 ** (len(self.encode.planes.multipliers) - 1)
+        if self.resolution < 4 or self.resolution % factor:
+            raise UserError(f"domain.resolution must be a multiple of {factor} and at least 4, not {self.resolution}")
+        for name in ("pieces", "views", "size", "cloud", "rays", "shown", "samples"):
+            if getattr(self, name) < 1:
+                raise UserError(f"domain.{name} must be at least 1, not {getattr(self, name)}")
+        if self.radius < 0:
+            raise UserError(f"domain.radius must be at least 0, not {self.radius}")
+        if not 0 <= self.focus <= 1:
+            raise UserError(f"domain.focus is a share, from 0 to 1, not {self.focus}")
+        if not 0 < self.opening < 1:
+            raise UserError(f"domain.opening is an opacity between 0 and 1, not {self.opening}")
+        Quadrature(self.samples, self.fine, self.background)  # raises for what it does not allow
+        if self.source == "furniture" and self.background != 1:
+            raise UserError(f"domain.background of the furniture is 1 (white), not {self.background:g}")
+
+    @property
+    def points(self) -> int:
+        """Points at which the read-out is evaluated in a step, for each object."""
+        return self.rays * (self.samples + self.fine)
+
+    @property
+    def layout(self) -> Layout:
+        cells = self.resolution // 2 ** (len(self.encode.planes.multipliers) - 1)
+        axes = {"xy": (0, 1), "yz": (1, 2), "xz": (0, 2)}
+        return tuple(Plane(name=name, axes=pair, size=(cells, cells)) for name, pair in axes.items())
+
+    def encoder(self) -> PointEncoder:
+        return PointEncoder(self.encode, self.layout, self.cloud, extras=3)
+
+    def head(self, width: int) -> RadianceHead:
+        return RadianceHead(width, self.opening)
+
+    def dataset(self, path: str | Path | None, split: Split) -> ViewDataset:
+        if path is None and self.source == "furniture":
+            from ddmi.photography import FurnitureViews
+
+            return ViewDataset(self, FurnitureViews(self.pieces, self.views, self.size), split)
+        if path is None:
+            raise UserError("--data is missing: name a folder of objects with photographs and their cameras")
+        from ddmi.data.views import open_views
+
+        opened = open_views(path, radius=self.radius or None, background=self.background, on_bad=self.on_bad)
+        return ViewDataset(replace(self, source="folder"), opened, split)
+
+    def likelihood(self, signal: Signal, batch: Batch) -> Score:
+        def ask(points: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 4"]:
+            return signal(points, None, directions).float()
+
+        assert batch.extras is not None
+        own = [generator(seed, "samples") for seed in batch.seeds] or None
+        quadrature = Quadrature(self.samples, self.fine, self.background)
+        seen = march(ask, batch.coordinates, batch.extras, quadrature, generator=own)
+        return Score(laplace(seen.over(self.background), batch.targets))
+
+    def render(  # type: ignore[override]
+        self,
+        field: FieldLike,
+        size: int | tuple[int, int] = 128,
+        *,
+        camera: Camera | None = None,
+        view: Sequence[float] | None = None,
+        window: Sequence[float] | None = None,
+        samples: int = 64,
+        fine: int = 64,
+    ) -> Shot:
+        """The object before a camera: a picture from there, a turntable, its depth, a mesh. Drawn when asked for.
+
+        Args:
+            size: pixels, one number or (height, width); of a mesh, cells along each axis.
+            camera: None: on a sphere around the object, as `view` says.
+            view: (azimuth, elevation) in degrees; azimuth 0 looks from +z, 90 from +x.
+            window: (x0, y0, x1, y1) inside [-1, 1], y down: the part of the picture; None for all of it.
+            samples, fine: on a ray: evenly spread ones, and those where these found something.
+
+        Raises:
+            UserError: a size below 1, a window that leaves [-1, 1], or a view from beyond the poles.
+        """
+        check_size(size)
+        if camera is None:
+            camera = Camera.orbit(*(CAMERA if view is None else check_view(view)), size=size)
+        camera = camera.resized(size, window)
+        return Shot(field, camera, Quadrature(samples, fine, self.background))
+
+    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
+        """Write pictures (.png, .jpg, .webp), turntables (.mp4, .webm, .gif), or a coloured mesh (.glb, .ply, .obj)."""
+        write_shots(sample if isinstance(sample, list | tuple) else [sample], path, columns)
+
+    def together(self, ending: str) -> str:
+        return self.overview if ending in MESHES else ending
+
+    def check(self, size: Any, ending: str, **options: Any) -> None:
+        camera = Camera.orbit(*CAMERA, size=1 if size is None else size)
+        camera.resized(camera.size, options.get("window"))
+        if options.get("view") is not None:
+            check_view(options["view"])
+        check_shot(ending)
+
+    def metrics(self) -> Mapping[str, Metric]:
+        from ddmi.domains.nerf.metrics import ViewMetrics
+
+        return ViewMetrics(self).all
+
+
+def check_view(view: Sequence[float]) -> tuple[float, float]:
+    """(azimuth, elevation) in degrees, or UserError."""
+    values = tuple(float(v) for v in view)
+    if len(values) != 2 or not math.isfinite(values[0]) or not -90 <= values[1] <= 90:
+        raise UserError(f"a view is AZIMUTH,ELEVATION in degrees, the elevation between -90 and 90, not {values}")
+    return values
+
+
+class RadianceHead(nn.Module):
+    """Point features -> density, and with the direction of the ray -> colour (NeRF, section 3).
+
+    The density is SHARP softplus(.) for a unit of length, shifted so that before training a ray that crosses the whole
+    cube is stopped with probability `opening`; the colour is a sigmoid.
+    """
+
+    SHARP = 25.0
+    """Density at which the softplus has grown by about one: what is solid is reached in few steps."""
+
+    def __init__(self, width: int, opening: float) -> None:
+        super().__init__()
+        self.shift = math.log(math.expm1(-math.log1p(-opening) / 2 / self.SHARP))
+        self.density = nn.Linear(width, 1)
+        self.colour = nn.Sequential(nn.Linear(width + 9, width), nn.SiLU(), nn.Linear(width, 3))
+        nn.init.zeros_(self.density.bias)
+
+    def forward(
+        self, features: Float[Tensor, "b n c"], extras: Float[Tensor, "#b n 3"] | None = None
+    ) -> Float[Tensor, "b n 4"]:
+        """`extras`: unit directions, away from the camera; None: along -z, as seen from the front."""
+        weight = self.density.weight
+        features = features.to(weight.dtype)
+        if extras is None:
+            extras = features.new_tensor([0.0, 0.0, -1.0]).expand(1, features.shape[1], 3)
+        told = harmonics(extras).to(weight.dtype).expand(*features.shape[:2], 9)
+        density = self.SHARP * F.softplus(self.density(features).float() + self.shift)
+        colour = torch.sigmoid(self.colour(torch.cat([features, told], dim=2)).float())
+        return torch.cat([colour, density], dim=2)
+
+
+def harmonics(directions: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 9"]:
+    """Real spherical harmonics up to degree 2 of unit vectors, each with mean square 1 over the sphere."""
+    x, y, z = directions.float().unbind(-1)
+    first = [math.sqrt(3) * part for part in (x, y, z)]
+    second = [math.sqrt(15) * part for part in (x * y, y * z, x * z, (x * x - y * y) / 2)]
+    return torch.stack([torch.ones_like(x), *first, *second, math.sqrt(5) / 2 * (3 * z * z - 1)], dim=-1)
+
+
+__all__ = ["Nerf", "RadianceHead", "Shot", "ViewDataset"]

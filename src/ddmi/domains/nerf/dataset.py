@@ -1,0 +1,97 @@
+"""Clouds and rays out of a source of posed photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from ddmi.data.splits import split
+from ddmi.domains.base import Batch, Split
+from ddmi.randomness import derive, generator
+from ddmi.render.cameras import Camera
+
+if TYPE_CHECKING:
+    from ddmi.data.views import ViewSource
+    from ddmi.domains.nerf import Nerf
+
+
+class ViewDataset:
+    """One part of a source of objects, as a domain trains on it."""
+
+    def __init__(self, domain: Nerf, source: ViewSource, part: Split) -> None:
+        self.domain, self.source = domain, source
+        self.kept = split(source, part, domain.held_out)
+        self.names = [source.names[i] for i in self.kept]
+        self.phrasings = None if source.captions is None else [source.captions[i] for i in self.kept]
+        self.captions = None
+        if self.phrasings is not None:  # one of each, not always the first: they differ in what they tell
+            told = zip(self.names, self.phrasings, strict=True)
+            self.captions = [texts[derive("caption", name) % len(texts)] if texts else "" for name, texts in told]
+        self.labels = None if source.labels is None else [source.labels[i] for i in self.kept]
+        self.classes = source.classes
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def epoch(self, generator: torch.Generator) -> list[int]:
+        return torch.randperm(len(self.kept), generator=generator).tolist()
+
+    def cloud(self, index: int, *keys: int | str) -> Float[Tensor, "n 6"]:
+        """What the encoder reads of one item: coloured points, noisy in place. Other keys draw others."""
+        rng = np.random.default_rng(derive("cloud", *keys))
+        cloud = self.source.cloud(self.kept[index], self.domain.cloud, rng)
+        cloud[:, :3] += self.domain.noise * rng.standard_normal((len(cloud), 3), dtype=np.float32)
+        return torch.from_numpy(cloud).float()
+
+    def inputs(self, indices: Sequence[int]) -> Float[Tensor, "b n 6"]:
+        return torch.stack([self.cloud(i, self.names[i]) for i in indices])
+
+    def views(self, index: int) -> int:
+        """How many views there are of an item."""
+        return self.source.counts[self.kept[index]]
+
+    def camera(self, index: int, view: int) -> Camera:
+        """Where a view of an item was taken from."""
+        views = self.source.cameras(self.kept[index])
+        middle = (float(views.centre[view][0]), float(views.centre[view][1]))
+        return Camera(torch.from_numpy(views.poses[view]), float(views.focal[view]), views.size, middle)
+
+    def pictures(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
+        """Views of an item, on the background."""
+        return self.source.pictures(self.kept[index], which)
+
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+        """A fresh cloud of each object, and rays through pixels of some of its views."""
+        drawn = [self._rays(i, generator(seed, "rays")) for i, seed in zip(indices, seeds, strict=True)]
+        origins, directions, colours = (torch.stack(part) for part in zip(*drawn, strict=True))
+        return Batch(
+            x=torch.stack([self.cloud(i, seed) for i, seed in zip(indices, seeds, strict=True)]),
+            coordinates=origins,
+            targets=colours,
+            extras=directions,
+            seeds=tuple(seeds),
+        )
+
+    def _rays(
+        self, index: int, own: torch.Generator
+    ) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"], Float[Tensor, "r 3"]]:
+        """Origins, directions and colours of rays that are spread over views drawn at random."""
+        count = self.views(index)
+        which = torch.randperm(count, generator=own)[: self.domain.shown].tolist()
+        shares = [len(part) for part in torch.arange(self.domain.rays).tensor_split(len(which))]
+        found = []
+        for view, share, picture in zip(which, shares, self.pictures(index, which), strict=True):
+            colours = torch.from_numpy(picture).flatten(0, 1)
+            pixels = torch.randint(len(colours), (share,), generator=own)
+            there = (colours != round(255 * self.domain.background)).any(dim=1).nonzero()[:, 0]
+            aimed = round(share * self.domain.focus)
+            if len(there):
+                pixels[:aimed] = there[torch.randint(len(there), (aimed,), generator=own)]
+            found.append((*self.camera(index, view).rays(pixels), colours[pixels].float() / 255))
+        origins, directions, colours = (torch.cat(part) for part in zip(*found, strict=True))
+        return origins, directions, colours

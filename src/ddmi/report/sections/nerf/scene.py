@@ -1,0 +1,105 @@
+"""What the sections of radiance fields share: the run, and pictures of its fields and of its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from jaxtyping import Float
+from torch import Tensor
+
+from ddmi.domains.nerf import Nerf, ViewDataset
+from ddmi.field import Field
+from ddmi.render.cameras import Camera
+from ddmi.report import pictures, scene
+from ddmi.report.playing import playing
+from ddmi.report.scene import Kept
+
+if TYPE_CHECKING:
+    from PIL import Image as Pictures
+
+    from ddmi.evaluation import Judged
+
+TURNED, FRAMES = 96, 18
+"""Pixels a side and pictures of a turntable."""
+PACE = 1000 / 110
+"""Of these a second."""
+FAST = {"samples": 64, "fine": 0}
+"""On each ray of a turntable and of other small pictures: there are many of them."""
+RECONSTRUCTED = 6
+"""Held-out objects that are shown."""
+LARGEST = 128
+"""Pixels of the longer side of a view of the data beyond which it is shrunk, for the comparison too."""
+SOLID = 0.5
+"""Opacity from which a pixel shows the object."""
+LOOKED, GLANCE = 16, 32
+"""Samples among which one that is not empty is searched, and pixels a side of that search."""
+
+
+class Turns(Kept):
+    """Turning pictures of the first samples."""
+
+    def __init__(self, judged: Judged) -> None:
+        super().__init__(judged)
+        self._turning: dict[int, str] = {}
+
+    def turning(self, sample: int, alt: str) -> str:
+        """A picture of it that turns, and stands where the reader wants no motion."""
+        if sample not in self._turning:
+            self._turning[sample] = turning(self.judged.samples[sample], alt)
+        return self._turning[sample]
+
+
+@dataclass(frozen=True)
+class Scene(scene.Scene[Nerf, ViewDataset]):
+    """A judged run of radiance fields, and the numbers of its page."""
+
+    turns: Turns
+
+    @cached_property
+    def subjects(self) -> list[int]:
+        """Held-out objects in an order drawn by the seed."""
+        return self.shuffled(len(self.held_out))
+
+    @cached_property
+    def reconstructions(self) -> list[Field]:
+        """Fields of the first of these."""
+        return self.judged.reconstruct(self.held_out, self.subjects[:RECONSTRUCTED])
+
+    @cached_property
+    def first(self) -> tuple[str, Field]:
+        """Name and field of the first sample that is not empty, else of sample 0; before stage 2, a reconstruction."""
+        if not self.samples:
+            return f"the reconstruction of “{self.name(self.held_out, self.subjects[0])}”", self.reconstructions[0]
+        count = min(len(self.samples), LOOKED)
+        found = next((k for k in range(count) if visible(self.samples[k])), 0)
+        return f"sample {found}", self.samples[found]
+
+    def view(self, dataset: ViewDataset, index: int, view: int) -> tuple[Camera, Pictures.Image]:
+        """A view of an item: where it was taken from, and the picture, shrunk where it is large."""
+        from PIL import Image
+
+        camera = dataset.camera(index, view)
+        picture = Image.fromarray(dataset.pictures(index, [view])[0])
+        share = LARGEST / max(camera.size)
+        if share < 1:
+            height, width = (max(1, round(side * share)) for side in camera.size)
+            camera, picture = camera.resized((height, width)), picture.resize((width, height), Image.Resampling.BOX)
+        return camera, picture
+
+
+def turning(field: Field, alt: str) -> str:
+    """A field that turns, once and again."""
+    shot = field.render(TURNED, **FAST)
+    return playing(shot.turntable(FRAMES, PACE), alt, pixels=False, quality=80)
+
+
+def visible(field: Field) -> bool:
+    """Whether anything of it is solid, as the usual camera sees it."""
+    return bool((field.render(GLANCE, **FAST).view.opacity > SOLID).any())
+
+
+def grey(values: Float[Tensor, "h w"]) -> Pictures.Image:
+    """Numbers in [0, 1] as a picture: 0 is black, 1 white."""
+    return pictures.to_picture((2 * values - 1).expand(3, -1, -1))
