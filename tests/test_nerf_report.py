@@ -435,7 +435,7 @@ def test_the_depth_of_an_exact_shape_is_right_and_of_a_moved_one_off_by_as_much(
     found = shown.numbers.get(depth.PLACE)
     assert len(found) == min(len(parts[1]), depth.SHOWN) == 2
     for about in found.values():
-        assert about["depth_error"] == pytest.approx(moved / 2, abs=0.012)
+        assert about["depth_error"] == pytest.approx(moved / 2, abs=0.012 + 0.1 * moved)  # edges count for more
         assert about["depth_missed"] < 0.12 + moved
 
 

@@ -47,7 +47,7 @@ DEMONSTRATIONS = {
     "image": Demonstration("emoji-32", 1000, 7.5, 256),
     "shape": Demonstration("furniture-small", 1100, 6.0, 48),
     "video": Demonstration("clips-small", 1800, 3.0, 48),
-    "nerf": Demonstration("furniture-views-small", 1200, 3.0, 48),
+    "nerf": Demonstration("furniture-views-small", 1400, 2.5, 48),
 }
 """Domain -> what is shown of it."""
 MOST = 6.0
