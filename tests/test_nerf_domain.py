@@ -291,7 +291,7 @@ def test_a_small_model_learns_the_ball() -> None:
     for step in range(60):
         batch: Batch = data.batch([0, 1], torch.Generator(), [2 * step, 2 * step + 1])
         terms = objective(batch, 0.5)
-        losses.append(float(terms["reconstruction"]))
+        losses.append(float(terms["reconstruction"].detach()))
         optimiser.zero_grad()
         sum(terms.values()).backward()  # type: ignore[union-attr]
         optimiser.step()

@@ -27,6 +27,7 @@ class TrainingConfig:
         accumulation: backward passes an optimiser step; divides the batch.
         precision: "fp32", "bf16" or "fp16" (autocast; weights and optimiser stay in fp32), or "auto": bf16 where it is
             the faster one.
+        diffusion_precision: "fp32" keeps stage 2 out of that; "auto" of `precision` decides this too.
         warmup_steps: linear warm-up; then a cosine to `final_learning_rate`, as a share.
         clip: largest gradient norm.
         checkpoint_every, preview_every, log_every: in optimiser steps; 0: never.
@@ -43,6 +44,7 @@ class TrainingConfig:
     diffusion_batch_size: int = 0
     accumulation: int = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    diffusion_precision: Literal["same", "fp32"] = "same"
     seed: int = 0
     autoencoder_learning_rate: float = 1e-4
     diffusion_learning_rate: float = 1e-4

@@ -17,7 +17,7 @@ from ddmi.autoencoder import D2CVAE, as_channels_last
 from ddmi.config import Config
 from ddmi.diffusion import Diffusion
 from ddmi.planes import cells
-from ddmi.training.run import resolved_precision
+from ddmi.training.run import resolved
 from ddmi.unet import Condition
 
 TOKENS = 16
@@ -200,9 +200,9 @@ def time_step(loss: Loss, model: nn.Module, batch: int, precision: str) -> float
 def steps(config: Config) -> dict[str, Step]:
     """The cost of a step of each stage; a stage whose input has no known shape is left out."""
     autoencoder, denoiser = networks(config)
-    training = config.training
-    precision = resolved_precision(training.precision)
-    rate = product_rate(precision)
+    training = resolved(config.training)
+    whole = training.diffusion_precision == "fp32"
+    precisions = {"autoencoder": training.precision, "diffusion": "fp32" if whole else training.precision}
     stages: dict[str, tuple[nn.Module, Loss | None, int, float]] = {
         "autoencoder": (
             autoencoder,
@@ -216,6 +216,8 @@ def steps(config: Config) -> dict[str, Step]:
     for k, (name, (model, loss, batch, decay)) in enumerate(stages.items()):
         if loss is None:
             continue
+        precision = precisions[name]
+        rate = product_rate(precision)
         single, _ = count(loss, model, 1)
         micro = batch // training.accumulation
         size = 4 * sum(p.numel() for p in model.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,7 +119,9 @@ class DiffusionObjective(nn.Module):
         if condition is not None and null is not None and model.config.condition_dropout:
             keep = uniform(batch.seeds, "condition").to(device) >= model.config.condition_dropout
             condition = dropped(condition, null, keep)
-        return {"diffusion": model(z, noise, t, condition)}
+        whole = self.config.training.diffusion_precision == "fp32"
+        with torch.autocast(device.type, enabled=False) if whole else nullcontext():
+            return {"diffusion": model(z, noise, t, condition)}
 
 
 @dataclass(frozen=True)

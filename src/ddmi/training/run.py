@@ -20,7 +20,7 @@ from ddmi import config as configuration
 from ddmi import text
 from ddmi.allocation import keep_freed_memory
 from ddmi.autoencoder import D2CVAE, freeze
-from ddmi.config import Config, to_dict
+from ddmi.config import Config, TrainingConfig, to_dict
 from ddmi.diffusion import Diffusion
 from ddmi.domains.base import Dataset
 from ddmi.errors import UserError, WorkError
@@ -77,8 +77,7 @@ def train(
     run = Path(out)
     keep_freed_memory()
     interruption = Interruption(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
-    precision = resolved_precision(config.training.precision)
-    config = replace(config, training=replace(config.training, precision=precision))  # type: ignore[arg-type]
+    config = replace(config, training=resolved(config.training))
     dataset = config.domain.dataset(data, "train")
     config = _fitted_to(config, dataset)
     accelerator = accelerate(config.training, run)
@@ -98,13 +97,21 @@ def train(
     return finished
 
 
-def resolved_precision(precision: str) -> str:
-    """What "auto" means here: bf16 where it is multiplied faster than fp32, which most processors do not; else fp32."""
-    if precision != "auto":
-        return precision
+def resolved(training: TrainingConfig) -> TrainingConfig:
+    """The settings with "auto" replaced by what it means here: bf16 where it is faster than fp32.
+
+    A processor that has bf16 products, but no tiles for them, gains in the large layers of stage 1 and loses in the
+    small convolutions of stage 2, which then stays in fp32.
+    """
+    if training.precision != "auto":
+        return training
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "bf16" if torch.cpu._is_amx_tile_supported() or _multiplies_bf16_faster() else "fp32"
+        return replace(training, precision="bf16" if torch.cuda.is_bf16_supported() else "fp16")
+    if torch.cpu._is_amx_tile_supported():
+        return replace(training, precision="bf16")
+    if _multiplies_bf16_faster():
+        return replace(training, precision="bf16", diffusion_precision="fp32")
+    return replace(training, precision="fp32")
 
 
 @lru_cache(maxsize=1)
