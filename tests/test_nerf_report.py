@@ -274,7 +274,7 @@ def test_hero_and_sheet_share_their_turntables_which_go_around(tmp_path, monkeyp
     for k in range(3):
         shown[0].seek(k)
         camera = Camera.orbit(azimuth + 120 * k, elevation, size=16)
-        expected = picture(judged.samples[0], camera, Quadrature(64, 0)).colour.numpy() * 255
+        expected = picture(judged.samples[0], camera, Quadrature(**scene.FAST)).colour.numpy() * 255
         assert np.abs(pixels(shown[0]) - expected).mean() < 6, k
 
 
@@ -290,11 +290,12 @@ def test_a_field_counts_its_questions_and_a_ray_has_no_more_than_its_samples():
     sides.section(shown)
     found = shown.numbers.get(sides.PLACE)
     assert found["prepared"] == CELLS**3
+    most = sum(scene.FINE.values())
     for size in (8, 12, 20):
         about = found[str(size)]
         assert about["rays"] == size**2 and about["queries_per_ray"] == about["queries"] / size**2
         covered = math.pi * (0.5 / DISTANCE) ** 2 / (4 * (EXTENT / DISTANCE) ** 2)  # of the ball, about
-        assert 0.2 * 128 * covered < about["queries_per_ray"] < 128 * 2.5 * covered
+        assert 0.2 * most * covered < about["queries_per_ray"] < 2.5 * most * covered
     counted = sides.Counted(Ball())
     for count in (3, 5):
         points = torch.rand(count, 3)
@@ -305,7 +306,7 @@ def test_a_field_counts_its_questions_and_a_ray_has_no_more_than_its_samples():
 def test_the_middle_of_a_picture_is_shown_as_the_whole_one_has_it():
     body = sides.section(scene_of(known([0.5]))).body
     near = re.search(r'<img[^>]*src="([^"]+)"[^>]*title="sample 0, nearer"', body)[1]
-    whole = picture(Ball(), Camera.orbit(*CAMERA, size=16), Quadrature()).colour.numpy() * 255
+    whole = picture(Ball(), Camera.orbit(*CAMERA, size=16), Quadrature(**scene.FINE)).colour.numpy() * 255
     assert np.abs(pixels(opened(near)) - whole[4:12, 4:12]).max() <= 1.5
 
 

@@ -26,6 +26,7 @@ from ddmi.metrics.neighbours import memorisation, nearest
 from ddmi.metrics.uncertainty import bootstrap, jackknife
 from ddmi.randomness import generator
 from ddmi.render.cameras import Camera
+from ddmi.render.volume import Occupancy, picture
 
 if TYPE_CHECKING:
     from ddmi.domains.nerf import Nerf
@@ -33,22 +34,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECONSTRUCTED = 32
+RECONSTRUCTED = 16
 """Held-out objects that are reconstructed, at most; FEW of all that is reconstructed are held at a time."""
 FEW = 8
-VIEWS = 6
+VIEWS = 4
 """Views of each of them, at most."""
 CEILING = 10 * math.log10(12 * 255**2)
 """dB of an error as large as that of rounding to 8 bits, 58.9; a higher ratio, as of equal pictures, counts as this."""
-RAYS = (64, 32)
+RAYS = (48, 24)
 """Samples along a ray: evenly spread ones, and those where these found something."""
+GRID = 32
+"""Cells along each axis of the grid that tells where a field is empty: that of `render` costs more than a picture."""
 SPLAT = 1
 """A point of a cloud covers its pixel and so many more on each side."""
 SHOWN = 64
 """Pixels along the longer side of the pictures in which samples are compared, at most."""
 FINER = 2
 """Rays along a pixel's side, at most, where the true picture has more pixels than that."""
-PAIRED = 24
+PAIRED = 12
 """Samples, and held-out objects, that are looked at from a second camera, at most."""
 APART = 10.0
 """Degrees between the two cameras."""
@@ -58,11 +61,12 @@ NEAR = 0.05
 """Two cameras see the same point where their distances to it differ by less: 2.5 % of the cube's side."""
 LEAST = 8
 """Held-out objects below which the distance of their pictures says nothing and is left out."""
-TRAINING = 512
+TRAINING = 192
 """Training objects among which the nearest is searched, at most."""
 CELLS = 16
-"""Cells along each axis in that search, and samples along each side of a cell."""
+"""Cells along each axis of the volumes that are compared in that search."""
 SUBCELLS = 2
+"""Points along each side of such a cell: with one, two reconstructions of one object are half as alike."""
 BATCH = 8
 """Pictures that the feature network sees at a time."""
 SMALLEST = 32
@@ -108,19 +112,18 @@ class ViewMetrics:
         if not indices:
             return {}
         scores: dict[str, list[dict[str, float]]] = {"model": [], "points": []}
-        views = 0
+        views, behind = 0, self.domain.background
         for i, field in _reconstructed(evidence, held_out, indices):
             subject, cloud = _subject(held_out, i), held_out.inputs([i])[0]
             chosen = _evenly(held_out.views(i), VIEWS)
             views += len(chosen)
+            cameras = [held_out.camera(i, view) for view in chosen]
             drawn, splatted = [], []
-            for view, true in zip(chosen, held_out.pictures(i, chosen), strict=True):
-                camera = held_out.camera(i, view)
-                seen = look(self.domain, field, camera, camera.size)
-                drawn.append(_score(seen.colour, true, self.domain.background))
-                splatted.append(_score(splat(cloud, camera, self.domain.background), true, self.domain.background))
+            for seen, true in zip(looks(self.domain, field, cameras), held_out.pictures(i, chosen), strict=True):
+                drawn.append(_score(seen.colour, true, behind))
+                splatted.append(_score(splat(cloud, seen.camera, behind), true, behind))
                 if subject is not None:
-                    drawn[-1] |= depth_error(seen, photographed(subject, camera))
+                    drawn[-1] |= depth_error(seen, photographed(subject, seen.camera))
             scores["model"].append(_mean(drawn))
             scores["points"].append(_mean(splatted))
         protocol = {
@@ -130,7 +133,7 @@ class ViewMetrics:
             "size": list(held_out.camera(indices[0], 0).size),
             "range": "8 bit",
             "samples_a_ray": sum(RAYS),
-            "background": self.domain.background,
+            "background": behind,
             "highest_psnr": round(CEILING, 1),
             "points": f"the {self.domain.cloud} points that the encoder reads, {2 * SPLAT + 1}x{2 * SPLAT + 1} pixels",
             "standard_errors": "over objects",
@@ -154,26 +157,28 @@ class ViewMetrics:
             return {}
         real = album.features(album.views(album.train, count, "pictures"))
         drawn = album.features(shown.first.colour for shown in album.samples)
+        beside = min(count, len(album.held_out))
+        unseen = album.features(album.views(album.held_out, beside, "pictures")) if beside >= LEAST else drawn[:0]
+        everything = torch.cat([real, drawn, unseen]).double()
+        basis = torch.linalg.qr(everything.T).Q  # of the space that they span: distances stay, and few are quick
+        known = gaussian(real.double() @ basis)
+
+        def far(features: Float[Tensor, "n f"]) -> float:
+            return frechet(gaussian(features.double() @ basis), known)
+
+        def near(features: Float[Tensor, "n f"], others: Float[Tensor, "m f"] = real) -> float:
+            return kernel_distance(others, features, size=count, seed=evidence.seed).mean
+
         distance = "fid" if album.network.fid else "frechet"
-
-        def compare(features: Float[Tensor, "n f"]) -> dict[str, float]:
-            return {
-                "kernel_distance": kernel_distance(real, features, size=count, seed=evidence.seed).mean,
-                distance: frechet(gaussian(features), known),
-            }
-
-        known = gaussian(real)
-        found: dict[str, Any] = compare(drawn)
+        found: dict[str, Any] = {"kernel_distance": near(drawn), distance: far(drawn)}
         errors = {
-            "kernel_distance": jackknife(count, lambda kept: kernel_distance(real[kept], drawn[kept], size=count).mean),
-            distance: jackknife(count, lambda kept: frechet(gaussian(drawn[kept]), known)),
+            "kernel_distance": jackknife(count, lambda kept: near(drawn[kept], real[kept])),
+            distance: jackknife(count, lambda kept: far(drawn[kept])),
         }
         found |= {f"{name}_standard_error": error for name, error in errors.items() if error is not None}
-        beside = min(count, len(album.held_out))
-        if beside >= LEAST:
-            unseen = album.features(album.views(album.held_out, beside, "pictures"))
-            found["held_out"] = {"pictures": beside, **compare(unseen)}
-            found["as_many_samples"] = {"pictures": beside, **compare(drawn[:beside])}
+        if len(unseen):
+            for name, features in (("held_out", unseen), ("as_many_samples", drawn[:beside])):
+                found[name] = {"pictures": beside, "kernel_distance": near(features), distance: far(features)}
         protocol = {
             "features": album.network.name,
             "samples": count,
@@ -265,14 +270,19 @@ class Look:
     depth: Float[Tensor, "h w"]
 
 
-def look(domain: Nerf, field: FieldLike, camera: Camera, size: tuple[int, int], finer: int = 1) -> Look:
-    """What a camera sees of a field in a picture of another size, with so many rays along a pixel's side."""
-    (height, width), (even, fine) = size, RAYS
-    view = domain.render(field, (height * finer, width * finer), camera=camera, samples=even, fine=fine).view
-    far = view.opacity * view.depth
-    values = torch.cat([view.colour, view.opacity[..., None], far[..., None]], dim=2).permute(2, 0, 1).cpu()
-    *colour, opacity, far = F.avg_pool2d(values[None], finer)[0]
-    return Look(camera.resized(size), _bits(torch.stack(colour, dim=2)), opacity, far / opacity.clamp(min=1e-6))
+def looks(domain: Nerf, field: FieldLike, cameras: Iterable[Camera], finer: int = 1) -> list[Look]:
+    """What cameras see of a field, with so many rays along a pixel's side."""
+    found, device = [], getattr(field, "device", torch.device("cpu"))
+    occupancy = Occupancy(field, GRID)
+    for camera in cameras:
+        (height, width), (even, fine) = camera.size, RAYS
+        shot = domain.render(field, (height * finer, width * finer), camera=camera, samples=even, fine=fine)
+        view = picture(field, shot.camera.to(device), shot.quadrature, occupancy=occupancy)
+        far = view.opacity * view.depth
+        values = torch.cat([view.colour, view.opacity[..., None], far[..., None]], dim=2).permute(2, 0, 1).cpu()
+        *colour, opacity, far = F.avg_pool2d(values[None], finer)[0]
+        found.append(Look(camera, _bits(torch.stack(colour, dim=2)), opacity, far / opacity.clamp(min=1e-6)))
+    return found
 
 
 class Shown(NamedTuple):
@@ -314,9 +324,8 @@ class Album:
         for item, view in self._others:
             subject, camera = _subject(self.held_out, item), self.held_out.camera(item, view)
             if subject is not None:
-                size, _ = _small(camera.size)
-                both = (camera.resized(size), orbited(camera.resized(size), APART))
-                found.append(Shown(*(photographed(subject, place) for place in both)))
+                small = camera.resized(_small(camera.size)[0])
+                found.append(Shown(*(photographed(subject, place) for place in (small, orbited(small, APART)))))
         return found
 
     @property
@@ -342,13 +351,13 @@ class Album:
     def views(self, dataset: ViewDataset, count: int, name: str) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """True views of objects, drawn at random and shrunk as those of samples are."""
         for item, view in self._chosen(dataset, count, name):
-            picture = dataset.pictures(item, [view])[0]
-            size, _ = _small(picture.shape[:2])
-            if size != picture.shape[:2]:
-                values = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 255
+            true = dataset.pictures(item, [view])[0]
+            size, _ = _small(true.shape[:2])
+            if size != true.shape[:2]:
+                values = torch.from_numpy(true).permute(2, 0, 1)[None].float() / 255
                 values = F.interpolate(values, size, mode="bicubic", antialias=True, align_corners=False)
-                picture = _bits(values[0].permute(1, 2, 0))
-            yield picture
+                true = _bits(values[0].permute(1, 2, 0))
+            yield true
 
     @cached_property
     def network(self) -> Any:
@@ -383,8 +392,8 @@ class Album:
 
     def _shown(self, field: FieldLike, camera: Camera, twice: bool) -> Shown:
         size, finer = _small(camera.size)
-        places = [camera, orbited(camera, APART)] if twice else [camera]
-        first, *second = (look(self.domain, field, place, size, finer) for place in places)
+        small = camera.resized(size)
+        first, *second = looks(self.domain, field, [small, orbited(small, APART)][: 1 + twice], finer)
         return Shown(first, second[0] if second else None)
 
 
@@ -477,7 +486,9 @@ def volume(field: FieldLike) -> Float[Tensor, "4 z y x"]:
     """How much of each cell is solid, and that times its red, green and blue in [0, 1]."""
     size = (CELLS * SUBCELLS,) * 3
     points = grid(size)
-    values = field(points, None, straight(points)).float().cpu()
+    asked = ~Occupancy(field, CELLS).skip(points)
+    values = torch.zeros(len(points), 4)
+    values[asked] = field(points[asked], None, straight(points[asked])).float().cpu()
     solid = (values[:, 3:] > SURFACE).float()
     return F.avg_pool3d(torch.cat([solid, solid * values[:, :3]], dim=1).T.unflatten(1, size), SUBCELLS)
 

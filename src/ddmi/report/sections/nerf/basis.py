@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ddmi.domains.nerf.metrics import CEILING
 from ddmi.metrics.pixels import psnr
 from ddmi.report import pictures
 from ddmi.report.page import Section
-from ddmi.report.sections.nerf.scene import FAST, SOLID, Scene
+from ddmi.report.sections.nerf.scene import SOLID, Scene, coloured, once
 
 SHOWN = 2
 SIDE = 96
@@ -22,17 +23,17 @@ def section(scene: Scene) -> Section | None:
     kept |= {f"scale {k + 1} alone": (k,) for k in range(count)}
     numbers, rows = scene.numbers, []
     for k, field in enumerate(fields):
-        whole, figures = field.render(SIDE, **FAST), []
+        whole, figures = once(field, SIDE), []
         for name, scales in kept.items():
             at = f"report/basis_fields/{k}/{name}"
-            shot = whole if len(scales) == count else field.isolated(*scales).render(SIDE, **FAST)
-            numbers.put(f"{at}/covered", float((shot.view.opacity > SOLID).float().mean()))
+            view = whole if len(scales) == count else once(field.isolated(*scales), SIDE)
+            numbers.put(f"{at}/covered", float((view.opacity > SOLID).float().mean()))
             told = f"<b>{name}</b><br>covers {numbers.show(f'{at}/covered', '.0%')}"
-            if shot is not whole:
-                near = psnr(pictures.to_tensor([shot.picture]), pictures.to_tensor([whole.picture]))
-                numbers.put(f"{at}/psnr", float(near))
+            if view is not whole:
+                near = psnr(*(pictures.to_tensor([coloured(seen)]) for seen in (view, whole)))
+                numbers.put(f"{at}/psnr", min(float(near), CEILING))
                 told += f", {numbers.show(f'{at}/psnr', '.1f')} dB"
-            figures.append(pictures.figure(shot.picture, f"object {k}, {name}", told, pixels=False))
+            figures.append(pictures.figure(coloured(view), f"object {k}, {name}", told, pixels=False))
         rows.append(pictures.row(figures, len(kept), "wide"))
     lead = (
         "Each object again with all basis fields zeroed except those of some scales, 1 the coarsest (Fig. 7 of the "

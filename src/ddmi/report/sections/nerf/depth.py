@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ddmi.domains.nerf.metrics import SOLID, depth_error, look, photographed
+from ddmi.domains.nerf.metrics import SOLID, Look, depth_error, photographed
 from ddmi.photography import FurnitureViews
 from ddmi.report import pictures
 from ddmi.report.page import Section
-from ddmi.report.sections.nerf.scene import Scene, grey
-
-if TYPE_CHECKING:
-    from ddmi.domains.nerf.metrics import Look
+from ddmi.report.sections.nerf.scene import FINE, Scene, grey
 
 SHOWN = 4
 SIDE = 96
@@ -35,7 +32,9 @@ def section(scene: Scene) -> Section | None:
     for k, (index, field) in enumerate(zip(scene.subjects, scene.reconstructions[:SHOWN], strict=False)):
         camera = scene.held_out.camera(index, 0).resized(SIDE)
         true = photographed(Subject(source.furniture.mesh(scene.held_out.kept[index])), camera)
-        items.append(beside(scene, k, index, true, look(scene.domain, field, camera, camera.size)))
+        shot = field.render(camera.size, camera=camera, **FINE)
+        colour, opacity, depth = np.asarray(shot.picture), shot.view.opacity.cpu(), shot.view.depth.cpu()
+        items.append(beside(scene, k, index, true, Look(camera, colour, opacity, depth)))
     lead = (
         "Nobody told the model how far away anything is: it was scored by colours alone. Beside the truth stand its "
         "depth and ours, the nearest dark and the farthest light in the same greys, white where nothing solid is; then "

@@ -11,7 +11,7 @@ from ddmi.domains.nerf.shot import CAMERA
 from ddmi.render.cameras import Camera
 from ddmi.report import pictures
 from ddmi.report.page import Section
-from ddmi.report.sections.nerf.scene import Scene
+from ddmi.report.sections.nerf.scene import FINE, Scene
 
 if TYPE_CHECKING:
     from ddmi.domains.nerf import ViewDataset
@@ -30,7 +30,7 @@ def section(scene: Scene) -> Section | None:
         name = scene.name(scene.train, index)
         numbers.put(f"report/neighbours/{k}/object", scene.train.names[index])
         camera, true = scene.view(scene.train, index, usual(scene.train, index))
-        ours = scene.samples[k].render(camera.size, camera=camera).picture
+        ours = scene.samples[k].render(camera.size, camera=camera, **FINE).picture
         both = [pictures.figure(ours, scene.told(k), "sample"), pictures.figure(true, name, "training")]
         told = f'<p class="soft"><small>{escape(name)}</small></p>'
         pairs.append(f"<div>{pictures.row(both, 2, 'tight')}{told}</div>")

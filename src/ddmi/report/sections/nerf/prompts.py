@@ -8,7 +8,7 @@ from typing import Any
 from ddmi.report import pictures
 from ddmi.report.asking import wanted
 from ddmi.report.page import Section
-from ddmi.report.sections.nerf.scene import FAST, Scene
+from ddmi.report.sections.nerf.scene import Scene, coloured, once
 
 EACH = 2
 SCALES = (1.0, 3.0, 6.0)
@@ -38,7 +38,7 @@ def section(scene: Scene) -> Section | None:
         for scale, fields in drawn.items():
             shown = [
                 pictures.figure(
-                    fields[k * EACH + i].render(SIDE, **FAST).picture,
+                    coloured(once(fields[k * EACH + i], SIDE)),
                     f"{title}, guidance {scale:g}, sample {i}",
                     pixels=False,
                 )

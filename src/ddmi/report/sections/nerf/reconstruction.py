@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from html import escape
 
-from ddmi.domains.nerf.metrics import CEILING, look
+from ddmi.domains.nerf.metrics import CEILING
 from ddmi.field import Field
 from ddmi.metrics.pixels import psnr
 from ddmi.render.clip import spread
 from ddmi.report import pictures
 from ddmi.report.page import Section
 from ddmi.report.sections.nerf.cloud import dots
-from ddmi.report.sections.nerf.scene import FAST, LARGEST, RECONSTRUCTED, Scene
+from ddmi.report.sections.nerf.scene import FAST, FINE, LARGEST, RECONSTRUCTED, Scene
 
 VIEWS = 4
 SIDE = 128
@@ -42,13 +42,10 @@ def section(scene: Scene) -> Section:
 
 def beside(scene: Scene, k: int, index: int, field: Field) -> str:
     """One object."""
-    from PIL import Image
-
     name, at = scene.name(scene.held_out, index), f"{PLACE}/{k}"
     views = spread(scene.held_out.views(index), VIEWS)
     taken = [scene.view(scene.held_out, index, view) for view in views]
-    looks = [look(scene.domain, field, camera, camera.size) for camera, _ in taken]  # as the metric has it
-    drawn = [Image.fromarray(seen.colour) for seen in looks]
+    drawn = [field.render(camera.size, camera=camera, **FINE).picture for camera, _ in taken]
     x, y = pictures.to_tensor(drawn), pictures.to_tensor([true for _, true in taken])
     quality = psnr(x, y).clamp_max(CEILING)
     about = {"object": scene.held_out.names[index], "views": views, "psnr": quality.tolist()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from ddmi.domains.nerf import Nerf, ViewDataset
 from ddmi.field import Field
 from ddmi.render.cameras import Camera
+from ddmi.render.volume import Occupancy, View, picture
 from ddmi.report import pictures, scene
 from ddmi.report.playing import playing
 from ddmi.report.scene import Kept
@@ -21,14 +22,18 @@ if TYPE_CHECKING:
 
     from ddmi.evaluation import Judged
 
-TURNED, FRAMES = 96, 18
+TURNED, FRAMES = 96, 16
 """Pixels a side and pictures of a turntable."""
 PACE = 1000 / 110
 """Of these a second."""
-FAST = {"samples": 64, "fine": 0}
+FAST: dict[str, Any] = {"samples": 48, "fine": 0}
 """On each ray of a turntable and of other small pictures: there are many of them."""
+FINE: dict[str, Any] = {"samples": 48, "fine": 24}
+"""On each ray of what is looked at closely."""
 RECONSTRUCTED = 6
 """Held-out objects that are shown."""
+GRID = 32
+"""Cells along each axis where it is looked up which parts are empty, for a field that is drawn but once."""
 LARGEST = 128
 """Pixels of the longer side of a view of the data beyond which it is shrunk, for the comparison too."""
 SOLID = 0.5
@@ -95,6 +100,17 @@ def turning(field: Field, alt: str) -> str:
     return playing(shot.turntable(FRAMES, PACE), alt, pixels=False, quality=80)
 
 
+def once(field: Field, size: int) -> View:
+    """What the usual camera sees of a field that is not drawn again."""
+    shot = field.render(size, **FAST)
+    return picture(field, shot.camera.to(field.device), shot.quadrature, occupancy=Occupancy(field, GRID))
+
+
+def coloured(view: View) -> Pictures.Image:
+    """The colours of a view."""
+    return pictures.to_picture((2 * view.colour.cpu() - 1).permute(2, 0, 1))
+
+
 def visible(field: Field) -> bool:
     """Whether anything of it is solid, as the usual camera sees it."""
     return bool((field.render(GLANCE, **FAST).view.opacity > SOLID).any())
@@ -102,4 +118,4 @@ def visible(field: Field) -> bool:
 
 def grey(values: Float[Tensor, "h w"]) -> Pictures.Image:
     """Numbers in [0, 1] as a picture: 0 is black, 1 white."""
-    return pictures.to_picture((2 * values - 1).expand(3, -1, -1))
+    return pictures.to_picture((2 * values.cpu() - 1).expand(3, -1, -1))

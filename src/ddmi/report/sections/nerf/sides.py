@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,7 +13,10 @@ from ddmi.domains.nerf.shot import occupancy
 from ddmi.field import Field
 from ddmi.report import pictures
 from ddmi.report.page import Section, table
-from ddmi.report.sections.nerf.scene import FAST, Scene, grey
+from ddmi.report.sections.nerf.scene import FAST, FINE, Scene, grey
+
+if TYPE_CHECKING:
+    from PIL import Image as Pictures
 
 SIZES = (64, 128, 256)
 NEAR = (-0.5, -0.5, 0.5, 0.5)
@@ -48,18 +52,14 @@ def section(scene: Scene) -> Section:
     numbers, counted = scene.numbers, Counted(field)
     occupancy(counted)  # what is prepared at the first picture is no time of the others
     numbers.put(f"{PLACE}/prepared", counted.queries)
-    shots, rows = {}, []
+    sizes, rows = [], []
     for size in SIZES:
-        shot = scene.domain.render(counted, size)
-        spent(scene, size, counted, shot)
-        shots[size] = shot
+        shot = scene.domain.render(counted, size, **FINE)
+        picture = drawn(scene, size, counted, shot)
+        sizes.append(pictures.figure(picture, f"{which} at {size}×{size}", f"<b>{size}×{size}</b>"))
         rows.append(cost(scene, size))
-    shot, middle = shots[SIZES[-1]], field.render(MIDDLE)
-    near, above = field.render(MIDDLE, window=NEAR), field.render(MIDDLE, view=ABOVE)
-    sizes = [
-        pictures.figure(shot.picture, f"{which} at {size}×{size}", f"<b>{size}×{size}</b>")
-        for size, shot in shots.items()
-    ]
+    middle = field.render(MIDDLE, **FINE)
+    near, above = field.render(MIDDLE, window=NEAR, **FINE), field.render(MIDDLE, view=ABOVE, **FINE)
     sizes.append(
         pictures.figure(near.picture, f"{which}, nearer", f"<b>{MIDDLE}×{MIDDLE}</b> of the middle", pixels=False)
     )
@@ -76,12 +76,12 @@ def section(scene: Scene) -> Section:
         picture = field.render(SIDE, view=(azimuth, elevation), **FAST).picture
         told = f"{azimuth:g}°, {abs(elevation):g}° {'above' if elevation > 0 else 'below'}"
         around.append(pictures.figure(picture, f"{which} from {told}", told, pixels=False))
-    head = ["picture", "rays", "questions to the function", "of these a ray", "seconds"]
+    head = ["picture", "rays", "queries of the function", "queries a ray", "seconds"]
     lead = (
         f"{which[0].upper()}{which[1:]}, looked at with more and more rays, then with as many of its middle alone: the "
         "function is the same, nothing is enlarged afterwards. Each ray asks it at up to "
-        f"{shot.quadrature.samples + shot.quadrature.fine} points; where it is empty was found before, with "
-        f"{numbers.show(f'{PLACE}/prepared', ',')} questions once, and nothing is asked there."
+        f"{shot.quadrature.samples + shot.quadrature.fine} points; where it is empty was looked up before, with "
+        f"{numbers.show(f'{PLACE}/prepared', ',')} queries once, and it is not asked there."
     )
     body = (
         pictures.row(sizes, len(sizes), "wide")
@@ -92,13 +92,14 @@ def section(scene: Scene) -> Section:
     return Section("sides", "One function from every side and at every size", lead, body, "Sides and sizes")
 
 
-def spent(scene: Scene, size: int, counted: Counted, shot: Shot) -> None:
-    """Draw a picture, which the shot keeps, and put down what it took."""
+def drawn(scene: Scene, size: int, counted: Counted, shot: Shot) -> Pictures.Image:
+    """The picture, and its numbers put down."""
     before, began = counted.queries, time.monotonic()
-    assert shot.picture.width == size
+    picture = shot.picture
     seconds, queries = time.monotonic() - began, counted.queries - before
     about = {"rays": size**2, "queries": queries, "queries_per_ray": queries / size**2, "seconds": round(seconds, 3)}
     scene.numbers.put(f"{PLACE}/{size}", about)
+    return picture
 
 
 def cost(scene: Scene, size: int) -> list[str]:

@@ -12,7 +12,7 @@ from ddmi.errors import missing_extra
 from ddmi.render.mesh import simplified
 from ddmi.report import pictures, viewer
 from ddmi.report.page import Section, table
-from ddmi.report.sections.nerf.scene import Scene
+from ddmi.report.sections.nerf.scene import FAST, Scene
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 CELLS = (64, 128)
 FACES = 40_000
 """Faces of a mesh above which the viewer has a simplified one."""
-STAGE = 384
+STAGE = 256
 PLACE = "report/meshes"
 
 
 def section(scene: Scene) -> Section:
     """The viewer, with what each mesh has cost."""
     which, field = scene.first
-    numbers, shot = scene.numbers, field.render(STAGE, view=(viewer.CAMERA["azimuth"], viewer.CAMERA["elevation"]))
+    numbers, seen = scene.numbers, (viewer.CAMERA["azimuth"], viewer.CAMERA["elevation"])
+    shot = field.render(STAGE, view=seen, **FAST)
     models, rows = [], []
     for cells in CELLS:
         began, at = time.monotonic(), f"{PLACE}/{cells}"
@@ -45,7 +46,7 @@ def section(scene: Scene) -> Section:
     named = f"{which[0].upper()}{which[1:]}"
     if not models:
         return Section("surface", title, f"{named}: nowhere is its density above {SURFACE:g}.", "", short)
-    head = ["grid", "vertices", "faces", "questions about the density", "seconds", "faces in the viewer"]
+    head = ["grid", "vertices", "faces", "queries of the density", "seconds", "faces in the viewer"]
     lead = (
         f"{named}: the surface where its density passes {SURFACE:g}, in the colours that the function has for a look "
         "from straight above each place. A radiance field has no surface of its own: what is thin or misty in the "
