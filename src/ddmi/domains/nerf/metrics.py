@@ -66,7 +66,7 @@ TRAINING = 192
 CELLS = 16
 """Cells along each axis of the volumes that are compared in that search."""
 SUBCELLS = 2
-"""Points along each side of such a cell: with one, two reconstructions of one object are half as alike."""
+"""Points along each side of such a cell: with one, two reconstructions of one object are 1.5 times as far apart."""
 BATCH = 8
 """Pictures that the feature network sees at a time."""
 SMALLEST = 32
