@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ddmi.report.makers import CREDITS, credits
 from ddmi.report.numbers import Headline, Numbers
 from ddmi.report.page import Section
 from ddmi.report.sections.nerf import basis, depth, neighbours, prompts, reconstruction, samples, sides, surface
@@ -13,9 +12,6 @@ from ddmi.report.sections.nerf.scene import Scene, Turns
 
 if TYPE_CHECKING:
     from ddmi.evaluation import Judged
-
-CREDITS = "credits.jsonl"
-"""Beside prepared views: {"model", "creator", "license", ...} a line."""
 
 HEADLINES = (
     Headline(
@@ -78,21 +74,4 @@ def sections(judged: Judged, numbers: Numbers) -> list[Section]:
     return [section for section in found if section is not None]
 
 
-def credits(judged: Judged) -> list[str]:
-    """Who made the models of the data, a line for each licence, where the prepared folder tells it."""
-    root = getattr(judged.held_out.source, "root", None)  # type: ignore[attr-defined]
-    path = None if root is None else Path(root) / CREDITS
-    if path is None or not path.is_file():
-        return []
-    makers: dict[str, set[str]] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if not isinstance(row, dict):
-            continue
-        maker = row.get("creator") or row.get("source") or row.get("model", "")
-        makers.setdefault(row.get("license", ""), set()).add(maker)
-    data = {name: f"Models in the data, {name}" if name else "Models in the data" for name in sorted(makers)}
-    return [f"{told}: {', '.join(sorted(makers[name]))}." for name, told in data.items()]
+__all__ = ["CREDITS", "HEADLINES", "NOTES", "credits", "hero", "sections"]

@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-from html import escape
-from typing import Any
-
-from ddmi.report import pictures
-from ddmi.report.asking import wanted
+from ddmi.field import Field
+from ddmi.report import guided
 from ddmi.report.page import Section
 from ddmi.report.sections.shape.scene import CELLS, Scene, figure
 
-EACH = 2
-SCALES = (1.0, 3.0, 6.0)
 SIDE = 160
 FURNITURE_PROMPTS = ("a chair with four legs and arm rests", "a table with three legs", "a round table on one leg")
 
 
 def section(scene: Scene) -> Section | None:
-    """Prompts below one another, guidance side by side; None for a model without condition."""
-    asked = wanted(scene.judged, FURNITURE_PROMPTS if scene.domain.source == "furniture" else ())
-    if not asked:
-        return None
-    kind, values = next(iter(asked.items()))
-    options = {**scene.settings(), kind: [value for value in values for _ in range(EACH)]}
-    drawn = {
-        scale: scene.judged.pipe(EACH * len(values), first=len(scene.samples), **{**options, "guidance_scale": scale})
-        for scale in SCALES
-    }
-    known = {"seen in training": phrases(scene.train), "held out": phrases(scene.held_out)}
-    cells = ["<span></span>", *(f"<h4>guidance {scale:g}</h4>" for scale in SCALES)]
-    for k, value in enumerate(values):
-        title = scene.train.classes[value] if isinstance(value, int) else value
-        where = [part for part, captions in known.items() if value in captions]
-        note = f"a caption of the data, {' and '.join(where)}" if where else "no caption of the data"
-        small = f"<small>{note}</small>" if kind == "text" else ""
-        cells.append(f"<h3>{escape(title)}{small}</h3>")
-        for scale, fields in drawn.items():
-            shown = [
-                figure(fields[k * EACH + i].render(CELLS), SIDE, f"{title}, guidance {scale:g}, sample {i}")
-                for i in range(EACH)
-            ]
-            cells.append(pictures.row(shown, EACH, "tight"))
-    lead = (
-        f"{EACH} samples for each {'prompt' if kind == 'text' else 'class'}, none left out. Along a row the noise is "
-        "the same, and only the guidance grows: 1 follows the condition as it was learnt, more exaggerates it at the "
-        "cost of variety."
-    )
-    title = "From words" if kind == "text" else "By class"
-    body = f'<div class="guided" style="--n:{len(SCALES)}">{"".join(cells)}</div>'
-    return Section("prompts", title, lead, body)
+    """Shaded meshes; None for a model without condition."""
 
+    def drawn_as(field: Field, alt: str) -> str:
+        return figure(field.render(CELLS), SIDE, alt)
 
-def phrases(dataset: Any) -> set[str]:
-    """All that a part of the data says of its shapes."""
-    return {text for texts in dataset.phrasings or [] for text in texts}
+    return guided.section(scene, FURNITURE_PROMPTS if scene.domain.source == "furniture" else (), drawn_as)
