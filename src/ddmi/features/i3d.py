@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.errors import UserError
-from ddmi.features.weights import read_weights
+from ddmi.features.weights import fill, read_weights
 
 FILE = "i3d_pretrained_400.pt"
 ORIGIN = f"{FILE}, the state dict that the project VideoGPT (wilson1yan) on GitHub takes for FVD"
@@ -184,17 +184,7 @@ class I3D(nn.Module):
                 f"{path} is a TorchScript archive, which holds code: needed is a state dict, as {ORIGIN}, or one made "
                 "where the archive is trusted, torch.save(torch.jit.load(FILE).state_dict(), 'i3d.pth')"
             )
-        weights = read_weights(path)
-        network = cls()
-        wanted = {k: v.shape for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-        wrong = [name for name, shape in wanted.items() if name not in weights or weights[name].shape != shape]
-        if wrong:
-            raise UserError(
-                f"{path} is not I3D of Kinetics-400: {len(wrong)} tensors missing or of another shape, first "
-                f"{wrong[0]}; needed is {ORIGIN}"
-            )
-        network.load_state_dict({name: weights[name] for name in wanted}, strict=False)  # without the batch counters
-        return network
+        return fill(cls(), read_weights(path), path, "I3D of Kinetics-400", ORIGIN)
 
     def train(self, mode: bool = True) -> I3D:
         """Evaluation mode whatever is asked: the statistics of batch normalisation stay those of training."""

@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddmi.errors import UserError
-from ddmi.features.weights import read_weights
+from ddmi.features.weights import fill, read_weights
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 ORIGIN = f"{FILE}, in the release fid_weights of the project pytorch-fid (mseitzer) on GitHub"
@@ -215,17 +214,7 @@ class InceptionV3(nn.Module):
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(f"no weights file at {path}: for FID it is {ORIGIN}; nothing is downloaded")
-        weights = read_weights(path)
-        network = cls()
-        wanted = {k: v.shape for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-        wrong = [name for name, shape in wanted.items() if name not in weights or weights[name].shape != shape]
-        if wrong:
-            raise UserError(
-                f"{path} is not the Inception-v3 of FID: {len(wrong)} tensors missing or of another shape, "
-                f"first {wrong[0]}; needed is {ORIGIN}"
-            )
-        network.load_state_dict({name: weights[name] for name in wanted}, strict=False)  # without the batch counters
-        return network
+        return fill(cls(), read_weights(path), path, "the Inception-v3 of FID", ORIGIN)
 
     def train(self, mode: bool = True) -> InceptionV3:
         """Evaluation mode whatever is asked: the statistics of batch normalisation stay those of training."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ddmi.errors import UserError
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -39,3 +42,19 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise UserError(f"{path} does not hold named tensors; convert it to .safetensors")
     return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def fill(network: N, weights: dict[str, Tensor], path: str | Path, kind: str, origin: str) -> N:
+    """The network with these weights, by name; others are passed over, as are counters of batches.
+
+    Raises UserError, which says that the file is not of this `kind` and where one that is comes from.
+    """
+    wanted = {k: v.shape for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    wrong = [name for name, shape in wanted.items() if name not in weights or weights[name].shape != shape]
+    if wrong:
+        raise UserError(
+            f"{path} is not {kind}: {len(wrong)} tensors missing or of another shape, first {wrong[0]}; "
+            f"needed is {origin}"
+        )
+    network.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+    return network
