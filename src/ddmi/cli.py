@@ -510,7 +510,9 @@ def evaluate(
     ] = "efficientnet-lite0",
     judge: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=FILE", help="Another network: classifier=FILE, clip=FOLDER or hub id; repeatable."),
+        typer.Option(
+            metavar="NAME=FILE", help="Another network: classifier=FILE, clip=FOLDER or hub id, i3d=FILE; repeatable."
+        ),
     ] = None,
     neighbours_k: Annotated[int, typer.Option("--neighbours-k", min=1, help="k of precision and recall.")] = 3,
     nfe: Annotated[bool, typer.Option("--nfe", help="Instead: quality against function evaluations.")] = False,
@@ -583,13 +585,10 @@ def demo(
 
     On data that comes with the installed packages: nothing is downloaded.
     """
-    from ddmi import domains
     from ddmi.canvas import check_folder
 
     if domain not in DEMOS:
         raise unknown("demo", domain, DEMOS)
-    if domain not in domains.names():
-        raise UserError(f"there is no {domain} demo yet: there is {', '.join(domains.names())}")
     target = out or Path("runs") / f"demo-{domain}"
     check_folder(target)
     from ddmi import demo as demonstration

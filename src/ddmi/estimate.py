@@ -203,6 +203,7 @@ def steps(config: Config) -> dict[str, Step]:
     training = resolved(config.training)
     whole = training.diffusion_precision == "fp32"
     precisions = {"autoencoder": training.precision, "diffusion": "fp32" if whole else training.precision}
+    rates = {precision: product_rate(precision) for precision in set(precisions.values())}
     stages: dict[str, tuple[nn.Module, Loss | None, int, float]] = {
         "autoencoder": (
             autoencoder,
@@ -217,7 +218,7 @@ def steps(config: Config) -> dict[str, Step]:
         if loss is None:
             continue
         precision = precisions[name]
-        rate = product_rate(precision)
+        rate = rates[precision]
         single, _ = count(loss, model, 1)
         micro = batch // training.accumulation
         size = 4 * sum(p.numel() for p in model.parameters())
