@@ -277,3 +277,8 @@ def test_a_domain_survives_its_data(tmp_path: Any) -> None:
     domain = VideoDataset(video(stride=2), Ramps(), "all").domain
     assert from_dict(to_dict(domain), Domain, "domain") == domain
     assert replace(domain, fps=0.0) == video(stride=2)
+
+
+def test_a_rate_that_no_clip_has_is_refused_before_any_work() -> None:
+    with pytest.raises(UserError, match="frames a second"):
+        video(fps=12.0).check(8, ".gif", frames=1_000_000)

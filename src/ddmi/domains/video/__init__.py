@@ -247,14 +247,17 @@ class Video(Domain):
     def check(self, size: Any, ending: str, **options: Any) -> None:
         from ddmi.render.movie import check_ending
 
-        self.shape(1 if size is None else size, check_window(options.get("window"), 2))
-        self.timing(options.get("frames"), options.get("fps"), options.get("time"))
+        self.render(_nowhere, 1 if size is None else size, **options)  # no frame is asked for
         check_ending(ending)
 
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.video.metrics import VideoMetrics
 
         return VideoMetrics(self).all
+
+
+def _nowhere(coordinates: Tensor, periods: Tensor | None = None, extras: Tensor | None = None) -> Tensor:
+    raise AssertionError("a rendering that is only checked asks for nothing")
 
 
 def check_time(time: Sequence[float]) -> tuple[float, float]:
