@@ -123,9 +123,9 @@ def emoji_32() -> Config:
 
 
 def emoji_64() -> Config:
-    """Twemoji at 64x64 with their names as text: some hours of one hardware thread; the shipped model `emoji-64`.
+    """Twemoji at 64x64 with their names as text: the model that comes with the package.
 
-    The denoiser is the one of `emoji-32`: the latent has as many cells, and a small network that sees many pictures
+    Two hours of one hardware thread. The denoiser is the one of `emoji-32`: the latent has as many cells, and a small network that sees many pictures
     learns more in such a time than a large one that sees few.
     """
     small = emoji_32()

@@ -36,8 +36,8 @@ class Shape(Domain):
 
     Args:
         resolution: cells along each axis of the planes that point features are laid on.
-        source: "folder" (shapes of your own, prepared, or in the layout of Occupancy Networks) or "furniture" (pieces
-            made by rule, with captions).
+        source: "folder" (shapes of your own, prepared, or in the layout of Occupancy Networks), "furniture" (pieces
+            made by rule, with captions), or "both": the pieces beside the shapes of a folder.
         pieces: number of generated pieces.
         cloud: points of the surface that the encoder reads.
         noise: standard deviation of the noise on them.
@@ -51,7 +51,7 @@ class Shape(Domain):
     """
 
     resolution: int = 64
-    source: Literal["folder", "furniture"] = "folder"
+    source: Literal["folder", "furniture", "both"] = "folder"
     pieces: int = 4000
     cloud: int = 3000
     noise: float = 0.01
@@ -106,7 +106,13 @@ class Shape(Domain):
             raise UserError("--data is missing: name a folder of prepared shapes (ddmi prepare shapes makes one)")
         from ddmi.data.shapes import open_shapes
 
-        return ShapeDataset(replace(self, source="folder"), open_shapes(path), split)
+        own = open_shapes(path)
+        if self.source == "both" and Path(path).is_dir():
+            from ddmi.data.furniture import Furniture
+            from ddmi.data.joined import Joined
+
+            return ShapeDataset(self, Joined([Furniture(self.pieces), own]), split)
+        return ShapeDataset(replace(self, source="folder"), own, split)
 
     def likelihood(self, signal: Signal, batch: Batch) -> Score:
         return Score(bernoulli(signal(batch.coordinates), batch.targets))
