@@ -125,8 +125,8 @@ def emoji_32() -> Config:
 def emoji_64() -> Config:
     """Twemoji at 64x64 with their names as text: the model that comes with the package.
 
-    Two hours of one hardware thread. The denoiser is the one of `emoji-32`: the latent has as many cells, and a small network that sees many pictures
-    learns more in such a time than a large one that sees few.
+    Two hours of one hardware thread. The denoiser is the one of `emoji-32`: the latent has as many cells, and a small
+    network that sees many pictures learns more in such a time than a large one that sees few.
     """
     small = emoji_32()
     return replace(

@@ -107,7 +107,8 @@ def furniture_small() -> Config:
 def furniture() -> Config:
     """Furniture made by rule beside catalogues of real pieces (prepared): the model that comes with the package.
 
-    An hour of one hardware thread. Real pieces enclose their space behind thin sheets: the encoder reads normals, which settle where the inside is.
+    An hour of one hardware thread. Real pieces enclose their space behind thin sheets: the encoder reads normals, which
+    settle where the inside is.
     """
     pieces = furniture_small()
     return replace(
