@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench format clean
+.PHONY: help install demo test lint bench weights gallery format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,21 @@ lint: $(INSTALLED) ## ruff and mypy
 
 bench: $(INSTALLED) ## measure speed and memory
 	@$(VENV)/bin/python -m ddmi.bench
+
+NAME ?=
+RUN ?= runs/$(NAME)
+DATA ?=
+MINUTES ?=
+SET ?=
+PROCESSES ?= 1
+LAUNCH = $(if $(filter-out 1,$(PROCESSES)),$(VENV)/bin/torchrun --standalone --nproc_per_node $(PROCESSES),$(VENV)/bin/python)
+
+weights: $(INSTALLED) ## train a model that ships: NAME= [DATA=] [MINUTES=] [PROCESSES=] [SET="a.b=value ..."] [RUN=]
+	@$(LAUNCH) -m ddmi.shipping weights $(NAME) --run $(RUN) $(if $(DATA),--data $(DATA)) \
+		$(if $(MINUTES),--max-minutes $(MINUTES)) $(foreach setting,$(SET),--set $(setting))
+
+gallery: $(INSTALLED) ## draw the models that ship into docs/gallery
+	@$(VENV)/bin/python -m ddmi.shipping gallery
 
 format: $(INSTALLED) ## let ruff sort imports and lay out the code
 	@$(VENV)/bin/ruff check --fix --quiet .

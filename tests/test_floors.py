@@ -20,6 +20,7 @@ FLOORS = {
     "randomness": 0,
     "storage": 0,
     "hub": 0,
+    "weights": 0,
     "terminal": 1,
     "processes": 1,
     "nn": 1,
@@ -56,6 +57,7 @@ FLOORS = {
     "judging": 8,
     "demo": 8,
     "bench": 8,
+    "shipping": 8,
     "__main__": 8,
 }
 """Floor of every file and folder. A folder's files are on its floor, unless they have a line of their own."""

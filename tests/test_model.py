@@ -110,3 +110,40 @@ def test_the_null_text_is_as_long_as_its_encoder_made_it(tmp_path):
     export(tmp_path / "model", config, networks()[0], model)
     loaded = load_diffusion(*open_folder(tmp_path / "model"))
     assert torch.equal(loaded.null(2).tokens[1], model.null_tokens) and loaded.null(2).mask.sum() == 8
+
+
+def test_half_precision_rounds_parameters_and_nothing_else(tmp_path):
+    """float16 has 10 bits behind the point: within 2^-11 of every normal number. The latent's statistics stay."""
+    autoencoder, diffusion = networks()
+    diffusion.mean += 1 / 3
+    export(tmp_path / "model", CONFIG, autoencoder, diffusion, half=True)
+    export(tmp_path / "whole", CONFIG, autoencoder, diffusion)
+    loaded = load_diffusion(*open_folder(tmp_path / "model"))
+    parameters = dict(diffusion.named_parameters())
+    changed = 0
+    for name, value in loaded.state_dict().items():
+        assert value.dtype == diffusion.state_dict()[name].dtype
+        if name in parameters:
+            assert torch.allclose(value, parameters[name], rtol=2**-11, atol=2**-25)
+            changed += int(not torch.equal(value, parameters[name]))
+        else:
+            assert torch.equal(value, diffusion.state_dict()[name])
+    assert changed
+    half, whole = ((tmp_path / name / "diffusion.safetensors").stat().st_size for name in ("model", "whole"))
+    assert half < 0.7 * whole
+
+
+def test_a_name_that_ships_is_found_unless_a_model_stands_here(folder, tmp_path, monkeypatch):
+    shipped = tmp_path / "package"
+    models.export(shipped / "apples", CONFIG, *networks(seed=1))
+    monkeypatch.setattr(models.weights, "ROOT", shipped)
+    monkeypatch.chdir(tmp_path)
+    assert folder_of("apples") == shipped / "apples"
+    (tmp_path / "apples").mkdir()  # a folder without a model does not hide it, one with a model does
+    assert folder_of("apples") == shipped / "apples"
+    with pytest.raises(UserError, match="apples holds no model"):
+        folder_of("./apples")
+    models.export(tmp_path / "apples", CONFIG, *networks())
+    assert str(folder_of("apples")) == "apples"
+    with pytest.raises(UserError, match=r"pears does not exist.*comes with the package \(apples\)"):
+        folder_of("pears")

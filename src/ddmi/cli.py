@@ -56,7 +56,10 @@ app = typer.Typer(
 )
 
 Preset = Annotated[str, typer.Argument(help="A preset (see `ddmi presets`), a config.json, or a run folder.")]
-Run = Annotated[str, typer.Argument(help="A run folder, a model folder, or a model of the hub (owner/name).")]
+Run = Annotated[
+    str,
+    typer.Argument(help="A run folder, a model folder, one of `ddmi models`, or a model of the hub (owner/name)."),
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Replace a setting; repeatable.")
 ]
@@ -74,8 +77,10 @@ Fps = Annotated[float | None, typer.Option(help="Frames a second; more frames at
 Time = Annotated[str, typer.Option(metavar="T0,T1", help="Part of a clip's time, inside [-1, 1].")]
 View = Annotated[str, typer.Option(metavar="AZIMUTH,ELEVATION", help="Of a radiance field: from where, in degrees.")]
 Seed = Annotated[int, typer.Option(help="Sample k of a seed is always the same.")]
-Sampler = Annotated[str, typer.Option(help="ddpm, ddim, dpm, unipc, heun or rk45.")]
-Steps = Annotated[int, typer.Option(min=0, help="Sampling steps; 0: the sampler's default.")]
+Sampler = Annotated[
+    str, typer.Option(metavar="NAME", help="ddpm, ddim, dpm, unipc, heun or rk45; without it, the model's own.")
+]
+Steps = Annotated[int, typer.Option(min=0, help="Sampling steps; 0: the model's or the sampler's own.")]
 Format = Annotated[
     str, typer.Option("--format", metavar="ENDING", help="File format by its ending; without it, the domain's own.")
 ]
@@ -113,6 +118,20 @@ def presets() -> None:
     for name, function in sorted(known.functions().items()):
         rows.append((name, domains.name_of(function().domain), (inspect.getdoc(function) or "").partition("\n")[0]))
     say(table([("preset", "domain", ""), *rows]))
+
+
+@app.command()
+def models() -> None:
+    """List the trained models that come with the package."""
+    from ddmi import config, domains, weights
+
+    rows: list[tuple[str, ...]] = [("model", "domain", "asks for", "MB", "")]
+    for name in weights.names():
+        about = config.load(weights.ROOT / name / "config.json")
+        asks = {"none": "nothing", "class": "a label"}.get(about.diffusion.condition, "text")
+        megabytes = f"{weights.size(name) / 1e6:.1f}"
+        rows.append((name, domains.name_of(about.domain), asks, megabytes, weights.title(name)))
+    say(table(rows))
 
 
 @app.command()
@@ -328,7 +347,7 @@ def sample(
     fps: Fps = None,
     time: Time = "",
     view: View = "",
-    sampler: Sampler = "dpm",
+    sampler: Sampler = "",
     steps: Steps = 0,
     tolerance: Annotated[float | None, typer.Option(help="Of rk45 (default 0.001).")] = None,
     eta: Annotated[float | None, typer.Option(help="Noise of ddim: 0 none (default), 1 ancestral.")] = None,
@@ -342,25 +361,26 @@ def sample(
     """Draw samples."""
     from ddmi.canvas import Canvas, Names, check_folder, size_of, slug
     from ddmi.pipeline import DDMIPipeline
-    from ddmi.sampling import SAMPLERS, SamplingConfig
+    from ddmi.sampling import SamplingConfig, own_way
     from ddmi.training.progress import Bar
 
     shape = size_of(size)
     options = _drawing(window, frames, fps, time, view)
-    settings: dict[str, Any] = {"sampler": sampler, "steps": steps, "eta": eta or 0.0}
+    settings: dict[str, Any] = {"steps": steps, "eta": eta or 0.0}
     settings["tolerance"] = 1e-3 if tolerance is None else tolerance
-    if sampler not in SAMPLERS:
-        raise unknown("sampler", sampler, SAMPLERS)
+    _check_sampler(sampler)
     SamplingConfig(**settings)
-    for name, given, only in (("--tolerance", tolerance, "rk45"), ("--eta", eta, "ddim")):
-        if given is not None and sampler != only:
-            log.warning("%s has no effect on %s", name, sampler)
-    if steps and sampler == "rk45":
-        log.warning("--steps has no effect on rk45: it takes as many as --tolerance needs")
     if text and label:
         raise UserError("--text and --label exclude one another")
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
+    sampler, taken = own_way(pipe.config.diffusion, sampler, steps)
+    for name, given, only in (("--tolerance", tolerance, "rk45"), ("--eta", eta, "ddim")):
+        if given is not None and sampler != only:
+            log.warning("%s has no effect on %s", name, sampler)
+    if steps and not taken:
+        log.warning("--steps has no effect on rk45: it takes as many as --tolerance needs")
+    settings |= {"sampler": sampler, "steps": taken}
     canvas = Canvas.of(pipe.config.domain, shape, ending, **options)
     prompts = text or label or []
     kind = "text" if text else "label"
@@ -501,7 +521,7 @@ def evaluate(
     data: Data = None,
     metrics: Annotated[str, typer.Option(metavar="A,B", help="Which metrics; without it, all.")] = "",
     samples: Annotated[int, typer.Option(min=1, help="Samples to draw.")] = 256,
-    sampler: Sampler = "dpm",
+    sampler: Sampler = "",
     steps: Steps = 0,
     seed: Seed = 0,
     guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance.")] = None,
@@ -528,14 +548,13 @@ def evaluate(
     """Measure a model on its data."""
     from ddmi import judging
     from ddmi.evaluation import Protocol
-    from ddmi.sampling import SAMPLERS, SamplingConfig
+    from ddmi.sampling import SamplingConfig
 
     if nfe and ablation:
         raise UserError("--nfe and --ablation exclude one another")
-    if sampler not in SAMPLERS:
-        raise unknown("sampler", sampler, SAMPLERS)
-    SamplingConfig(sampler=sampler, steps=steps)  # type: ignore[arg-type]
-    given = {"--metrics": bool(metrics), "--sampler": sampler != "dpm", "--steps": bool(steps)}
+    _check_sampler(sampler)
+    SamplingConfig(steps=steps)
+    given = {"--metrics": bool(metrics), "--sampler": bool(sampler), "--steps": bool(steps)}
     given |= {"--budget": bool(budget), "--seeds": seeds != 3, "--judge": bool(judge)}
     for name in [n for n, used in given.items() if used and n in _WITHOUT_EFFECT[nfe, ablation]]:
         log.warning("%s has no effect here", name)
@@ -623,6 +642,13 @@ def _override(config: Config, settings: list[str] | None) -> Config:
             raise UserError(f"--set takes NAME=VALUE, e.g. training.batch_size=16, not {setting!r}")
         replaced[name.strip()] = value.strip()
     return configuration.override(config, replaced)
+
+
+def _check_sampler(name: str) -> None:
+    from ddmi.sampling import SAMPLERS
+
+    if name and name not in SAMPLERS:
+        raise unknown("sampler", name, SAMPLERS)
 
 
 def _drawing(window: str, frames: int | None, fps: float | None, time: str, view: str) -> dict[str, Any]:

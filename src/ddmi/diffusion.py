@@ -17,6 +17,8 @@ from ddmi.errors import UserError
 from ddmi.planes import Layout, pack, unpack
 from ddmi.unet import Condition, UNet, UNetConfig
 
+Sampler = Literal["ddpm", "ddim", "dpm", "unipc", "heun", "rk45"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DiffusionConfig:
@@ -33,6 +35,7 @@ class DiffusionConfig:
         text_encoder: "minilm", "clip", or "clip:" with a hub id or a local folder; `text_width` is its state width.
         condition_dropout: share of the training samples that see the null condition.
         guidance_scale: default w of sampling; 1 is plain conditional.
+        sampler, sampling_steps: how samples are drawn where nothing else is asked for; 0 for the sampler's own number.
         ema_decay: of the averaged weights that are sampled from, reached by a warm-up.
     """
 
@@ -49,11 +52,17 @@ class DiffusionConfig:
     text_width: int = 768
     condition_dropout: float = 0.1
     guidance_scale: float = 1.0
+    sampler: Sampler = "dpm"
+    sampling_steps: int = 0
     ema_decay: float = 0.9999
 
     def __post_init__(self) -> None:
         if self.snr_cap < 0:
             raise UserError(f"diffusion.snr_cap must be 0 (none) or more, not {self.snr_cap:g}")
+        if self.sampling_steps < 0:
+            raise UserError(
+                f"diffusion.sampling_steps must be 0 (the sampler's own) or more, not {self.sampling_steps}"
+            )
 
 
 def betas(config: DiffusionConfig) -> Float[Tensor, "t"]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ddmi import evaluation, features
+from ddmi import evaluation, features, weights
 from ddmi.canvas import check_folder
 from ddmi.config import Config
 from ddmi.errors import UserError, unknown
@@ -24,7 +23,7 @@ def metrics(run: str, data: Path | None, wanted: str, protocol: Protocol, out: P
     """The metrics of a model, all or those named ("a,b")."""
     target = _metrics_file(run, out)
     names = [name.strip() for name in wanted.split(",") if name.strip()]
-    if names and Path(run).is_dir():  # before any sample is drawn
+    if names and (Path(run).is_dir() or weights.find(run)):  # before any sample is drawn
         evaluation.check_metrics(open_folder(run)[1].domain, names)
     judged = evaluation.judge(run, data, protocol)
     if not judged.processes.main:
@@ -32,7 +31,8 @@ def metrics(run: str, data: Path | None, wanted: str, protocol: Protocol, out: P
     results = evaluation.evaluate(judged, names or None, lambda found: evaluation.write(found, target))
     evaluation.write(results, target)
     found = {name: part for name, part in results.items() if name not in ("preset", "sampling")}
-    say(table([("metric", "", "value"), *(row for name, part in found.items() for row in _numbers(name, part))]))
+    rows = [row for name, part in found.items() for row in evaluation.numbers(name, part)]
+    say(table([("metric", "", "value"), *rows]))
     say(str(target))
 
 
@@ -112,13 +112,3 @@ def _metrics_file(run: str, out: Path | None) -> Path:
         raise UserError(f"--out {target} is a folder, not a file")
     check_folder(target.parent)
     return target
-
-
-def _numbers(metric: str, found: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
-    """The numbers of a metric, without its protocol."""
-    for key, value in found.items():
-        name = f"{where} {key}".strip()
-        if isinstance(value, dict) and key != "protocol":
-            yield from _numbers(metric, value, name)
-        elif isinstance(value, int | float) and key != "seconds":
-            yield (metric, name.replace("_", " "), f"{value:.4g}")

@@ -18,7 +18,7 @@ from ddmi.errors import UserError, unknown
 from ddmi.field import Field, fields_of
 from ddmi.model import export, load_autoencoder, load_diffusion, open_folder
 from ddmi.planes import pack, unpack
-from ddmi.sampling import Drawn, SamplingConfig, draw, sample_seeds
+from ddmi.sampling import Drawn, SamplingConfig, draw, own_way, sample_seeds
 from ddmi.unet import Condition
 
 
@@ -44,7 +44,7 @@ class DDMIPipeline:
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, device: str | torch.device | None = None) -> DDMIPipeline:
-        """Load a run folder, a model folder, or a model of the hub (`owner/name`).
+        """Load a run folder, a model folder, a model that comes with the package, or one of the hub (`owner/name`).
 
         Raises:
             UserError: nothing there, a file missing or altered (named), or a model of other settings.
@@ -54,9 +54,13 @@ class DDMIPipeline:
         pipe.folder = folder
         return pipe.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
-    def save_pretrained(self, path: str | Path) -> None:
-        """Write a model folder: config.json, the weights as safetensors, and a manifest with their digests."""
-        export(Path(path), self.config, self.autoencoder, self.diffusion)
+    def save_pretrained(self, path: str | Path, *, half: bool = False) -> None:
+        """Write a model folder: config.json, the weights as safetensors, and a manifest with their digests.
+
+        Args:
+            half: in half precision, float16.
+        """
+        export(Path(path), self.config, self.autoencoder, self.diffusion, half=half)
 
     def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
         """Upload the model folder to the hub; returns its address. Needs a network and an access token."""
@@ -92,7 +96,7 @@ class DDMIPipeline:
         text: str | Sequence[str] | None = None,
         label: int | str | Sequence[int | str] | None = None,
         guidance_scale: float | None = None,
-        sampler: str = "dpm",
+        sampler: str | None = None,
         steps: int = 0,
         eta: float = 0.0,
         tolerance: float = 1e-3,
@@ -108,8 +112,8 @@ class DDMIPipeline:
         Args:
             text: one prompt for all samples, or one for each. label: the same with class numbers or names.
             guidance_scale: w of classifier-free guidance; None for the model's own; 1 is plain conditional.
-            sampler: "ddpm", "ddim", "dpm", "unipc", "heun" or "rk45".
-            steps: 0 for the sampler's default. eta: of "ddim". tolerance: of "rk45".
+            sampler: "ddpm", "ddim", "dpm", "unipc", "heun" or "rk45"; None for the model's own.
+            steps: 0 for the model's or the sampler's own. eta: of "ddim". tolerance: of "rk45".
             batch_size: samples that are drawn together.
             progress: called with (samples done, samples in all).
 
@@ -140,7 +144,7 @@ class DDMIPipeline:
         text: str | Sequence[str] | None = None,
         label: int | str | Sequence[int | str] | None = None,
         guidance_scale: float | None = None,
-        sampler: str = "dpm",
+        sampler: str | None = None,
         steps: int = 0,
         eta: float = 0.0,
         tolerance: float = 1e-3,
@@ -157,6 +161,7 @@ class DDMIPipeline:
             raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
         condition = self.condition(num_samples, text, label)
         scale = self.config.diffusion.guidance_scale if guidance_scale is None else guidance_scale
+        sampler, steps = own_way(self.config.diffusion, sampler, steps)
         settings = SamplingConfig(
             sampler=sampler,  # type: ignore[arg-type]
             steps=steps,
@@ -271,11 +276,10 @@ def _spread(value: Any, count: int, name: str) -> list[Any]:
     return list(value)
 
 
-def _local(path: str | Path) -> Path:
-    """A folder on this machine: the path itself, or a download of `owner/name` from the hub."""
-    folder = Path(path)
-    if folder.exists() or not isinstance(path, str) or path.count("/") != 1 or path.startswith((".", "/")):
-        return folder
+def _local(path: str | Path) -> str | Path:
+    """What is on this machine: the path or name itself, or a download of `owner/name` from the hub."""
+    if Path(path).exists() or not isinstance(path, str) or path.count("/") != 1 or path.startswith((".", "/")):
+        return path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 

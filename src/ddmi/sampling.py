@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ddmi.diffusion import Diffusion, betas
+from ddmi.diffusion import Diffusion, DiffusionConfig, Sampler, betas
 from ddmi.errors import UserError, unknown
 from ddmi.ode import rk45
 from ddmi.randomness import derive, generator
 from ddmi.unet import Condition
 
-Sampler = Literal["ddpm", "ddim", "dpm", "unipc", "heun", "rk45"]
-SAMPLERS = ("ddpm", "ddim", "dpm", "unipc", "heun", "rk45")
+SAMPLERS = get_args(Sampler)
 DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50, "dpm": 25, "unipc": 20, "heun": 25, "rk45": 0}
 
 
@@ -48,6 +47,18 @@ class SamplingConfig:
             raise UserError(f"eta must be from 0 to 1, not {self.eta}")
         if not 0 < self.tolerance < 1:
             raise UserError(f"tolerance must be between 0 and 1, not {self.tolerance}")
+
+
+def own_way(config: DiffusionConfig, sampler: str | None = None, steps: int = 0) -> tuple[str, int]:
+    """Sampler and steps: what is asked for, else the model's own; of another sampler than its own, that one's steps.
+
+    Steps are never 0 but for "rk45", which takes as many as its tolerance needs.
+    """
+    if not sampler:
+        sampler, steps = config.sampler, steps or config.sampling_steps
+    if sampler not in SAMPLERS:
+        raise unknown("sampler", sampler, SAMPLERS)
+    return sampler, 0 if sampler == "rk45" else steps or DEFAULT_STEPS[sampler]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,16 @@ def at(results: Mapping[str, Any], place: str) -> Any:
     return found
 
 
+def numbers(metric: str, found: Any, where: str = "") -> Iterator[tuple[str, str, str]]:
+    """The numbers of a metric for a table, (metric, name, value) each, without its protocol."""
+    for key, value in found.items():
+        name = f"{where} {key}".strip()
+        if isinstance(value, dict) and key != "protocol":
+            yield from numbers(metric, value, name)
+        elif isinstance(value, int | float) and key != "seconds":
+            yield (metric, name.replace("_", " "), f"{value:.4g}")
+
+
 def write(results: dict[str, Any], path: str | Path) -> None:
     """Add the results to a metrics file; what it holds under other names stays."""
     path = Path(path)
@@ -89,4 +99,4 @@ def write(results: dict[str, Any], path: str | Path) -> None:
         write_json({**before, **results}, scratch)
 
 
-__all__ = ["Judged", "Protocol", "at", "check_metrics", "evaluate", "judge", "richer", "write"]
+__all__ = ["Judged", "Protocol", "at", "check_metrics", "evaluate", "judge", "numbers", "richer", "write"]

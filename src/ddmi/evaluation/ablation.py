@@ -16,7 +16,6 @@ from ddmi.evaluation.judged import Protocol, opened
 from ddmi.evaluation.nfe import identity, metrics_of, scores
 from ddmi.metrics.uncertainty import mean_and_deviation
 from ddmi.processes import launched
-from ddmi.sampling import DEFAULT_STEPS
 from ddmi.storage import aside, read_json, write_json
 from ddmi.training.checkpoint import find
 from ddmi.training.run import train
@@ -111,6 +110,7 @@ def summary(
 ) -> dict[str, Any]:
     """The table: mean and spread of every number over the seeds that are done."""
     plain = configuration.to_dict(budgeted(config, budget, 0))
+    sampler, sampling_steps = protocol.way(config)
     told = {
         "preset": config.name,
         "steps": {stage: plain["training"][f"{stage}_steps"] for stage in STAGES},
@@ -118,10 +118,10 @@ def summary(
         "points": plain["domain"].get("points"),
         "seeds": max((len(runs) for runs in found.values()), default=0),
         "samples": protocol.samples,
-        "sampler": protocol.sampler,
-        "sampling_steps": protocol.steps or DEFAULT_STEPS[protocol.sampler],
+        "sampler": sampler,
+        "sampling_steps": sampling_steps,
         "sampling_seed": protocol.seed,
-        "tolerance": protocol.tolerance if protocol.sampler == "rk45" else None,
+        "tolerance": protocol.tolerance if sampler == "rk45" else None,
         "guidance_scale": protocol.guidance(config),
         "features": protocol.features,
         "k": protocol.neighbours,
@@ -165,8 +165,8 @@ def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protoc
     if not train(config, folder, data, resume=True):
         raise WorkError(f"stopped in {folder}; the same command goes on with it")
     judged = replace(opened(folder, data, denoiser=True), cache=folder.parent / "cache")  # one for features of the data
-    told = {**identity(judged, protocol), "sampler": protocol.sampler}
-    told |= {"steps": protocol.steps, "tolerance": protocol.tolerance}
+    sampler, steps = protocol.way(config)
+    told = {**identity(judged, protocol), "sampler": sampler, "steps": steps, "tolerance": protocol.tolerance}
     target = folder / "metrics.json"
     before = read_json(target).get(KEY) if target.exists() else None
     if before is not None and before["protocol"] == told:

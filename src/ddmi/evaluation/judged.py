@@ -16,7 +16,7 @@ from ddmi.field import Field
 from ddmi.pipeline import DDMIPipeline
 from ddmi.processes import Processes, launched
 from ddmi.randomness import generator
-from ddmi.sampling import DEFAULT_STEPS, SamplingConfig, scheduler
+from ddmi.sampling import SamplingConfig, own_way, scheduler
 from ddmi.storage import MANIFEST, digest
 
 
@@ -25,7 +25,7 @@ class Protocol:
     """How the samples that are judged are drawn, and with what they are looked at.
 
     Args:
-        steps: 0 for the sampler's default. tolerance: of "rk45".
+        sampler, steps: "" and 0 for the model's own. tolerance: of "rk45".
         guidance_scale: None for the model's own.
         features: the feature network of metrics, by name or by the file of its weights.
         neighbours: k of precision and recall.
@@ -34,8 +34,8 @@ class Protocol:
 
     samples: int = 256
     seed: int = 0
-    sampler: str = "dpm"
-    steps: int = 25
+    sampler: str = ""
+    steps: int = 0
     tolerance: float = 1e-3
     guidance_scale: float | None = None
     features: str = "efficientnet-lite0"
@@ -45,6 +45,10 @@ class Protocol:
     def guidance(self, config: Config) -> float:
         """w of classifier-free guidance for a model of this configuration."""
         return config.diffusion.guidance_scale if self.guidance_scale is None else self.guidance_scale
+
+    def way(self, config: Config) -> tuple[str, int]:
+        """Sampler and steps for a model of this configuration."""
+        return own_way(config.diffusion, self.sampler, self.steps)
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,10 @@ class Judged:
 
     def settings(self, protocol: Protocol) -> dict[str, Any]:
         """The options of the pipeline that a protocol stands for."""
-        settings: dict[str, Any] = {
-            "sampler": protocol.sampler,
-            "steps": protocol.steps or DEFAULT_STEPS.get(protocol.sampler, 0),
-        }
-        if protocol.sampler == "rk45":
-            settings |= {"steps": 0, "tolerance": protocol.tolerance}
+        sampler, steps = protocol.way(self.pipe.config)
+        settings: dict[str, Any] = {"sampler": sampler, "steps": steps}
+        if sampler == "rk45":
+            settings["tolerance"] = protocol.tolerance
         return {**settings, "guidance_scale": protocol.guidance(self.pipe.config)}
 
     def drawn(self, protocol: Protocol) -> Judged:
@@ -183,8 +185,9 @@ def _conditions(train: Dataset, protocol: Protocol) -> list[int]:
 def _warm(pipe: DDMIPipeline, protocol: Protocol, asked: dict[str, Any]) -> None:
     """Load what is loaded at the first use, a text encoder and schedulers: it is no time of sampling."""
     pipe.condition(1, **{name: values[:1] for name, values in asked.items()})
-    if pipe.diffusion is not None and protocol.sampler != "rk45":
-        scheduler(pipe.diffusion, SamplingConfig(sampler=protocol.sampler))  # type: ignore[arg-type]
+    sampler, _ = protocol.way(pipe.config)
+    if pipe.diffusion is not None and sampler != "rk45":
+        scheduler(pipe.diffusion, SamplingConfig(sampler=sampler))  # type: ignore[arg-type]
 
 
 def _weights(pipe: DDMIPipeline) -> str:

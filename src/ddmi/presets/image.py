@@ -106,6 +106,8 @@ def emoji_32() -> Config:
             snr_cap=1.0,
             mixing_init=0.0,
             guidance_scale=3.0,
+            sampler="ddpm",
+            sampling_steps=50,
             ema_decay=0.999,
         ),
         training=TrainingConfig(
@@ -147,8 +149,8 @@ def emoji_64() -> Config:
         diffusion=replace(small.diffusion, ema_decay=0.9995),
         training=replace(
             small.training,
-            autoencoder_steps=3600,
-            diffusion_steps=20_000,
+            autoencoder_steps=4600,
+            diffusion_steps=16_000,
             warmup_steps=200,
             checkpoint_every=300,
             preview_every=600,
@@ -176,6 +178,8 @@ def images_64() -> Config:
             unet=UNetConfig(base=64, multipliers=(1, 2, 3), blocks=1, attention=(2, 4)),
             snr_cap=1.0,
             mixing_init=-1.0,
+            sampler="ddpm",
+            sampling_steps=50,
             ema_decay=0.9995,
         ),
         training=replace(

@@ -88,6 +88,8 @@ def furniture_small() -> Config:
             snr_cap=1.0,
             mixing_init=0.0,
             guidance_scale=3.0,
+            sampler="ddpm",
+            sampling_steps=50,
             ema_decay=0.999,
         ),
         training=TrainingConfig(
@@ -126,8 +128,8 @@ def furniture() -> Config:
         diffusion=replace(pieces.diffusion, ema_decay=0.9995),
         training=replace(
             pieces.training,
-            autoencoder_steps=4000,
-            diffusion_steps=4500,
+            autoencoder_steps=3200,
+            diffusion_steps=4000,
             warmup_steps=200,
             checkpoint_every=250,
             preview_every=1000,
@@ -164,6 +166,8 @@ def meshes_small() -> Config:
             unet=UNetConfig(base=64, multipliers=(1, 2), blocks=1, attention=(1, 2), patch=2),
             snr_cap=1.0,
             mixing_init=0.0,
+            sampler="ddpm",
+            sampling_steps=50,
             ema_decay=0.999,
         ),
         training=replace(pieces.training, autoencoder_steps=3000, diffusion_steps=3000, checkpoint_every=250),

@@ -86,6 +86,8 @@ def clips_small() -> Config:
             unet=UNetConfig(base=64, multipliers=(1, 2), blocks=1, attention=(1, 2), patch=2),
             snr_cap=1.0,
             mixing_init=0.0,
+            sampler="ddpm",
+            sampling_steps=50,
             ema_decay=0.999,
         ),
         training=TrainingConfig(

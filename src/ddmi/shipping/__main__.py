@@ -1,0 +1,66 @@
+"""The command: `python -m ddmi.shipping weights NAME` trains a model that ships, `gallery` draws all of them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import ddmi.shipping
+from ddmi.errors import UserError, WorkError
+from ddmi.shipping.recipes import RECIPES
+from ddmi.terminal import complain, say, talking, verdict
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train, or draw."""
+    parser = argparse.ArgumentParser(prog="python -m ddmi.shipping", description=ddmi.shipping.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    weights = commands.add_parser("weights", help="train a model, judge it, and put it into the package")
+    weights.add_argument("name", choices=sorted(RECIPES))
+    weights.add_argument("--data", type=Path, metavar="DIR", help="where the model needs data")
+    weights.add_argument("--run", type=Path, metavar="RUN", help="run folder (runs/NAME)")
+    weights.add_argument("--out", type=Path, metavar="DIR", help="model folder (its place in the package)")
+    weights.add_argument("--max-minutes", type=float, metavar="M", help="stop training after so long; goes on later")
+    weights.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="replace a setting")
+    gallery = commands.add_parser("gallery", help="draw what ships, without choosing")
+    gallery.add_argument("names", nargs="*", choices=[[], *sorted(RECIPES)], help="models (all)")
+    gallery.add_argument("--out", type=Path, default=Path("docs/gallery"), metavar="DIR", help="(docs/gallery)")
+    given = parser.parse_args(arguments)
+    with talking():
+        try:
+            return _weights(given) if given.command == "weights" else _gallery(given)
+        except (UserError, WorkError, KeyboardInterrupt) as error:
+            status, text = verdict(error)
+            complain(text)
+            return status
+
+
+def _weights(given: argparse.Namespace) -> int:
+    from ddmi.shipping.making import make
+
+    settings = {}
+    for setting in given.set:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set takes NAME=VALUE, e.g. training.precision=bf16, not {setting!r}")
+        settings[name.strip()] = value.strip()
+    run = given.run or Path("runs") / given.name
+    made = make(
+        given.name, run, given.data, target=given.out, settings=settings, max_minutes=given.max_minutes
+    )  # fmt: skip
+    if made is not None:
+        say(str(made))
+    return 0
+
+
+def _gallery(given: argparse.Namespace) -> int:
+    from ddmi.shipping.gallery import gallery
+
+    for path in gallery(given.out, given.names or None):
+        say(str(path))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

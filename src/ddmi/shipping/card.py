@@ -1,0 +1,139 @@
+"""The card of a model that ships: where it comes from, what it does, and what it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from ddmi import config as configuration
+from ddmi import estimate, evaluation
+from ddmi.config import Config
+from ddmi.evaluation import nfe
+from ddmi.sampling import own_way
+from ddmi.shipping.recipes import Recipe
+from ddmi.storage import digest
+
+FILE = "README.md"
+"""Of the card, beside the weights."""
+DOMAINS = {"image": "picture", "shape": "mesh", "video": "clip", "nerf": "radiance field"}
+
+
+def text(
+    name: str,
+    recipe: Recipe,
+    folder: Path,
+    metrics: Mapping[str, Any],
+    pieces: Sequence[Mapping[str, Any]],
+    rounding: Mapping[str, float],
+) -> str:
+    """The card of the model in a folder, as Markdown.
+
+    Args:
+        metrics: what `metrics.json` of its run holds.
+        pieces: the record of its training.
+        rounding: what half precision changes, relative root mean squares.
+    """
+    config = configuration.load(folder / "config.json")
+    parts = [
+        f"# {name}\n\n{recipe.title}.",
+        _usage(name, recipe, config),
+        f"## Data\n\n{recipe.data}",
+        _training(name, recipe, config, pieces),
+        _files(folder, rounding),
+        _measured(metrics),
+        _evaluations(config, metrics),
+        f"## What it is bad at\n\n{recipe.limits}" if recipe.limits else "",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _usage(name: str, recipe: Recipe, config: Config) -> str:
+    asked = f' --text "{recipe.prompt}"' if recipe.prompt else ""
+    said = f', text="{recipe.prompt}"' if recipe.prompt else ""
+    return (
+        f"```bash\nddmi sample {name}{asked} --out samples\n```\n\n"
+        f"```python\nfrom ddmi import DDMIPipeline\n\n"
+        f'field = DDMIPipeline.from_pretrained("{name}")(seed=0{said})[0]\n```'
+    )
+
+
+def _training(name: str, recipe: Recipe, config: Config, pieces: Sequence[Mapping[str, Any]]) -> str:
+    counts = estimate.parameters(*estimate.networks(config))
+    training = config.training
+    stages = table(
+        ("stage", "parameters", "steps", "batch"),
+        [
+            ("autoencoder", _thousands(counts, "encoder", "decoder", "read-out"), f"{training.autoencoder_steps:,}",
+             str(training.batch_size)),
+            ("denoiser", _thousands(counts, "denoiser"), f"{training.diffusion_steps:,}",
+             str(training.diffusion_batch)),
+        ],
+    )  # fmt: skip
+    rows = [(p["began"], str(timedelta(seconds=p["seconds"])), _where(p), f"`{p['commit']}`") for p in pieces]
+    data = " DATA=FOLDER" if recipe.needs else ""
+    return (
+        f"## Training\n\n{stages}\n\n"
+        f"Trained from nothing with `make weights NAME={name}{data}`, in these pieces:\n\n"
+        f"{table(('began (UTC)', 'took', 'on', 'commit'), rows)}\n\n"
+        "The same command trains it again, on a processor or with CUDA, and goes on where it was stopped. Longer: "
+        f"`SET=training.diffusion_steps={10 * training.diffusion_steps}`."
+    )
+
+
+def _where(piece: Mapping[str, Any]) -> str:
+    threads = f", {piece['threads']} thread{'s' * (piece['threads'] > 1)}" if "threads" in piece else ""
+    many = f", {piece['processes']} processes" if piece.get("processes", 1) > 1 else ""
+    return f"{piece['device']}{threads}{many}"
+
+
+def _files(folder: Path, rounding: Mapping[str, float]) -> str:
+    rows = [
+        (f"`{path.name}`", f"{path.stat().st_size:,}", f"`{digest(path)}`")
+        for path in sorted(folder.glob("*.safetensors"))
+    ]
+    return (
+        f"## Files\n\n{table(('file', 'bytes', 'SHA-256'), rows)}\n\n"
+        "Parameters are rounded to half precision and computed with in single precision. Against the weights before "
+        f"rounding, latents drawn from equal noise differ by {_percent(rounding['latents'])} (root mean square), and "
+        f"fields of equal latents by {_percent(rounding['fields'])}."
+    )
+
+
+def _measured(metrics: Mapping[str, Any]) -> str:
+    found = {name: part for name, part in metrics.items() if name not in ("preset", "sampling", nfe.KEY)}
+    rows = [row for name, part in found.items() for row in evaluation.numbers(name, part)]
+    told = metrics.get("sampling", {})
+    how = ", ".join(f"{key} {told[key]}" for key in ("samples", "sampler", "steps", "guidance_scale") if key in told)
+    return (
+        f"## Measured\n\nSamples: {how}. Held-out data is never trained on. What each number means, and how it is "
+        "taken, stands in the documentation on evaluation. `memorisation` tells whether samples copy: how near they "
+        f"are to training data, beside how near held-out data is.\n\n{table(('metric', '', 'value'), rows)}"
+    )
+
+
+def _evaluations(config: Config, metrics: Mapping[str, Any]) -> str:
+    if nfe.KEY not in metrics:
+        return ""
+    head, *rows = nfe.lines(metrics[nfe.KEY])
+    sampler, steps = own_way(config.diffusion)
+    count = metrics[nfe.KEY]["protocol"]["samples"]
+    return (
+        f"## Samplers\n\n{count} samples each, drawn from the same noise. The model's own way is `{sampler}` with "
+        f"{steps} steps.\n\n{table(head, rows)}"
+    )
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _thousands(counts: Mapping[str, int], *parts: str) -> str:
+    return f"{sum(counts[part] for part in parts):,}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"

@@ -1,0 +1,88 @@
+"""From a recipe to a model that ships: pieces of training, numbers, half precision, the card."""
+
+from __future__ import annotations
+
+import pytest
+import tiny
+import torch
+
+from ddmi import DDMIPipeline, presets, weights
+from ddmi.errors import UserError
+from ddmi.evaluation.nfe import Way
+from ddmi.shipping import making
+from ddmi.shipping.__main__ import main
+from ddmi.shipping.recipes import RECIPES, Recipe
+from ddmi.storage import digest, read_json
+
+RECIPE = Recipe(title="Squares", data="Squares of one colour.", limits="Everything.", samples=4, compared=3)
+
+
+@pytest.fixture
+def recipe(monkeypatch, tmp_path):
+    """A recipe of a few steps, and a package without models."""
+    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
+    monkeypatch.setitem(RECIPES, "squares", RECIPE)
+    monkeypatch.setattr(presets, "find", lambda name: tiny.config())
+    monkeypatch.setattr(making, "WAYS", (Way(sampler="ddim", steps=2), Way(sampler="dpm", steps=3)))
+    monkeypatch.setattr(weights, "ROOT", tmp_path / "package")
+    return "squares"
+
+
+def test_every_recipe_has_a_preset_of_its_name_that_fits():
+    """Two bytes a parameter, and something for configuration and card."""
+    from ddmi import estimate
+
+    for name in RECIPES:
+        config = presets.find(name)
+        assert config.name == name
+        assert 2 * sum(estimate.parameters(*estimate.networks(config)).values()) < 0.95 * weights.LARGEST
+        assert (RECIPES[name].prompt != "") == (config.diffusion.condition == "text")
+
+
+def test_a_model_is_trained_in_pieces_and_put_into_the_package(recipe, pictures, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert making.make(recipe, run, pictures, max_minutes=1e-9) is None
+    assert not (tmp_path / "package").exists()
+    made = making.make(recipe, run, pictures)
+    assert made == tmp_path / "package" / "squares" and weights.names() == ["squares"]
+    assert weights.find("squares") == made and weights.find("circles") is None
+    assert weights.title("squares") == "Squares."
+    assert weights.size("squares") == sum(path.stat().st_size for path in made.iterdir())
+    card = (made / "README.md").read_text()
+    assert len(read_json(run / "pieces.json")) == 2
+    assert all(piece["commit"] in card for piece in read_json(run / "pieces.json"))
+    for name in ("autoencoder.safetensors", "diffusion.safetensors"):
+        assert digest(made / name) in card
+    rows = read_json(run / "metrics.json")["nfe"]["rows"]
+    assert [(row["sampler"], row["steps"]) for row in rows] == [("ddim", 2), ("dpm", 3)]
+    for row in rows:
+        assert f"| {row['sampler']} | {row['steps']} steps |" in card
+    shipped = DDMIPipeline.from_pretrained("squares")
+    first, again = shipped.latents(2, seed=3), DDMIPipeline.from_pretrained(run).latents(2, seed=3)
+    assert not first.equal(again) and first.allclose(again, atol=0.05)
+
+
+def test_what_rounding_changes_is_relative(tmp_path):
+    """Against (3, 4), of length 5, (3, 0) is off by 4."""
+    assert making._relative(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 0.0])) == pytest.approx(0.8)
+    a = DDMIPipeline.from_pretrained(tiny.untrained(tmp_path / "a"))
+    same = making.difference(a, a)
+    assert same == {"latents": 0.0, "fields": 0.0}
+    b = DDMIPipeline.from_pretrained(tiny.untrained(tmp_path / "b", seed=5))
+    assert min(making.difference(a, b).values()) > 0.01
+
+
+def test_weights_that_are_too_large_are_refused(recipe, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(weights, "LARGEST", 1000)
+    with pytest.raises(UserError, match="at most 1,000 are allowed"):
+        making.ship(recipe, tiny.untrained(tmp_path / "run"), tmp_path / "out")
+
+
+def test_the_command_says_what_is_wrong(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(RECIPES, "furniture", RECIPES["furniture"])
+    assert main(["weights", "furniture", "--run", str(tmp_path / "run")]) == 2
+    assert "furniture needs data: a folder of prepared catalogues" in capsys.readouterr().err
+    assert main(["weights", "emoji-64", "--set", "precision"]) == 2
+    assert "--set takes NAME=VALUE" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["weights", "emoji-46"])
