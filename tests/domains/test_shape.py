@@ -247,3 +247,21 @@ def test_a_cloud_of_nonsense_is_refused(run):
     pipe = DDMIPipeline.from_pretrained(run)
     with pytest.raises(UserError, match="NaN"):
         pipe.encode(torch.full((40, 3), math.nan))
+
+
+def test_pieces_made_by_rule_stand_beside_a_folder(tmp_path):
+    """`both` is the pieces and what the folder has; a single mesh, to be encoded, stays alone."""
+    from ddmi.data.furniture import Furniture
+
+    Furniture(1).mesh(0).export(tmp_path / "one.ply")
+    folder = tmp_path / "shapes" / "cube"
+    folder.mkdir(parents=True)
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (400, 3)).astype(np.float32)
+    np.savez(folder / "pointcloud.npz", points=points, normals=np.tile(np.float32([0, 1, 0]), (400, 1)))
+    np.savez(folder / "points.npz", points=points, occupancies=np.abs(points).max(axis=1) < 0.3)
+    domain = shape(source="both", pieces=5)
+    dataset = domain.dataset(tmp_path / "shapes", "all")
+    assert dataset.domain == domain and dataset.names == [*Furniture(5).names, "cube"]
+    assert len(domain.dataset(tmp_path / "one.ply", "all")) == 1
+    with pytest.raises(UserError, match="--data is missing"):
+        domain.dataset(None, "train")

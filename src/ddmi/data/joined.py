@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 class Joined:
     """The shapes of all sources, in their order. A source of shapes itself.
 
-    Classes are left out, since those of one source say nothing of another's. A source that comes without a split
-    is trained on and held out by the names in it, as it would be alone, unless another one brings a split: its shapes
-    are then all for training.
+    Classes are left out, since those of one source say nothing of another's. Where one source brings a split, the
+    shapes of those that bring none are all for training. `root` is the folder of the first that has one, else None.
 
     Args:
         sources: at least one; no two shapes have the same name.
@@ -48,6 +47,7 @@ class Joined:
         self.parts: list[str] | None = None
         if any(source.parts is not None for source in self.sources):
             self.parts = ["train" if source.parts is None else source.parts[index] for source, index in self._places]
+        self.root = next((root for source in self.sources if (root := getattr(source, "root", None))), None)
 
     def surface(
         self, index: int, count: int, rng: np.random.Generator

@@ -67,7 +67,7 @@ class ShapeMetrics:
             "classification": self.classification,
             "clip": self.clip,
         }
-        if self.domain.source == "furniture":
+        if self.domain.source != "folder":
             known["attributes"] = self.attributes
         return known
 
@@ -223,14 +223,15 @@ class ShapeMetrics:
         """Share of samples that have the attribute which their text names, by a geometric test of their occupancy.
 
         `chance` is the share among the same samples after the texts have been dealt to others, `test` the share of
-        pieces of the data that the test tells rightly. Only where the data is furniture made by rule.
+        pieces of the data that the test tells rightly. Only where there is furniture made by rule in the data.
         """
         from ddmi.data.furniture import Furniture
         from ddmi.data.furniture.measure import accuracy, judge
         from ddmi.data.furniture.words import prompts
 
-        source = self.solids(evidence).held_out.source
-        if evidence.draw is None or not isinstance(source, Furniture):
+        whole = self.solids(evidence).held_out.source
+        source = next((part for part in getattr(whole, "sources", (whole,)) if isinstance(part, Furniture)), None)
+        if evidence.draw is None or source is None:
             return {}
         asked = prompts(PROMPTS, evidence.seed)
         drawn = self._occupied(evidence.draw([text for text, _ in asked], 0), 2 * CELLS).numpy()

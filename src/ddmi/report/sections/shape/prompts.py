@@ -17,4 +17,4 @@ def section(scene: Scene) -> Section | None:
     def drawn_as(field: Field, alt: str) -> str:
         return figure(field.render(CELLS), SIDE, alt)
 
-    return guided.section(scene, FURNITURE_PROMPTS if scene.domain.source == "furniture" else (), drawn_as)
+    return guided.section(scene, FURNITURE_PROMPTS if scene.domain.source != "folder" else (), drawn_as)
