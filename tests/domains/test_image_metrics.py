@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tiny
 import torch
+import torch.nn.functional as F
 from conftest import drawing
 from PIL import Image as Pictures
 
@@ -182,6 +184,93 @@ def test_memorisation_needs_no_feature_network(files, monkeypatch, caplog):
     domain, given = evidence(files)
     found = PictureMetrics(domain).memorisation(given)
     assert "ratio" in found and "features" not in found and "some-package" in caplog.text
+
+
+NOUNS = [f"{letter}ox" for letter in "abcdefghijklmnopqrstuvwx"]
+ANIMALS = ["man with beard"] * 12 + ["red cat"] * 8 + ["2 cats and dog"] * 3 + ["smiling"]
+
+
+def captioned(files, captions, drawn=lambda k: k, **settings):
+    """Evidence of a model that draws, for caption k of the training set, its picture `drawn(k)`."""
+    domain, given = evidence(files, **settings)
+    told = [f"{caption}, {k}" for k, caption in enumerate(captions)]  # what tells them apart is no word
+    given.train.captions = told
+    asked: list[tuple[str, int]] = []
+
+    def draw(texts, first):
+        assert first == len(asked)
+        asked.extend((text, told.index(text)) for text in texts)
+        return [Picture(given.train.inputs([drawn(told.index(text))])[0]) for text in texts]
+
+    return domain, replace(given, draw=draw), asked
+
+
+def test_true_pictures_of_the_prompts_follow_them(files, network, monkeypatch):
+    monkeypatch.setattr("ddmi.domains.image.metrics.BATCH", 7)
+    domain, given, asked = captioned(files, NOUNS)
+    found = PictureMetrics(domain).prompts(given)
+    assert sorted(k for _, k in asked) == list(range(COUNT))
+    assert (found["share"], found["hits"], found["chance"]) == (1, COUNT, 0)
+    assert found["share_standard_error"] == 0 and found["true_pictures"]["share"] == 0  # each noun has one picture
+    assert found["protocol"]["prompts"] == found["protocol"]["training_pictures"] == COUNT
+
+
+def test_samples_of_other_prompts_do_not(files, network):
+    domain, given, _ = captioned(files, NOUNS, drawn=lambda k: (k + 1) % COUNT)
+    found = PictureMetrics(domain).prompts(given)
+    assert found["hits"] == 0 and found["chance"] == pytest.approx(COUNT / (COUNT * (COUNT - 1)))
+
+
+def test_chance_is_that_of_dealt_prompts(files, network):
+    """12 men with beards, 8 + 3 cats, and one caption without a noun, which nobody is asked for."""
+    domain, given, asked = captioned(files, ANIMALS)
+    found = PictureMetrics(domain).prompts(given)
+    assert found["hits"] == len(asked) == 23 and found["protocol"]["training_pictures_without_nouns"] == 1
+    assert found["chance"] == pytest.approx((12 * 11 + 11 * 10) / (23 * 22))
+    assert found["share_beyond_people"] == 1
+    domain, given, _ = captioned(files, ["man"] * 12 + ANIMALS[12:])
+    found = PictureMetrics(domain).prompts(given)
+    assert found["share"] == 1 and found["share_beyond_people"] == pytest.approx(11 / 23)
+    assert found["chance_beyond_people"] == pytest.approx(11 * 10 / (23 * 22))
+    assert found["share_beyond_people_standard_error"] == pytest.approx((11 / 23 * 12 / 23 / 23) ** 0.5)
+
+
+def test_true_pictures_are_told_by_their_nearest_others(files, network):
+    domain, given, _ = captioned(files, ANIMALS)
+    found = PictureMetrics(domain).prompts(given)["true_pictures"]
+    with torch.no_grad():
+        features = network(F.interpolate(given.train.inputs(range(COUNT)), (32, 32), mode="bicubic").clamp(-1, 1))
+    apart = torch.cdist(features, features).fill_diagonal_(torch.inf).argmin(dim=1).tolist()
+    kinds = [0] * 12 + [1] * 11 + [2]
+    assert found["hits"] == sum(kinds[k] == kinds[apart[k]] for k in range(23)) > 0
+
+
+def test_of_a_group_one_is_asked_for_and_all_are_left_out(files, network):
+    domain, given, asked = captioned(files, [noun for noun in NOUNS[:12] for _ in range(2)])
+    given.train.groups = [[2 * g, 2 * g + 1] for g in range(12)]
+    found = PictureMetrics(domain).prompts(given)
+    assert sorted(k // 2 for _, k in asked) == list(range(12))
+    assert found["share"] == 1 and found["true_pictures"]["hits"] == 0
+
+
+def test_prompts_are_drawn_by_the_seed(files, network, monkeypatch):
+    monkeypatch.setattr("ddmi.domains.image.metrics.PROMPTS", 5)
+    drawn = []
+    for seed in (0, 0, 1):
+        domain, given, asked = captioned(files, NOUNS, seed=seed)
+        assert PictureMetrics(domain).prompts(given)["protocol"]["prompts"] == len(asked) == 5
+        drawn.append(asked)
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_without_words_there_are_no_prompts(files, network):
+    domain, given, _ = captioned(files, NOUNS)
+    assert PictureMetrics(domain).prompts(replace(given, draw=None)) == {}
+    given.train.captions = None
+    assert PictureMetrics(domain).prompts(given) == {}
+    domain, given, asked = captioned(files, ["smiling"] * COUNT)
+    assert PictureMetrics(domain).prompts(given) == {} and not asked
+    assert network.seen == COUNT
 
 
 def test_large_sets_of_pictures_lie_in_a_file_without_a_name(files, monkeypatch, tmp_path):

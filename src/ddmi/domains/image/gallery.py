@@ -109,6 +109,10 @@ class Gallery:
         self.seconds = time.monotonic() - began
         return found
 
+    def features_of(self, fields: Sequence[FieldLike]) -> Float[Tensor, "n f"]:
+        """Features of other fields, rendered as the samples are."""
+        return self._features(Rendered(self.domain, fields, self.domain.resolution, self.evidence.cache).batches())
+
     @cached_property
     def real(self) -> Seen:
         """Training pictures: one of each subject, as in an epoch of training."""

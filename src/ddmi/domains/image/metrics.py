@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,14 @@ from torch import Tensor
 
 from ddmi.domains.base import Evidence, Metric
 from ddmi.domains.image.dataset import PictureDataset
-from ddmi.domains.image.gallery import Gallery, Rendered
+from ddmi.domains.image.gallery import BATCH, Gallery, Rendered
 from ddmi.errors import MissingPackage
 from ddmi.metrics import pixels
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance, precision_recall
 from ddmi.metrics.neighbours import Neighbours, memorisation, nearest
 from ddmi.metrics.sliced import sliced_wasserstein
 from ddmi.metrics.uncertainty import bootstrap, jackknife, share_error
+from ddmi.metrics.words import PEOPLE, nouns
 from ddmi.randomness import generator
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ JUDGED = 256
 """Pictures that a metric of pixels looks at, at most."""
 COMPARED = 1024
 """Samples, and held-out pictures, whose nearest training pictures are searched, at most."""
+PROMPTS = 100
+"""Captions that samples are drawn for and compared with, at most."""
 
 
 class PictureMetrics:
@@ -50,6 +53,7 @@ class PictureMetrics:
             "sliced_wasserstein": self.sliced_wasserstein,
             "distributions": self.distributions,
             "memorisation": self.memorisation,
+            "prompts": self.prompts,
         }
 
     def gallery(self, evidence: Evidence) -> Gallery:
@@ -191,6 +195,55 @@ class PictureMetrics:
         theirs = nearest(gallery.unseen.features, real.features)
         indices = [real.indices[i] for i in mine.indices[:, 0].tolist()]
         return {**_ratio(mine.distances[:, 0], theirs.distances[:, 0], gallery.evidence.seed), "neighbours": indices}
+
+    def prompts(self, evidence: Evidence) -> dict[str, Any]:
+        """Share of prompts whose sample has a nearest training picture, in features, with a noun of the prompt.
+
+        Prompts are captions of training pictures, each of another subject and with at least one noun
+        (`ddmi.metrics.words`). `chance` is the share among the same samples after each prompt was dealt to every other
+        sample, `true_pictures` the same numbers of the training pictures of the prompts, each with its own subject left
+        out: what perfect new pictures reach. Only where the model takes text and the data has captions.
+        """
+        captions = evidence.train.captions
+        if evidence.draw is None or not captions:
+            return {}
+        gallery = self.gallery(evidence)
+        real = gallery.real  # one picture of each subject, in an order that the seed draws
+        known = [nouns(captions[i]) for i in real.indices]
+        asked = [k for k, words in enumerate(known) if words][:PROMPTS]
+        if len(asked) < 2:
+            log.warning("prompts: %d captions with a noun are too few", len(asked))
+            return {}
+        wanted, drawn = [known[k] for k in asked], []
+        for start in range(0, len(asked), BATCH):
+            texts = [captions[real.indices[k]] for k in asked[start : start + BATCH]]
+            drawn.append(gallery.features_of(evidence.draw(texts, start)))
+        found = nearest(torch.cat(drawn), real.features).indices[:, 0].tolist()
+        own = nearest(real.features[asked], real.features, 2).indices.tolist()
+        others = [first if first != k else second for k, (first, second) in zip(asked, own, strict=True)]
+        protocol = {
+            "prompts": len(asked),
+            "network": gallery.network.name,
+            "training_pictures": len(real.indices),
+            "training_pictures_without_nouns": sum(not words for words in known),
+            "size": self.domain.resolution,
+            "seed": evidence.seed,
+        }
+        truly = _agreement(wanted, [known[k] for k in others])
+        return {**_agreement(wanted, [known[k] for k in found]), "true_pictures": truly, "protocol": protocol}
+
+
+def _agreement(wanted: Sequence[Set[str]], seen: Sequence[Set[str]]) -> dict[str, Any]:
+    """How often `seen[k]` has a word of `wanted[k]`; by chance, of `wanted[i]` for all i that are not k."""
+    count, found = len(wanted), {}
+    for name, ignored in (("", frozenset[str]()), ("_beyond_people", PEOPLE)):
+        shared = torch.tensor([[bool((w & s) - ignored) for s in seen] for w in wanted]).double()
+        hits = int(shared.trace())
+        found[f"share{name}"] = hits / count
+        found[f"share{name}_standard_error"] = share_error(hits / count, count)
+        found[f"hits{name}"] = hits
+        found[f"chance{name}"] = (float(shared.sum()) - hits) / (count * (count - 1))
+    return found
 
 
 def _ratio(samples: Float[Tensor, " n"], held_out: Float[Tensor, " m"], seed: int) -> dict[str, Any]:

@@ -36,6 +36,7 @@ HEADLINES = (
         "held-out pictures=distributions/held_out/frechet",
     ),
     Headline("memorisation ratio", "memorisation/ratio", ".2f"),
+    Headline("samples near a picture of their noun", "prompts/share", ".0%", "", "chance=prompts/chance"),
 )
 
 NOTES = {
@@ -52,6 +53,10 @@ NOTES = {
     "memorisation": "Near 1 is what new pictures give. Well below 1, samples repeat the training set; above 1, they "
     "lie away from the data, which blurred or broken samples also do. Pixels see colour and position first: a copy "
     "that was moved by some pixels counts as new there; the row of features sees such copies too.",
+    "prompts": "Samples of captions, and whether the nearest training picture, in features, has a caption with a noun "
+    "of the prompt. Chance is what these samples reach with the prompts of one another. The row of true pictures is "
+    "what the pictures of the captions reach without their own subjects: new pictures can be expected to come near "
+    "that, and samples above it come near to the very pictures that the captions belong to.",
 }
 
 
