@@ -48,7 +48,7 @@ def furniture_views() -> Config:
     """Furniture made by rule, photographed: the model that comes with the package, an hour of one hardware thread."""
     small = furniture_views_small()
     training = replace(
-        small.training, autoencoder_steps=4000, diffusion_steps=2500, warmup_steps=200, checkpoint_every=250
+        small.training, autoencoder_steps=3000, diffusion_steps=2000, warmup_steps=200, checkpoint_every=250
     )
     return replace(
         small,

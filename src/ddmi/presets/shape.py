@@ -128,8 +128,8 @@ def furniture() -> Config:
         diffusion=replace(pieces.diffusion, ema_decay=0.9995),
         training=replace(
             pieces.training,
-            autoencoder_steps=3200,
-            diffusion_steps=4000,
+            autoencoder_steps=2600,
+            diffusion_steps=3200,
             warmup_steps=200,
             checkpoint_every=250,
             preview_every=1000,

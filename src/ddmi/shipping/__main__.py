@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     weights.add_argument("--out", type=Path, metavar="DIR", help="model folder (its place in the package)")
     weights.add_argument("--max-minutes", type=float, metavar="M", help="stop training after so long; goes on later")
     weights.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="replace a setting")
-    gallery = commands.add_parser("gallery", help="draw what ships, without choosing")
+    gallery = commands.add_parser("gallery", help="draw what ships, without choosing, and copy the cards beside")
     gallery.add_argument("names", nargs="*", choices=[[], *sorted(RECIPES)], help="models (all)")
     gallery.add_argument("--out", type=Path, default=Path("docs/gallery"), metavar="DIR", help="(docs/gallery)")
     given = parser.parse_args(arguments)
@@ -55,9 +55,10 @@ def _weights(given: argparse.Namespace) -> int:
 
 
 def _gallery(given: argparse.Namespace) -> int:
+    from ddmi.shipping.card import copied
     from ddmi.shipping.gallery import gallery
 
-    for path in gallery(given.out, given.names or None):
+    for path in [*gallery(given.out, given.names or None), *copied(given.out.parent / "models", Path("../gallery"))]:
         say(str(path))
     return 0
 

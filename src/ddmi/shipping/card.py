@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmi import config as configuration
-from ddmi import estimate, evaluation
+from ddmi import estimate, evaluation, weights
 from ddmi.config import Config
 from ddmi.evaluation import nfe
 from ddmi.sampling import own_way
@@ -17,7 +17,6 @@ from ddmi.storage import digest
 
 FILE = "README.md"
 """Of the card, beside the weights."""
-DOMAINS = {"image": "picture", "shape": "mesh", "video": "clip", "nerf": "radiance field"}
 
 
 def text(
@@ -47,6 +46,22 @@ def text(
         f"## What it is bad at\n\n{recipe.limits}" if recipe.limits else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def copied(out: Path, pictures: Path) -> list[Path]:
+    """The cards of all models that ship as documentation, each with the overview picture of its model.
+
+    Args:
+        out: the folder to write into. pictures: the folder of the gallery, relative to it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name in weights.names():
+        first, _, rest = (weights.ROOT / name / FILE).read_text(encoding="utf-8").partition("\n\n```bash")
+        picture = f"![Unchosen samples of {name}.]({pictures.as_posix()}/{name}.png)"
+        written.append(out / f"{name}.md")
+        written[-1].write_text(f"{first}\n\n{picture}\n\n```bash{rest}", encoding="utf-8")
+    return written
 
 
 def _usage(name: str, recipe: Recipe, config: Config) -> str:
