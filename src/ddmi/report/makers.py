@@ -16,8 +16,13 @@ CREDITS = "credits.jsonl"
 def credits(judged: Judged) -> list[str]:
     """Who made the models of the data, a line for each licence, where the prepared folder tells it."""
     root = getattr(judged.held_out.source, "root", None)  # type: ignore[attr-defined]
-    path = None if root is None else Path(root) / CREDITS
-    if path is None or not path.is_file():
+    return [] if root is None else named(Path(root))
+
+
+def named(root: Path) -> list[str]:
+    """Who made the models of a prepared folder, a line for each licence; [] where the folder does not tell."""
+    path = root / CREDITS
+    if not path.is_file():
         return []
     makers: dict[str, set[str]] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):

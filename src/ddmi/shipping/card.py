@@ -26,6 +26,7 @@ def text(
     metrics: Mapping[str, Any],
     pieces: Sequence[Mapping[str, Any]],
     rounding: Mapping[str, float],
+    makers: Sequence[str] = (),
 ) -> str:
     """The card of the model in a folder, as Markdown.
 
@@ -33,12 +34,13 @@ def text(
         metrics: what `metrics.json` of its run holds.
         pieces: the record of its training.
         rounding: what half precision changes, relative root mean squares.
+        makers: who made the data, a line for each licence.
     """
     config = configuration.load(folder / "config.json")
     parts = [
         f"# {name}\n\n{recipe.title}.",
         _usage(name, recipe, config),
-        f"## Data\n\n{recipe.data}",
+        "\n\n".join([f"## Data\n\n{recipe.data}", *makers]),
         _training(name, recipe, config, pieces),
         _files(folder, rounding),
         _measured(metrics),

@@ -27,6 +27,7 @@ from ddmi.evaluation.judged import opened
 from ddmi.pipeline import DDMIPipeline
 from ddmi.processes import launched
 from ddmi.randomness import generator
+from ddmi.report.makers import named
 from ddmi.shipping import card
 from ddmi.shipping.recipes import RECIPES, WAYS, Recipe
 from ddmi.storage import aside, read_json, write_json
@@ -79,7 +80,7 @@ def make(
     measure(recipe, run, data)
     if not launched().main:
         return None
-    return ship(name, run, target or weights.ROOT / name)
+    return ship(name, run, target or weights.ROOT / name, data)
 
 
 def measure(recipe: Recipe, run: Path, data: Path | None) -> None:
@@ -96,8 +97,11 @@ def nfe_protocol(recipe: Recipe) -> evaluation.Protocol:
     return evaluation.Protocol(samples=recipe.compared)
 
 
-def ship(name: str, run: Path, target: Path) -> Path:
+def ship(name: str, run: Path, target: Path, data: Path | None = None) -> Path:
     """Write the folder of a trained and judged model: weights in half precision, configuration and card.
+
+    Args:
+        data: the folder it was trained on, which may tell who made what is in it.
 
     Raises:
         UserError: the weights take more than a model that ships may.
@@ -109,7 +113,8 @@ def ship(name: str, run: Path, target: Path) -> Path:
         raise UserError(f"{target} takes {size:,} bytes, at most {weights.LARGEST:,} are allowed: use smaller networks")
     shipped = DDMIPipeline.from_pretrained(target, device="cpu")
     rounding = difference(pipe, shipped)
-    text = card.text(name, RECIPES[name], target, read_json(run / "metrics.json"), pieces(run), rounding)
+    makers = [] if data is None else named(data)
+    text = card.text(name, RECIPES[name], target, read_json(run / "metrics.json"), pieces(run), rounding, makers)
     with aside(target / card.FILE) as scratch:
         scratch.write_text(text)
     with aside(target / FINGERPRINT) as scratch:

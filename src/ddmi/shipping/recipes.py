@@ -18,7 +18,6 @@ class Recipe:
         data: what it learned from, with licences and attribution.
         limits: what it is bad at.
         needs: what has to be given as data and how it is made; "" where it comes with the installed packages.
-        credits: the file of the data that names who made what, where there is one.
         prompt: of the example on the card; "" for a model without text.
         samples: that metrics look at. compared: that each row of the table of function evaluations looks at.
     """
@@ -27,7 +26,6 @@ class Recipe:
     data: str
     limits: str
     needs: str = ""
-    credits: str = "credits.jsonl"
     prompt: str = ""
     samples: int = 256
     compared: int = 64
