@@ -15,9 +15,10 @@ import torch
 from ddmi.data.posed import Views
 from ddmi.domains.base import Evidence
 from ddmi.domains.nerf import Nerf, ViewDataset, metrics, shot
-from ddmi.domains.nerf.metrics import CEILING, Look, ViewMetrics, agreement, orbited, project, splat, volume
+from ddmi.domains.nerf.metrics import Look, ViewMetrics, agreement, orbited, project, splat, volume
 from ddmi.evaluation import at
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
+from ddmi.metrics.pixels import CEILING
 from ddmi.render.cameras import Camera, look_at
 from ddmi.render.volume import Occupancy
 

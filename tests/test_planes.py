@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddmi.planes import Plane, cells, each, pack, unpack
+from ddmi.planes import Plane, cells, each, pack, triplane, unpack
 
 LAYOUT = (
     Plane(name="xy", axes=(0, 1), size=(3, 2)),
@@ -22,6 +22,13 @@ def planes(seed=0):
 def test_shapes_are_height_by_width_and_axes_are_x_first():
     assert [p.shape for p in LAYOUT] == [(2, 3), (1, 5), (4, 3)]
     assert cells(LAYOUT) == 6 + 5 + 12
+
+
+def test_the_planes_of_a_cube_are_its_pairs_of_axes():
+    layout = triplane(4)
+    assert {plane.name: plane.axes for plane in layout} == {"xy": (0, 1), "yz": (1, 2), "xz": (0, 2)}
+    assert all(plane.shape == (4, 4) and plane.growth == (True, True) for plane in layout) and cells(layout) == 48
+    assert [plane.name for plane in layout] == ["xy", "yz", "xz"]  # the order in which latents are packed
 
 
 def test_unpack_inverts_pack():

@@ -13,10 +13,11 @@ import torch
 
 from ddmi.domains.base import Evidence
 from ddmi.domains.video import Video, VideoDataset, metrics
-from ddmi.domains.video.metrics import CEILING, Reel, VideoMetrics
+from ddmi.domains.video.metrics import Reel, VideoMetrics
 from ddmi.errors import UserError, missing_extra
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
 from ddmi.metrics.neighbours import nearest
+from ddmi.metrics.pixels import CEILING
 
 SIZE, T, STRIDE = (16, 24), 4, 2
 DOMAIN = Video(size=SIZE, frames=T, stride=STRIDE, rates=(1, 2), scales=(1.0, 2.0), hop=2)

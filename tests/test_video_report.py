@@ -19,10 +19,10 @@ from test_report import HOSTILE, Page
 from ddmi.coordinates import axis
 from ddmi.data import skvideo
 from ddmi.domains.video import Video, VideoDataset
-from ddmi.domains.video.metrics import CEILING
 from ddmi.encoders.video import VideoEncoderConfig
 from ddmi.evaluation import Judged
 from ddmi.field import Field
+from ddmi.metrics.pixels import CEILING
 from ddmi.pipeline import DDMIPipeline
 from ddmi.render.clip import Clip
 from ddmi.report import page as pages

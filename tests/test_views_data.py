@@ -16,10 +16,11 @@ import pytest
 from PIL import Image
 from test_hull import BLUE, RED, around, ball, box, halves, look, on, photograph, plain, views_of
 
-from ddmi.data import views as module
 from ddmi.data.posed import Views, askew, check, findings
 from ddmi.data.splits import split
 from ddmi.data.views import ViewFolder, ViewSource, composited, open_views
+from ddmi.data.views import npz as npz_layout
+from ddmi.data.views import srn as srn_layout
 from ddmi.errors import UserError
 
 SIZE, COUNT = (48, 48), 12
@@ -568,4 +569,4 @@ def test_opening_warns_or_refuses(tmp_path, caplog):
 
 
 def test_the_defaults_are_those_of_the_layouts():
-    assert (module.RADIUS_SRN, module.RADIUS_NPZ, module.FIELD_NPZ) == (0.5, 1.1, 0.6911112)
+    assert (srn_layout.RADIUS, npz_layout.RADIUS, npz_layout.FIELD) == (0.5, 1.1, 0.6911112)

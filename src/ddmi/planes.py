@@ -53,6 +53,12 @@ Layout = tuple[Plane, ...]
 """The planes of a domain, in the one order in which they are packed."""
 
 
+def triplane(side: int) -> Layout:
+    """The layout of a cube: one square plane of side x side cells for each pair of its axes."""
+    pairs = {"xy": (0, 1), "yz": (1, 2), "xz": (0, 2)}
+    return tuple(Plane(name=name, axes=pair, size=(side, side)) for name, pair in pairs.items())
+
+
 def cells(layout: Layout) -> int:
     """Number of latent cells over all planes: the l of the legend."""
     return sum(plane.shape[0] * plane.shape[1] for plane in layout)

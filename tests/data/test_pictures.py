@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddmi.data.pictures import Memory, PictureFolder, fit, open_pictures
+from ddmi.data.pictures import PictureFolder, fit, open_pictures
 from ddmi.data.splits import split
 from ddmi.errors import UserError
 
@@ -227,18 +227,7 @@ def test_captions_from_a_table_or_beside_the_pictures(tmp_path):
         PictureFolder(tmp_path)
 
 
-def test_memory_keeps_within_its_budget_and_hands_out_copies(tmp_path):
-    memory, made = Memory(2 * 12), []
-
-    def make(index: int, size: int) -> np.ndarray:
-        made.append(index)
-        return np.full((size, size, 3), index, np.uint8)
-
-    for _ in range(2):
-        for index in range(3):
-            memory.read(index, 2, make)[:] = 99
-    assert made == [0, 1, 2, 2] and memory.used == 24
-    assert (memory.read(0, 2, make) == 0).all()
+def test_a_folder_can_be_sent_to_another_process(tmp_path):
     solid(tmp_path / "a.png")
     assert pickle.loads(pickle.dumps(PictureFolder(tmp_path))).names == ["a.png"]
 

@@ -13,9 +13,8 @@ from PIL import Image as Pictures
 
 from ddmi.coordinates import axis, grid
 from ddmi.domains.base import Batch
-from ddmi.domains.image import Image, PictureDataset, to_signal
+from ddmi.domains.image import Image, PictureDataset
 from ddmi.errors import UserError
-from ddmi.render.grid import to_pixels
 from ddmi.signal import Signal
 
 
@@ -197,13 +196,6 @@ def test_parts_do_not_share_pictures(pictures):
     train, test = (tiny.image(held_out=0.3).dataset(pictures, part) for part in ("train", "test"))
     assert len(train) and len(test) and not set(train.names) & set(test.names)
     assert len(train) + len(test) == len(tiny.image().dataset(pictures, "all")) == 12
-
-
-def test_pixels_survive_the_signal():
-    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
-    signal = to_signal(torch.from_numpy(levels))
-    assert signal.min() == -1 and signal.max() == 1
-    assert np.array_equal(to_pixels(signal), levels)
 
 
 def test_the_sampling_period_of_a_rendering():

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ddmi.coordinates import grid
-from ddmi.render.grid import contact_sheet, grid_slabs, picture_rows, to_pixels
+from ddmi.render.grid import contact_sheet, grid_slabs, picture_rows, to_pixels, to_signal
 
 
 def field(coordinates, periods=None):
@@ -51,6 +51,13 @@ def test_pixels_by_hand():
     values = torch.tensor([[-1.0, 1.0, 0.0], [-7.0, 7.0, 0.0001], [-1 + 0.9 / 255, -1 + 1.1 / 255, 1 - 0.9 / 255]])
     assert to_pixels(values).tolist() == [[0, 255, 128], [0, 255, 128], [0, 1, 255]]
     assert to_pixels(values.bfloat16()).dtype == np.uint8
+
+
+def test_pixels_survive_the_signal():
+    levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
+    signal = to_signal(levels)
+    assert signal.min() == -1 and signal.max() == 1 and signal[0, 1, 0] == pytest.approx(2 / 255 - 1)
+    assert np.array_equal(to_pixels(signal), levels)
 
 
 def test_sheets():

@@ -61,11 +61,11 @@ def trained(config: Config) -> tuple[float, dict[int, float]]:
     import time
 
     import numpy as np
-    import torch
 
-    from ddmi.domains.image import PictureDataset, to_signal
+    from ddmi.domains.image import PictureDataset
     from ddmi.metrics.pixels import psnr
     from ddmi.pipeline import DDMIPipeline
+    from ddmi.render.grid import to_signal
     from ddmi.training.run import train
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -80,7 +80,7 @@ def trained(config: Config) -> tuple[float, dict[int, float]]:
     found = {}
     for scale in (1, 2):
         size = scale * held_out.domain.resolution
-        drawn = to_signal(torch.from_numpy(np.stack([np.array(field.render(size)) for field in fields])))
+        drawn = to_signal(np.stack([np.array(field.render(size)) for field in fields]))
         found[scale] = float(psnr(drawn.permute(0, 3, 1, 2), held_out.pictures(indices, size)).mean())
     return took, found
 

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ddmi.data.pictures import Memory, Picture, fit
+from ddmi.data.memory import Memory
+from ddmi.data.pictures import Picture, fit
 from ddmi.errors import UserError
 
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")

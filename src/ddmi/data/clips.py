@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from ddmi.data.memory import Memory
 from ddmi.data.movies import FORMATS, Footage, Movie, Stills, Unusable, header, too_short
 from ddmi.data.pictures import EXTENSIONS, captions_of, files_below, parts_of
 from ddmi.errors import UserError
@@ -45,30 +45,6 @@ class ClipSource(Protocol):
     def read(self, index: int, frames: Sequence[int], short: int) -> UInt8[np.ndarray, "n h w 3"]:
         """Frames of clip `index` by number, in the order asked for: whole, antialiased, `short` the shorter side."""
         ...
-
-
-class Memory:
-    """Frames by (clip, number, shorter side) in at most `budget` bytes; when it is full, nothing leaves for others."""
-
-    def __init__(self, budget: int):
-        self.budget = budget
-        self.used = 0
-        self._kept: dict[tuple[int, int, int], UInt8[np.ndarray, "h w 3"]] = {}
-        self._lock = threading.Lock()
-
-    def __reduce__(self) -> tuple[type[Memory], tuple[int]]:
-        return Memory, (self.budget,)  # a copy in another process starts empty
-
-    def get(self, key: tuple[int, int, int]) -> UInt8[np.ndarray, "h w 3"] | None:
-        """What is kept under a key; it is not the caller's."""
-        return self._kept.get(key)
-
-    def keep(self, key: tuple[int, int, int], frame: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Keep a frame if there is room for it."""
-        with self._lock:
-            if key not in self._kept and self.used + frame.nbytes <= self.budget:
-                self._kept[key] = frame
-                self.used += frame.nbytes
 
 
 class Clips:

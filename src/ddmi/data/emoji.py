@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddmi.data.pictures import Memory, Picture
+from ddmi.data.memory import Memory
+from ddmi.data.pictures import Picture
 from ddmi.errors import UserError, missing_extra
 
 ATTRIBUTION = "Twemoji, Copyright Twitter, Inc and other contributors, CC-BY 4.0"

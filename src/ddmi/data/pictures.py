@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ddmi.data.memory import Memory
 from ddmi.errors import UserError
 
 Picture = NDArray[np.uint8]
@@ -46,30 +46,6 @@ class PictureSource(Protocol):
     def prefetch(self, sizes: Iterable[int]) -> None:
         """Prepare whatever makes reading at these sizes fast."""
         ...
-
-
-class Memory:
-    """Pictures by (index, size) in at most `budget` bytes; when it is full, nothing more is kept and nothing leaves."""
-
-    def __init__(self, budget: int):
-        self.budget = budget
-        self.used = 0
-        self._kept: dict[tuple[int, int], Picture] = {}
-        self._lock = threading.Lock()
-
-    def __reduce__(self) -> tuple[type[Memory], tuple[int]]:
-        return Memory, (self.budget,)  # a copy in another process starts empty
-
-    def read(self, index: int, size: int, make: Callable[[int, int], Picture]) -> Picture:
-        """A copy of the kept picture, or of what `make(index, size)` gives."""
-        kept = self._kept.get((index, size))
-        if kept is None:
-            kept = make(index, size)
-            with self._lock:
-                if (index, size) not in self._kept and self.used + kept.nbytes <= self.budget:
-                    self._kept[index, size] = kept
-                    self.used += kept.nbytes
-        return kept.copy()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -29,6 +29,21 @@ class ConvEncoderConfig:
     head_width: int = 512
     checkpointing: bool = False
 
+    @property
+    def factor(self) -> int:
+        """How many times as many cells as the latent plane the input has along each side."""
+        return 2 ** (len(self.multipliers) - 1)
+
+    def cells(self, resolution: int) -> int:
+        """Cells of the latent plane along each side, for an input of `resolution` cells.
+
+        Raises:
+            UserError: `resolution` is below 4 or no multiple of `factor`.
+        """
+        if resolution < 4 or resolution % self.factor:
+            raise UserError(f"domain.resolution must be a multiple of {self.factor} and at least 4, not {resolution}")
+        return resolution // self.factor
+
 
 class ConvEncoder(nn.Module):
     """(b, inputs, H, W) -> (b, width, H / 2^k, W / 2^k), k = levels - 1 (the first half of a U-Net, Ho et al. 2020)."""

@@ -106,7 +106,7 @@ class PointEncoder(nn.Module):
     def __init__(self, config: PointEncoderConfig, layout: Layout, points: int, extras: int = 0) -> None:
         super().__init__()
         self.layout, self.shape = layout, (points, 3 + extras)
-        self.finer = 2 ** (len(config.planes.multipliers) - 1)
+        self.finer = config.planes.factor
         told = 3 + extras + (2 * len(layout) if config.offsets else 0)
         self.offsets = config.offsets
         self.enter = nn.Linear(told, 2 * config.width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +12,9 @@ from ddmi.errors import UserError, missing_extra
 
 RANGE = 2.0  # of pictures in [-1, 1]
 SIGMA = 1.5  # of SSIM's Gaussian window, in cells: a window of 11x11
+CEILING = 10 * math.log10(12 * 255**2)
+"""dB of an error as large as that of rounding to 8 bits, 58.9: as which means count a higher ratio, such as that of
+equal pictures."""
 
 
 def psnr(a: Float[Tensor, "b c h w"], b: Float[Tensor, "b c h w"]) -> Float[Tensor, " b"]:

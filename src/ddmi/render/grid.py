@@ -50,6 +50,11 @@ def to_pixels(values: Float[Tensor, "*s 3"]) -> UInt8[np.ndarray, "*s 3"]:
     return scaled.round().to(torch.uint8).cpu().numpy()
 
 
+def to_signal(pixels: UInt8[np.ndarray, "*s 3"]) -> Float[Tensor, "*s 3"]:
+    """8 bits to [-1, 1], which `to_pixels` brings back."""
+    return torch.from_numpy(pixels).float() / 127.5 - 1.0
+
+
 def picture_rows(
     field: Callable[..., Tensor],
     size: tuple[int, int],

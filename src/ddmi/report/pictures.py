@@ -9,9 +9,10 @@ from html import escape
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ddmi.render.grid import to_pixels, to_signal
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,13 +61,11 @@ def row(figures: Sequence[str], columns: int, kind: str = "") -> str:
 def to_tensor(pictures: Sequence[Image.Image]) -> Float[Tensor, "b 3 h w"]:
     """8-bit pictures of one size in [-1, 1]."""
     stacked = np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
-    return (torch.from_numpy(stacked).float() / 127.5 - 1.0).permute(0, 3, 1, 2)
+    return to_signal(stacked).permute(0, 3, 1, 2)
 
 
 def to_picture(x: Float[Tensor, "3 h w"]) -> Image.Image:
     """The inverse, rounded to 8 bits."""
     from PIL import Image
-
-    from ddmi.render.grid import to_pixels
 
     return Image.fromarray(to_pixels(x.permute(1, 2, 0)))

@@ -15,13 +15,13 @@ import torch
 from ddmi.coordinates import check_size, check_window
 from ddmi.data.pictures import open_pictures
 from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
-from ddmi.domains.image.dataset import PictureDataset, to_signal
+from ddmi.domains.image.dataset import PictureDataset
 from ddmi.encoders.image import ConvEncoderConfig, ImageEncoder
 from ddmi.errors import UserError
 from ddmi.losses import laplace
 from ddmi.planes import Layout, Plane
 from ddmi.readout import ColourHead
-from ddmi.render.grid import picture_rows, to_pixels
+from ddmi.render.grid import picture_rows
 from ddmi.signal import Signal
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ class Image(Domain):
     )
 
     def __post_init__(self) -> None:
-        factor = 2 ** (len(self.encode.multipliers) - 1)
-        if self.resolution < 4 or self.resolution % factor:
-            raise UserError(f"domain.resolution must be a multiple of {factor} and at least 4, not {self.resolution}")
+        self.encode.cells(self.resolution)  # raises for what it does not allow
         if not self.scales or min(self.scales) < 1:
             raise UserError(f"domain.scales must be numbers of at least 1, not {list(self.scales)}")
         if not 0 <= self.points <= self.resolution**2:
@@ -78,7 +76,7 @@ class Image(Domain):
 
     @property
     def layout(self) -> Layout:
-        cells = self.resolution // 2 ** (len(self.encode.multipliers) - 1)
+        cells = self.encode.cells(self.resolution)
         return (Plane(name="xy", axes=(0, 1), size=(cells, cells)),)
 
     def encoder(self) -> ImageEncoder:
@@ -166,4 +164,4 @@ class Image(Domain):
         return PictureMetrics(self).all
 
 
-__all__ = ["Image", "PictureDataset", "to_pixels", "to_signal"]
+__all__ = ["Image", "PictureDataset"]

@@ -17,6 +17,7 @@ from ddmi.data.pictures import PictureSource
 from ddmi.data.splits import split
 from ddmi.domains.base import Batch, Split
 from ddmi.randomness import generator
+from ddmi.render.grid import to_signal
 
 if TYPE_CHECKING:
     from ddmi.domains.image import Image
@@ -79,7 +80,7 @@ class PictureDataset:
     def pictures(self, indices: Sequence[int], size: int) -> Float[Tensor, "b 3 h w"]:
         """Items at size x size in [-1, 1]."""
         stacked = np.stack([self.pixels(i, size) for i in indices])
-        return to_signal(torch.from_numpy(stacked)).permute(0, 3, 1, 2).contiguous()
+        return to_signal(stacked).permute(0, 3, 1, 2).contiguous()
 
     def inputs(self, indices: Sequence[int]) -> Float[Tensor, "b 3 r r"]:
         return self.pictures(indices, self.domain.resolution)
@@ -101,18 +102,13 @@ class PictureDataset:
                 y, x = (t.flatten() for t in torch.meshgrid(corner[0] + window, corner[1] + window, indexing="ij"))
             rows.append(y)
             columns.append(x)
-            targets.append(torch.from_numpy(self.pixels(index, size)[y.numpy(), x.numpy()]))
+            targets.append(self.pixels(index, size)[y.numpy(), x.numpy()])
         at = torch.stack([torch.stack(columns), torch.stack(rows)], dim=2)  # (b, n, 2), x first
         return Batch(
             x=self.inputs(indices),
             coordinates=(2 * at + 1) / size - 1,  # the exact cell centres of the size x size grid
-            targets=to_signal(torch.stack(targets)),
+            targets=to_signal(np.stack(targets)),
             periods=torch.tensor([domain.resolution / size]),
             patch=None if scattered else (edge, edge),
             seeds=tuple(seeds),
         )
-
-
-def to_signal(pixels: Tensor) -> Float[Tensor, "..."]:
-    """uint8 pixels to [-1, 1]."""
-    return pixels.float() / 127.5 - 1.0

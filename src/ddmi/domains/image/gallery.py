@@ -19,9 +19,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddmi.domains.base import Evidence, FieldLike, fingerprint
-from ddmi.domains.image.dataset import PictureDataset, to_signal
+from ddmi.domains.image.dataset import PictureDataset
 from ddmi.metrics.distributions import Gaussian, gaussian
 from ddmi.randomness import generator
+from ddmi.render.grid import to_signal
 from ddmi.storage import aside, load_metadata, load_tensors, save_tensors
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Rendered:
         for k in range(self.done, stop):
             self.kept[k] = np.asarray(self.domain.render(self.fields[k], self.size))
         self.done = max(self.done, stop)
-        return to_signal(torch.from_numpy(np.array(self.kept[start:stop]))).permute(0, 3, 1, 2)
+        return to_signal(np.array(self.kept[start:stop])).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)

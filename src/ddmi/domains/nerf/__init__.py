@@ -21,7 +21,7 @@ from ddmi.domains.nerf.shot import CAMERA, MESHES, Shot, check_shot, write_shots
 from ddmi.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.errors import UserError
 from ddmi.losses import laplace
-from ddmi.planes import Layout, Plane
+from ddmi.planes import Layout, triplane
 from ddmi.randomness import generator
 from ddmi.render.cameras import Camera
 from ddmi.render.volume import Quadrature, march
@@ -82,9 +82,7 @@ class Nerf(Domain):
     fidelity = MappingProxyType({"psnr": "reconstruction/psnr", "ssim": "reconstruction/ssim"})
 
     def __post_init__(self) -> None:
-        factor = 2 ** (len(self.encode.planes.multipliers) - 1)
-        if self.resolution < 4 or self.resolution % factor:
-            raise UserError(f"domain.resolution must be a multiple of {factor} and at least 4, not {self.resolution}")
+        self.encode.planes.cells(self.resolution)  # raises for what it does not allow
         for name in ("pieces", "views", "size", "cloud", "rays", "shown", "samples"):
             if getattr(self, name) < 1:
                 raise UserError(f"domain.{name} must be at least 1, not {getattr(self, name)}")
@@ -105,9 +103,7 @@ class Nerf(Domain):
 
     @property
     def layout(self) -> Layout:
-        cells = self.resolution // 2 ** (len(self.encode.planes.multipliers) - 1)
-        axes = {"xy": (0, 1), "yz": (1, 2), "xz": (0, 2)}
-        return tuple(Plane(name=name, axes=pair, size=(cells, cells)) for name, pair in axes.items())
+        return triplane(self.encode.planes.cells(self.resolution))
 
     def encoder(self) -> PointEncoder:
         return PointEncoder(self.encode, self.layout, self.cloud, extras=3)

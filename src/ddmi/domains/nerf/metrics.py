@@ -23,9 +23,11 @@ from ddmi.domains.nerf.shot import SURFACE, straight
 from ddmi.metrics import pixels
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
 from ddmi.metrics.neighbours import memorisation, nearest
+from ddmi.metrics.pixels import CEILING
 from ddmi.metrics.uncertainty import bootstrap, jackknife
 from ddmi.randomness import generator
 from ddmi.render.cameras import Camera
+from ddmi.render.grid import to_signal
 from ddmi.render.volume import Occupancy, picture
 
 if TYPE_CHECKING:
@@ -39,8 +41,6 @@ RECONSTRUCTED = 16
 FEW = 8
 VIEWS = 4
 """Views of each of them, at most."""
-CEILING = 10 * math.log10(12 * 255**2)
-"""dB of an error as large as that of rounding to 8 bits, 58.9; a higher ratio, as of equal pictures, counts as this."""
 RAYS = (48, 24)
 """Samples along a ray: evenly spread ones, and those where these found something."""
 GRID = 32
@@ -571,4 +571,4 @@ def _bits(colours: Float[Tensor, "*n 3"]) -> UInt8[np.ndarray, "*n 3"]:
 
 def _signal(picture: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 3 h w"]:
     """8 bits to [-1, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return to_signal(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]

@@ -18,7 +18,7 @@ from ddmi.domains.shape.dataset import ShapeDataset
 from ddmi.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.errors import UserError
 from ddmi.losses import bernoulli
-from ddmi.planes import Layout, Plane
+from ddmi.planes import Layout, triplane
 from ddmi.signal import Signal
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ class Shape(Domain):
     fidelity = MappingProxyType({"iou": "reconstruction/iou", "f_score": "reconstruction/f_score"})
 
     def __post_init__(self) -> None:
-        factor = 2 ** (len(self.encode.planes.multipliers) - 1)
-        if self.resolution < 4 or self.resolution % factor:
-            raise UserError(f"domain.resolution must be a multiple of {factor} and at least 4, not {self.resolution}")
+        self.encode.planes.cells(self.resolution)  # raises for what it does not allow
         for name in ("pieces", "cloud", "points"):
             if getattr(self, name) < 1:
                 raise UserError(f"domain.{name} must be at least 1, not {getattr(self, name)}")
@@ -87,9 +85,7 @@ class Shape(Domain):
 
     @property
     def layout(self) -> Layout:
-        cells = self.resolution // 2 ** (len(self.encode.planes.multipliers) - 1)
-        axes = {"xy": (0, 1), "yz": (1, 2), "xz": (0, 2)}
-        return tuple(Plane(name=name, axes=pair, size=(cells, cells)) for name, pair in axes.items())
+        return triplane(self.encode.planes.cells(self.resolution))
 
     def encoder(self) -> PointEncoder:
         return PointEncoder(self.encode, self.layout, self.cloud, extras=3 if self.normals else 0)

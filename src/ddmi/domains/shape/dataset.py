@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ddmi.data.captions import one_of_each
 from ddmi.data.splits import split
 from ddmi.domains.base import Batch, Split
 from ddmi.randomness import derive
@@ -30,10 +31,7 @@ class ShapeDataset:
             self.kept = self.kept * 2
         self.names = [source.names[i] for i in self.kept]
         self.phrasings = None if source.captions is None else [source.captions[i] for i in self.kept]
-        self.captions = None
-        if self.phrasings is not None:  # one of each, not always the first: they differ in what they tell
-            told = zip(self.names, self.phrasings, strict=True)
-            self.captions = [texts[derive("caption", name) % len(texts)] if texts else "" for name, texts in told]
+        self.captions = None if self.phrasings is None else one_of_each(self.names, self.phrasings)
         self.labels = None if source.labels is None else [source.labels[i] for i in self.kept]
         self.classes = source.classes
 

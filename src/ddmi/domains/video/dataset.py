@@ -17,6 +17,7 @@ from torch import Tensor
 from ddmi.data.splits import split
 from ddmi.domains.base import Batch, Split
 from ddmi.randomness import generator
+from ddmi.render.grid import to_signal
 
 if TYPE_CHECKING:
     from ddmi.data.clips import ClipSource
@@ -110,7 +111,7 @@ class VideoDataset:
         box = (min(high, round(wide * height / width)), min(wide, round(high * width / height)))
         top, left = round(window.down * (high - box[0])), round(window.across * (wide - box[1]))
         part = frames[:, top : top + box[0], left : left + box[1]]
-        found = to_signal(torch.from_numpy(np.ascontiguousarray(part))).permute(0, 3, 1, 2)
+        found = to_signal(np.ascontiguousarray(part)).permute(0, 3, 1, 2)
         target = (round(height * scale), round(width * scale))
         if box != target:
             found = F.interpolate(found, target, mode="bicubic", antialias=True, align_corners=False).clamp(-1, 1)
@@ -205,8 +206,3 @@ class VideoDataset:
         lines = [corner + torch.arange(edge) for corner, edge in zip(corners, edges, strict=True)]
         y, x = (t.flatten().expand(depth, -1) for t in torch.meshgrid(*lines, indexing="ij"))
         return k, y, x
-
-
-def to_signal(pixels: Tensor) -> Float[Tensor, "..."]:
-    """8-bit pixels to [-1, 1]."""
-    return pixels.float() / 127.5 - 1.0

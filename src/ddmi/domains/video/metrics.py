@@ -19,15 +19,16 @@ from torch import Tensor
 
 from ddmi.coordinates import axis, mesh
 from ddmi.domains.base import Evidence, FieldLike, Metric
-from ddmi.domains.video.dataset import VideoDataset, to_signal
+from ddmi.domains.video.dataset import VideoDataset
 from ddmi.errors import MissingPackage
 from ddmi.metrics import pixels
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
 from ddmi.metrics.neighbours import memorisation, nearest
+from ddmi.metrics.pixels import CEILING
 from ddmi.metrics.sliced import sliced_clips
 from ddmi.metrics.uncertainty import bootstrap, jackknife, share_error
 from ddmi.randomness import generator
-from ddmi.render.grid import to_pixels
+from ddmi.render.grid import to_pixels, to_signal
 
 if TYPE_CHECKING:
     from ddmi.domains.video import Video
@@ -54,8 +55,6 @@ SUBSETS = 25
 PUBLISHED = 2048
 """Clips of both sets in published Fréchet video distances, and frames of each (Skorokhodov et al. 2022)."""
 PUBLISHED_FRAMES = 16
-CEILING = 10 * math.log10(12 * 255**2)
-"""dB of an error as large as that of rounding to 8 bits, 58.9; a higher ratio, as of equal clips, counts as this."""
 BATCH = 8
 """Clips that are held as numbers at a time."""
 IN_MEMORY = 1 << 30
@@ -354,7 +353,7 @@ class Reel:
             for k in range(self.done, stop):
                 self.kept[k] = self.make(k)
             self.done = max(self.done, stop)
-            yield to_signal(torch.from_numpy(np.array(self.kept[start:stop]))).permute(0, 4, 1, 2, 3)
+            yield to_signal(np.array(self.kept[start:stop])).permute(0, 4, 1, 2, 3)
 
 
 class Screening:
@@ -466,7 +465,7 @@ def frames_at(
     periods = domain.told(size, (-1.0, -1.0, 1.0, 1.0), 2 / (domain.frames * rate))
     lines = [axis(width), axis(height)]
     drawn = [to_pixels(field(mesh([*lines, t[None]]), periods)).reshape(height, width, 3) for t in times]
-    return to_signal(torch.from_numpy(np.stack(drawn))).permute(0, 3, 1, 2)
+    return to_signal(np.stack(drawn)).permute(0, 3, 1, 2)
 
 
 def _score(a: Float[Tensor, "k 3 h w"], b: Float[Tensor, "k 3 h w"]) -> Score:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ddmi.domains.nerf.metrics import CEILING
-from ddmi.metrics.pixels import psnr
+from ddmi.metrics.pixels import CEILING, psnr
 from ddmi.report import pictures
 from ddmi.report.page import Section
 from ddmi.report.sections.nerf.scene import SOLID, Scene, coloured, once

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from html import escape
 
-from ddmi.domains.nerf.metrics import CEILING
 from ddmi.field import Field
-from ddmi.metrics.pixels import psnr
+from ddmi.metrics.pixels import CEILING, psnr
 from ddmi.render.clip import spread
 from ddmi.report import pictures
 from ddmi.report.page import Section

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.domains.video.metrics import CEILING, frames_at
+from ddmi.domains.video.metrics import frames_at
 from ddmi.field import Field
-from ddmi.metrics.pixels import psnr
+from ddmi.metrics.pixels import CEILING, psnr
 from ddmi.render.clip import tiled
 from ddmi.report import pictures
 from ddmi.report.page import Section

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ddmi.domains.video import Video, VideoDataset
 from ddmi.field import Field
 from ddmi.render.clip import Clip
-from ddmi.render.grid import to_pixels
+from ddmi.render.grid import to_pixels, to_signal
 from ddmi.report import scene
 from ddmi.report.playing import playing
 from ddmi.report.scene import Kept
@@ -92,7 +91,7 @@ def drawn(field: Field, size: tuple[int, int]) -> Clip:
 
 def signal(clip: Clip) -> Float[Tensor, "k 3 h w"]:
     """Its frames in [-1, 1]."""
-    return (torch.from_numpy(clip.array()).float() / 127.5 - 1).permute(0, 3, 1, 2)
+    return to_signal(clip.array()).permute(0, 3, 1, 2)
 
 
 def blocks(found: Sequence[str]) -> str:
