@@ -26,8 +26,9 @@ from ddmi.encoders.video import VideoEncoderConfig
 from ddmi.errors import UserError
 from ddmi.pipeline import DDMIPipeline
 from ddmi.render.clip import Clip
-from ddmi.shipping import gallery as room
-from ddmi.shipping.gallery import Cell, beside, captioned, gallery, wrapped, write_clip, write_picture
+from ddmi.shipping.gallery import drawing, gallery, sheets
+from ddmi.shipping.gallery.prompts import UNSEEN
+from ddmi.shipping.gallery.sheets import Cell, beside, captioned, wrapped, write_clip, write_picture
 
 POINTS = PointEncoderConfig(width=12, blocks=2, features=12, planes=tiny.ENCODER)
 FRAMES = VideoEncoderConfig(patch=4, width=16, blocks=1, head_width=8, plane_width=16, plane_blocks=1)
@@ -44,7 +45,6 @@ FILES = {
     "objects": ["objects.webp", "objects.png"],
 }
 PAGES = ["index.html", "gallery.md"]
-UNSEEN = room.UNSEEN
 SHRUNK = {
     "DRAWINGS": ("red apple", "cat face & <hat>", "sun"), "EACH": 2, "SIDE": 20, "PANEL": 24,
     "UNSEEN": ("blue apple", "green sun", "red cat", "square moon", "two suns"), "SMALL": 12, "ACROSS": 3,
@@ -74,7 +74,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SHRUNK.items():
-            patch.setattr(room, name, value)
+            readers = [module for module in (drawing, sheets) if hasattr(module, name)]
+            assert readers, name
+            for module in readers:
+                patch.setattr(module, name, value)
         yield
 
 
@@ -162,7 +165,7 @@ def test_a_heavy_picture_has_fewer_colours_and_a_light_one_all(tmp_path, monkeyp
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
     write_picture(noise, tmp_path / "all.png")
     assert np.array_equal(pixels(tmp_path / "all.png")[0], np.asarray(noise))
-    monkeypatch.setattr(room, "HEAVIEST", 1600)  # 2,000 pixels of 4 bits are 1,000 bytes; of 6 bits, 1,500
+    monkeypatch.setattr(sheets, "HEAVIEST", 1600)  # 2,000 pixels of 4 bits are 1,000 bytes; of 6 bits, 1,500
     write_picture(noise, tmp_path / "few.png")
     found = pixels(tmp_path / "few.png")[0].reshape(-1, 3)
     assert (tmp_path / "few.png").stat().st_size <= 1600
@@ -172,11 +175,11 @@ def test_a_heavy_picture_has_fewer_colours_and_a_light_one_all(tmp_path, monkeyp
 def test_a_heavy_clip_loses_quality_and_no_time(tmp_path, monkeypatch):
     frames = np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), dtype=np.uint8)
     clip = Clip.of(frames, 8.0)
-    assert write_clip(clip, tmp_path / "best.webp") == room.QUALITIES[0]
+    assert write_clip(clip, tmp_path / "best.webp") == sheets.QUALITIES[0]
     whole = (tmp_path / "best.webp").stat().st_size
-    monkeypatch.setattr(room, "HEAVIEST", whole // 2)
+    monkeypatch.setattr(sheets, "HEAVIEST", whole // 2)
     quality = write_clip(clip, tmp_path / "worse.webp")
-    assert quality in room.QUALITIES[1:] and (tmp_path / "worse.webp").stat().st_size <= whole // 2
+    assert quality in sheets.QUALITIES[1:] and (tmp_path / "worse.webp").stat().st_size <= whole // 2
     for name in ("best.webp", "worse.webp"):
         with Image.open(tmp_path / name) as moving:
             times = []
@@ -191,7 +194,7 @@ def test_every_file_is_there_and_as_large_as_its_parts(drawn):
     out, written = drawn
     assert [path.name for path in written] == [name for names in FILES.values() for name in names] + PAGES
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in written)
-    assert all(path.stat().st_size < room.HEAVIEST for path in written[:-2])
+    assert all(path.stat().st_size < sheets.HEAVIEST for path in written[:-2])
 
     def lines(words, width):
         return 3 + 10 * max(len(wrapped(text, width, 8)) for text in words)
@@ -306,16 +309,16 @@ def test_the_viewer_has_the_first_mesh_that_has_faces():
     import trimesh
 
     ball, box = trimesh.creation.icosphere(subdivisions=1), trimesh.creation.box()
-    html = room.stage([("nothing", trimesh.Trimesh()), ("a <ball>", ball), ("a box", box)])
+    html = drawing.stage([("nothing", trimesh.Trimesh()), ("a <ball>", ball), ("a box", box)])
     models = json.loads(re.search(r'<script type="application/json">(.*?)</script>', html)[1])["models"]
     assert [model["faces"] for model in models] == [80] and "a &lt;ball&gt;" in html and "a box" not in html
-    assert room.stage([("nothing", trimesh.Trimesh())]) == ""
+    assert drawing.stage([("nothing", trimesh.Trimesh())]) == ""
 
 
 def test_what_is_no_model_and_what_has_no_gallery_is_refused(models, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="nowhere"):
         gallery(tmp_path / "out", [str(tmp_path / "nowhere")])
-    monkeypatch.delitem(room.DRAWN, "image")
+    monkeypatch.delitem(drawing.DRAWN, "image")
     with pytest.raises(UserError, match=r"unknown domain.*'image'.*nerf, shape, video"):
         gallery(tmp_path / "out", [models["pictures"]])
     assert not (tmp_path / "out").exists()
