@@ -17,7 +17,7 @@ from ddmi.bench.points import plot, points
 from ddmi.bench.rendering import product, readout, streaming
 from ddmi.bench.sampling import batches, sampling
 from ddmi.bench.shapes import meshes, queries, shapes
-from ddmi.bench.start import start
+from ddmi.bench.start import first, start
 from ddmi.bench.training import autoencoder, diffusion, memory, recomputation
 from ddmi.bench.video import clips, frames
 from ddmi.bench.views import pictures, rays
@@ -37,6 +37,7 @@ SHORT = (
     rays,
     pictures,
     start,
+    first,
 )
 LONG = (streaming, memory, recomputation, points)
 """Minutes each: only when they are named."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 
 from ddmi.bench.measure import Row
@@ -17,3 +18,23 @@ def start(quick: bool) -> Iterator[Row]:
         call = [sys.executable, *command]
         took = seconds(lambda call=call: subprocess.run(call, check=True, capture_output=True), 3)  # type: ignore[misc]
         yield {"stage": name, "seconds": took}
+
+
+SHOWN = {
+    "emoji-64": ("--text", "red apple", "--size", "512"),
+    "furniture": ("--text", "a chair with arm rests"),
+    "clips": (),
+    "furniture-views": ("--text", "a red chair with arm rests"),
+}
+"""Name of a model that ships -> what is asked for."""
+
+
+def first(quick: bool) -> Iterator[Row]:
+    """The time until `ddmi sample` has written the first sample of a model that ships, interpreter included."""
+    from ddmi.estimate import seconds
+
+    for name, asked in SHOWN.items():
+        with tempfile.TemporaryDirectory() as folder:
+            call = [sys.executable, "-m", "ddmi", "sample", name, *asked, "--out", folder]
+            took = seconds(lambda call=call: subprocess.run(call, check=True, capture_output=True), 1 if quick else 3)  # type: ignore[misc]
+        yield {"stage": " ".join(["ddmi sample", name, *asked]), "seconds": took}
