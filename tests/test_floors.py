@@ -53,12 +53,11 @@ FLOORS = {
     "evaluation": 6,
     "report": 7,  # on top of the evaluation
     "presets": 7,
-    "cli": 8,
-    "judging": 8,
     "demo": 8,
     "bench": 8,
     "shipping": 8,
-    "__main__": 8,
+    "cli": 9,  # a folder on top of the demo
+    "__main__": 10,
 }
 """Floor of every file and folder. A folder's files are on its floor, unless they have a line of their own."""
 

@@ -1,0 +1,93 @@
+"""The command line: parses, calls the library, prints results to standard output and everything else to standard error.
+
+Exit status: 0 done, 1 the work failed, 2 the user must change something. An error is one line; DDMI_TRACEBACK=1 shows
+where it came from. Nothing heavy is imported before a command needs it, so that help is there at once.
+
+`options.py` the options that several commands share, `reading.py` what they mean; `configurations.py`, `training.py`,
+`drawing.py` and `judging.py` the commands; `measuring.py` the work of `evaluate`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ddmi import __version__
+from ddmi.cli.configurations import models, presets, show
+from ddmi.cli.drawing import interpolate, reconstruct, sample
+from ddmi.cli.judging import demo, evaluate, report
+from ddmi.cli.training import prepare, train, train_classifier
+from ddmi.errors import UserError, WorkError, unknown
+from ddmi.terminal import complain, rank, say, talking, verdict
+
+LOOKING, TRAINING = (presets, models, show), (train, prepare, train_classifier)
+DRAWING, JUDGING = (sample, reconstruct, interpolate), (evaluate, report, demo)
+COMMANDS = (*LOOKING, *TRAINING, *DRAWING, *JUDGING)
+"""In the order of the help; a command is called as its function."""
+
+
+class _Commands(TyperGroup):
+    """A group that answers a misspelt command with the nearest one."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise unknown("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+def _version(asked: bool) -> bool:
+    if asked:
+        say(f"ddmi {__version__}")
+        raise typer.Exit()
+    return asked
+
+
+app = typer.Typer(
+    cls=_Commands,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _command in COMMANDS:
+    app.command()(_command)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Generative models of continuous signals: images, shapes, and whatever else is a function of coordinates."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line (that of the process by default; an empty one asks for help); returns the exit status."""
+    command = typer.main.get_command(app)
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    with talking():
+        try:
+            with command.make_context("ddmi", given) as context:
+                command.invoke(context)
+            sys.stdout.flush()
+        except typer.Exit as done:
+            return done.exit_code
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except (Exception, KeyboardInterrupt) as error:
+            if os.environ.get("DDMI_TRACEBACK"):
+                raise
+            status, text = verdict(error)
+            if rank() == 0:
+                complain(text)
+            elif not isinstance(error, UserError | WorkError):  # these two are the same in every process
+                complain(f"process {rank()}: {text}")
+            return status
+    return 0

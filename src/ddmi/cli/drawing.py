@@ -1,0 +1,183 @@
+"""Commands that draw: samples, reconstructions, and the way from one to another."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ddmi.cli import reading
+from ddmi.cli.options import Folder, Format, Fps, Frames, Run, Sampler, Seed, Size, Steps, Time, View, Window
+from ddmi.errors import Empty, UserError
+from ddmi.terminal import complain, say
+
+log = logging.getLogger(__name__)
+
+STRIPS, ANIMATIONS = (".png", ".jpg", ".webp"), (".gif", ".mp4", ".webm")
+
+
+def sample(
+    run: Run,
+    out: Folder,
+    count: Annotated[int, typer.Option(min=1, help="Samples, for each text or label.")] = 1,
+    seed: Seed = 0,
+    size: Size = "",
+    window: Window = "",
+    frames: Frames = None,
+    fps: Fps = None,
+    time: Time = "",
+    view: View = "",
+    sampler: Sampler = "",
+    steps: Steps = 0,
+    tolerance: Annotated[float | None, typer.Option(help="Of rk45 (default 0.001).")] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise of ddim: 0 none (default), 1 ancestral.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="What to draw; repeatable.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Class number or name; repeatable.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance; 1: none.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples drawn together.")] = 16,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Also one picture of all samples.")] = False,
+    ending: Format = "",
+) -> None:
+    """Draw samples."""
+    from ddmi.canvas import Canvas, Names, check_folder, size_of, slug
+    from ddmi.pipeline import DDMIPipeline
+    from ddmi.sampling import SamplingConfig, own_way
+    from ddmi.training.progress import Bar
+
+    shape = size_of(size)
+    options = reading.drawing(window, frames, fps, time, view)
+    settings: dict[str, Any] = {"steps": steps, "eta": eta or 0.0}
+    settings["tolerance"] = 1e-3 if tolerance is None else tolerance
+    reading.check_sampler(sampler)
+    SamplingConfig(**settings)
+    if text and label:
+        raise UserError("--text and --label exclude one another")
+    check_folder(out)
+    pipe = DDMIPipeline.from_pretrained(run)
+    sampler, taken = own_way(pipe.config.diffusion, sampler, steps)
+    for name, given, only in (("--tolerance", tolerance, "rk45"), ("--eta", eta, "ddim")):
+        if given is not None and sampler != only:
+            log.warning("%s has no effect on %s", name, sampler)
+    if steps and not taken:
+        log.warning("--steps has no effect on rk45: it takes as many as --tolerance needs")
+    settings |= {"sampler": sampler, "steps": taken}
+    canvas = Canvas.of(pipe.config.domain, shape, ending, **options)
+    prompts = text or label or []
+    kind = "text" if text else "label"
+    if sheet and canvas.streamed:
+        raise UserError("--sheet holds all samples in memory: choose a smaller --size")
+    if guidance is not None and not prompts:
+        log.warning("--guidance has no effect without --text or --label")
+    for prompt in prompts:
+        pipe.condition(1, **{kind: prompt})  # refused before any work
+    names = Names(out, canvas.ending)
+    samples, evaluations, done, empty = [], [], 0, 0
+    with Bar("samples", count * max(1, len(prompts))) as bar:
+        for prompt in prompts or ("",):
+            for first in range(0, count, batch_size):
+                number = min(batch_size, count - first)
+                asked = {**settings, kind: prompt} if prompts else settings
+                fields = pipe(number, seed, first=first, batch_size=number, guidance_scale=guidance, **asked)
+                evaluations += pipe.last_evaluations
+                for k, field in enumerate(fields, start=first):
+                    path = names.free(f"sample-{seed}-{k}" + (f"-{slug(prompt)}" if prompts else ""))
+                    bar.advance(done := done + 1)
+                    try:
+                        drawn = canvas.write(field, path)
+                    except Empty as error:
+                        complain(str(error))
+                        empty += 1
+                        continue
+                    if sheet:
+                        samples.append(drawn)
+                    say(str(path))
+    if samples:
+        path = names.free(f"sheet-{seed}").with_suffix(canvas.overview)
+        pipe.config.domain.save(samples, path)
+        say(str(path))
+    if sampler == "rk45":
+        log.warning("rk45: %.1f function evaluations on average", sum(evaluations) / len(evaluations))
+    if empty:
+        raise typer.Exit(1)
+
+
+def reconstruct(
+    run: Run,
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files of data.")],
+    out: Folder,
+    size: Size = "",
+    window: Window = "",
+    frames: Frames = None,
+    fps: Fps = None,
+    time: Time = "",
+    view: View = "",
+    ending: Format = "",
+) -> None:
+    """Encode files and draw them at any size."""
+    from ddmi.canvas import Canvas, Names, check_folder, size_of
+    from ddmi.pipeline import DDMIPipeline
+
+    shape = size_of(size)
+    options = reading.drawing(window, frames, fps, time, view)
+    check_folder(out)
+    pipe = DDMIPipeline.from_pretrained(run)
+    canvas = Canvas.of(pipe.config.domain, shape, ending, **options)
+    names = Names(out, canvas.ending)
+    bad = empty = 0
+    for file in files:
+        try:
+            field = pipe.encode(reading.file(file, folders=pipe.config.domain.folders))
+        except UserError as error:
+            complain(str(error))
+            bad += 1
+            continue
+        path = names.free(Path(file).stem)
+        try:
+            canvas.write(field, path)
+        except Empty as error:
+            complain(str(error))
+            empty += 1
+            continue
+        say(str(path))
+    if bad or empty:
+        raise typer.Exit(2 if bad else 1)
+
+
+def interpolate(
+    run: Run,
+    start: Annotated[str, typer.Option("--from", metavar="SEED:K|FILE", help="A sample or a file.")] = "0:0",
+    end: Annotated[str, typer.Option("--to", metavar="SEED:K|FILE", help="A sample or a file.")] = "0:1",
+    frames: Annotated[int, typer.Option(min=2, help="Pictures, both ends included.")] = 8,
+    size: Size = "",
+    text: Annotated[str | None, typer.Option(help="What the drawn ends show.")] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FILE", help="A strip (.png, .jpg) or an animation (.gif; of clips also .mp4).")
+    ] = Path("interpolation.png"),
+) -> None:
+    """Walk from one sample or file to another.
+
+    The way is the great circle between their latents; the ending of --out chooses a strip or an animation.
+    """
+    from ddmi.canvas import Canvas, check_folder, size_of
+    from ddmi.pipeline import DDMIPipeline
+
+    if out.suffix.lower() not in (*STRIPS, *ANIMATIONS):
+        known = f"{', '.join(STRIPS)} (a strip) or {', '.join(ANIMATIONS)} (moving; the last two of clips or views)"
+        raise UserError(f"--out {out} must end in {known}")
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder, not a file")
+    check_folder(out.parent)
+    shape = size_of(size)
+    pipe = DDMIPipeline.from_pretrained(run)
+    if out.suffix.lower() in ANIMATIONS[1:] and not pipe.config.domain.films:
+        raise UserError(f"--out {out}: what this model draws does not move; use .gif")
+    canvas = Canvas.of(pipe.config.domain, shape, out.suffix)
+    if canvas.streamed:
+        raise UserError(f"--size {size} is too large for an interpolation")
+    a, b = reading.latent(pipe, start, "--from", text), reading.latent(pipe, end, "--to", text)
+    drawn = [canvas.render(field) for field in pipe.interpolate(a, b, frames)]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    pipe.config.domain.save(drawn, out, columns=frames)
+    say(str(out))

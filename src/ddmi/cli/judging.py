@@ -1,0 +1,115 @@
+"""Commands that judge a model, and the one that shows the whole way to a judged model."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ddmi.cli import reading
+from ddmi.cli.options import Data, Sampler, Seed, Steps
+from ddmi.errors import UserError, unknown
+from ddmi.terminal import say
+
+log = logging.getLogger(__name__)
+
+DEMOS = ("image", "shape", "video", "nerf")
+
+
+def evaluate(
+    run: Annotated[str, typer.Argument(help="A run folder, or a model; with --ablation also a preset.")],
+    data: Data = None,
+    metrics: Annotated[str, typer.Option(metavar="A,B", help="Which metrics; without it, all.")] = "",
+    samples: Annotated[int, typer.Option(min=1, help="Samples to draw.")] = 256,
+    sampler: Sampler = "",
+    steps: Steps = 0,
+    seed: Seed = 0,
+    guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance.")] = None,
+    features: Annotated[
+        str, typer.Option(metavar="NAME|FILE", help="Feature network: efficientnet-lite0, or a file of weights.")
+    ] = "efficientnet-lite0",
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FILE", help="Another network: classifier=FILE, clip=FOLDER or hub id, i3d=FILE; repeatable."
+        ),
+    ] = None,
+    neighbours_k: Annotated[int, typer.Option("--neighbours-k", min=1, help="k of precision and recall.")] = 3,
+    nfe: Annotated[bool, typer.Option("--nfe", help="Instead: quality against function evaluations.")] = False,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="Instead: train and compare without HDBF, without CFC.")
+    ] = False,
+    budget: Annotated[str, typer.Option(metavar="A[,B]", help="Of --ablation: steps of both stages, or of each.")] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Of --ablation: trainings of each model.")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.json|DIR", help="Default: RUN/metrics.json, runs/ablation-NAME.")
+    ] = None,
+) -> None:
+    """Measure a model on its data."""
+    from ddmi.cli import measuring
+    from ddmi.evaluation import Protocol
+    from ddmi.sampling import SamplingConfig
+
+    if nfe and ablation:
+        raise UserError("--nfe and --ablation exclude one another")
+    reading.check_sampler(sampler)
+    SamplingConfig(steps=steps)
+    given = {"--metrics": bool(metrics), "--sampler": bool(sampler), "--steps": bool(steps)}
+    given |= {"--budget": bool(budget), "--seeds": seeds != 3, "--judge": bool(judge)}
+    for name in [n for n, used in given.items() if used and n in _WITHOUT_EFFECT[nfe, ablation]]:
+        log.warning("%s has no effect here", name)
+    measuring.check_features(features, nfe or ablation or "distributions" in metrics)
+    protocol = Protocol(
+        samples=samples,
+        seed=seed,
+        sampler=sampler,
+        steps=steps,
+        guidance_scale=guidance,
+        features=features,
+        neighbours=neighbours_k,
+        judges=measuring.judges(judge or ()),
+    )
+    if ablation:
+        measuring.ablation(reading.preset(run), data, budget, seeds, protocol, out)
+    elif nfe:
+        measuring.evaluations(run, data, protocol, out)
+    else:
+        measuring.metrics(run, data, metrics, protocol, out)
+
+
+_WITHOUT_EFFECT = {
+    (False, False): ("--budget", "--seeds"),
+    (True, False): ("--metrics", "--sampler", "--steps", "--budget", "--seeds"),
+    (False, True): ("--metrics",),
+}
+"""Options that (--nfe, --ablation) do not read."""
+
+
+def report(run: Annotated[Path, typer.Argument(help="A run folder.")], data: Data = None) -> None:
+    """Write report.html into a run folder."""
+    if not run.is_dir():
+        raise UserError(f"{run} does not exist: name a run folder")
+    from ddmi import report as reports
+
+    say(str(reports.write(run, data)))
+
+
+def demo(
+    domain: Annotated[str, typer.Argument(help="image, shape, video or nerf.")] = "image",
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="Default: runs/demo-DOMAIN.")] = None,
+) -> None:
+    """Train, sample and report in some minutes.
+
+    On data that comes with the installed packages: nothing is downloaded.
+    """
+    from ddmi.canvas import check_folder
+
+    if domain not in DEMOS:
+        raise unknown("demo", domain, DEMOS)
+    target = out or Path("runs") / f"demo-{domain}"
+    check_folder(target)
+    from ddmi import demo as demonstration
+
+    say(str(demonstration.run(domain, target)))

@@ -1,0 +1,77 @@
+"""What the options mean: the words of a command line as the library takes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddmi.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
+
+    from ddmi.config import Config
+    from ddmi.pipeline import DDMIPipeline
+
+
+def preset(name: str) -> Config:
+    """A preset, a configuration file, or the configuration of a run folder. Raises UserError for anything else."""
+    from ddmi import config as configuration
+    from ddmi import presets as known
+
+    path = Path(name)
+    if name not in known.functions():
+        if path.is_dir() and (path / "config.json").is_file():
+            return configuration.load(path / "config.json")
+        if path.is_file() or path.suffix == ".json":
+            return configuration.load(path)
+    return known.find(name)
+
+
+def override(config: Config, settings: list[str] | None) -> Config:
+    """The configuration with what `--set` replaces. Raises UserError for what is no NAME=VALUE."""
+    from ddmi import config as configuration
+
+    replaced = {}
+    for setting in settings or ():
+        name, equals, value = setting.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"--set takes NAME=VALUE, e.g. training.batch_size=16, not {setting!r}")
+        replaced[name.strip()] = value.strip()
+    return configuration.override(config, replaced)
+
+
+def check_sampler(name: str) -> None:
+    """Raises UserError for a sampler that does not exist; "" stands for the model's own."""
+    from ddmi.sampling import SAMPLERS
+
+    if name and name not in SAMPLERS:
+        raise unknown("sampler", name, SAMPLERS)
+
+
+def drawing(window: str, frames: int | None, fps: float | None, time: str, view: str) -> dict[str, Any]:
+    """Options of a domain's `render`; None where nothing was said."""
+    from ddmi.canvas import pair_of, window_of
+
+    found = {"window": window_of(window), "frames": frames, "fps": fps}
+    return {**found, "time": pair_of("--time", time), "view": pair_of("--view", view)}
+
+
+def file(name: str, *, folders: bool) -> str:
+    """The name of a file, or where these are items of data of a folder, that exists; else UserError."""
+    if Path(name).is_dir() and not folders:
+        raise UserError(f"{name} is a folder: name files")
+    if not Path(name).exists():
+        raise UserError(f"{name} does not exist")
+    return name
+
+
+def latent(pipe: DDMIPipeline, value: str, option: str, text: str | None) -> Float[Tensor, "1 c l"]:
+    """The latent of SEED:K or of a file. Raises UserError for a `value` that is neither; `option` is who said it."""
+    if Path(value).is_file() or (pipe.config.domain.folders and Path(value).is_dir()):
+        return pipe.encode_latent(value)
+    if match := re.fullmatch(r"(\d+):(\d+)", value):
+        return pipe.latents(1, int(match[1]), first=int(match[2]), text=text)
+    raise UserError(f"{option} takes a file or SEED:K (sample K of that seed), and {value!r} is neither")

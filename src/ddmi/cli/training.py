@@ -1,0 +1,155 @@
+"""Commands that train, and what makes their data."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ddmi.cli import reading
+from ddmi.cli.options import Data, Preset, Settings
+from ddmi.errors import UserError, unknown
+from ddmi.terminal import say, table
+
+if TYPE_CHECKING:
+    from ddmi.data.preparation import Summary
+
+log = logging.getLogger(__name__)
+
+STAGES = ("autoencoder", "diffusion", "all")
+PREPARED = ("shapes", "views")
+
+
+def train(
+    preset: Preset,
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The run folder.")] = None,
+    stage: Annotated[str, typer.Option(help="autoencoder, diffusion or all.")] = "all",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after so long, with a checkpoint.")] = None,
+    settings: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration, and do nothing.")] = False,
+) -> None:
+    """Train a preset on data into a run folder."""
+    from ddmi import config as configuration
+    from ddmi.canvas import check_folder
+
+    if stage not in STAGES:
+        raise unknown("value of --stage", stage, STAGES)
+    if max_minutes is not None and not max_minutes > 0:
+        raise UserError(f"--max-minutes must be more than 0, not {max_minutes:g}")
+    stored = None if out is None else out / "config.json"
+    if resume and stored is not None and stored.is_file():
+        before = configuration.load(stored)
+        if before.name != (wanted := reading.preset(preset).name):
+            raise UserError(f"{stored} belongs to a run of {before.name!r}, not of {wanted!r}: choose another --out")
+        config = reading.override(before, settings)
+    else:
+        config = reading.override(reading.preset(preset), settings)
+    if dry_run:
+        say(json.dumps(configuration.to_dict(config), indent=2))
+        return
+    if out is None:
+        raise UserError("--out is missing: name the run folder")
+    check_folder(out)
+    from ddmi.training.checkpoint import find
+    from ddmi.training.run import train as work
+
+    finished = work(config, out, data, stage=stage, resume=resume, max_minutes=max_minutes)  # type: ignore[arg-type]
+    if not finished:
+        newest = [c for part in STAGES[:2] for c in find(out / "checkpoints", part)[-1:]]
+        where = f"step {newest[-1].step} of the {newest[-1].folder.name.partition('-')[0]}" if newest else "the start"
+        log.warning("stopped at %s; go on with --resume", where)
+    if (out / "model").is_dir():
+        say(str(out / "model"))
+
+
+def prepare(
+    kind: Annotated[str, typer.Argument(help="What to make: shapes (points), or views (photographs).")],
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SRC... DST", help="Meshes: folders, files, .zip or .sh3f; then the folder.")
+    ],
+    processes: Annotated[int, typer.Option(min=1, help="Processes that work at once.")] = 1,
+    surface: Annotated[int, typer.Option(min=100, help="Points of the surface of each object.")] = 30_000,
+    queries: Annotated[
+        int | None, typer.Option(min=100, help="Of shapes: points of the cube, and as many near the surface; 50000.")
+    ] = None,
+    views: Annotated[int | None, typer.Option(min=1, help="Of views: photographs of each object; 50.")] = None,
+    size: Annotated[int | None, typer.Option(min=8, help="Of views: pixels a side; 128.")] = None,
+    up: Annotated[str, typer.Option(help="The axis that points up in the meshes: y or z.")] = "y",
+    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+) -> None:
+    """Make training data out of meshes; the same command goes on where it was stopped."""
+    from ddmi.canvas import check_folder
+    from ddmi.training.progress import Bar
+
+    if kind not in PREPARED:
+        raise unknown("kind of data", kind, PREPARED)
+    if up not in ("y", "z"):
+        raise unknown("value of --up", up, ("y", "z"))
+    if len(sources) < 2:
+        raise UserError(f"name what to prepare and the folder to make: ddmi prepare {kind} SRC DST")
+    *found, target = sources
+    check_folder(target)
+    given = {"queries": queries, "views": views, "size": size}
+    for name in [n for n, value in given.items() if value is not None and (n == "queries") == (kind == "views")]:
+        log.warning("--%s has no effect on %s", name, kind)
+    make: Callable[..., Summary]
+    if kind == "shapes":
+        from ddmi.data.preparation import prepare as make
+
+        own: dict[str, Any] = {"surface": surface, "queries": queries or 50_000}
+    else:
+        from ddmi.photography import prepare_views as make
+
+        own = {"points": surface, "views": views or 50, "size": size or 128}
+    bars: list[Bar] = []
+
+    def progress(done: int, total: int) -> None:
+        if not bars:
+            bars.append(Bar("meshes", total).__enter__())
+        bars[0].advance(done)
+
+    try:
+        summary = make(found, target, processes=processes, up=up, seed=seed, progress=progress, **own)
+    finally:
+        for bar in bars:
+            bar.__exit__(None, None, None)
+    rows = [(name, f"{count:,}") for name, count in summary.classes.items()]
+    rows += [("all", f"{len(summary.kept):,}"), ("rejected", f"{len(summary.rejected):,}")]
+    say(table([("class", "objects"), *rows]))
+    say(str(target))
+
+
+def train_classifier(
+    data: Annotated[str, typer.Argument(help="Prepared shapes in classes, or furniture (pieces made by rule).")],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The weights, .safetensors.")],
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after so long, with a checkpoint.")] = None,
+) -> None:
+    """Train a classifier of voxels, which `evaluate --judge classifier=FILE` looks with.
+
+    The same command goes on where it was stopped.
+    """
+    from ddmi.training import classifier
+
+    if out.suffix != ".safetensors":
+        raise UserError(f"--out {out} must end in .safetensors")
+    if max_minutes is not None and not max_minutes > 0:
+        raise UserError(f"--max-minutes must be more than 0, not {max_minutes:g}")
+    if data == "furniture" and Path(data).is_dir():
+        raise UserError("furniture may be the pieces made by rule or the folder here: rename it, or say ./furniture")
+    domain = reading.preset("furniture-small" if data == "furniture" else "shapenet-13").domain
+    source = domain.dataset(None if data == "furniture" else data, "all").source  # type: ignore[attr-defined]
+    summary = classifier.train_classifier(source, out, steps=steps, seed=seed, max_minutes=max_minutes)
+    if not summary.finished:
+        log.warning("stopped early; the same command goes on")
+        return
+    rows = [(name, f"{share:.3f}") for name, share in (summary.by_class or {}).items()]
+    say(table([("class", "accuracy, held out"), *rows, ("all", f"{summary.accuracy:.3f}")]))
+    say(str(out))
