@@ -46,7 +46,7 @@ class Recipe:
 WAYS = (
     *(Way(sampler="dpm", steps=n) for n in (10, 25, 50)),
     *(Way(sampler="ddim", steps=n) for n in (25, 50)),
-    *(Way(sampler="ddpm", steps=n) for n in (25, 50, 100, 250)),
+    *(Way(sampler="ddpm", steps=n) for n in (25, 50, 100)),
 )
 """The ways of sampling that a card compares: those that somebody with a processor would wait for."""
 
@@ -98,7 +98,7 @@ RECIPES = {
         limits="",
         prompt="a red chair with arm rests",
         samples=48,
-        compared=32,
+        compared=24,
     ),
 }
 """Name -> what is known about it before it is trained."""
