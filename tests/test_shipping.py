@@ -80,7 +80,7 @@ def test_weights_that_are_too_large_are_refused(recipe, pictures, tmp_path, monk
 
 def test_the_command_says_what_is_wrong(recipe, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(RECIPES, "furniture", RECIPES["furniture"])
-    assert main(["weights", "furniture", "--run", str(tmp_path / "run")]) == 2
+    assert main(["weights", "furniture", str(tmp_path / "run")]) == 2
     assert "furniture needs data: a folder of prepared catalogues" in capsys.readouterr().err
     assert main(["weights", "emoji-64", "--set", "precision"]) == 2
     assert "--set takes NAME=VALUE" in capsys.readouterr().err

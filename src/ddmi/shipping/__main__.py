@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     weights = commands.add_parser("weights", help="train a model, judge it, and put it into the package")
     weights.add_argument("name", choices=sorted(RECIPES))
     weights.add_argument("--data", type=Path, metavar="DIR", help="where the model needs data")
-    weights.add_argument("--run", type=Path, metavar="RUN", help="run folder (runs/NAME)")
+    weights.add_argument("run", type=Path, nargs="?", metavar="RUN", help="run folder (runs/NAME)")
     weights.add_argument("--out", type=Path, metavar="DIR", help="model folder (its place in the package)")
     weights.add_argument("--max-minutes", type=float, metavar="M", help="stop training after so long; goes on later")
     weights.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="replace a setting")
