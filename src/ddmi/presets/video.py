@@ -107,5 +107,5 @@ def clips_small() -> Config:
 def clips() -> Config:
     """Three real clips at 64x64: the model that comes with the package, an hour of one hardware thread."""
     small = clips_small()
-    training = replace(small.training, autoencoder_steps=4000, diffusion_steps=5000, warmup_steps=200)
+    training = replace(small.training, autoencoder_steps=4000, diffusion_steps=3500, warmup_steps=200)
     return replace(small, name="clips", training=training)

@@ -28,7 +28,7 @@ class Recipe:
     needs: str = ""
     prompt: str = ""
     samples: int = 256
-    compared: int = 64
+    compared: int = 48
 
     @property
     def protocol(self) -> Protocol:
@@ -82,23 +82,23 @@ RECIPES = {
         limits="",
         needs="a folder of prepared catalogues, made with ddmi prepare shapes *.sh3f catalogue",
         prompt="a chair with arm rests",
-        samples=96,
-        compared=48,
+        samples=64,
+        compared=32,
     ),
     "clips": Recipe(
         title="Clips of 16 frames at 64 × 64, drawn at any size and frame rate",
         data=CLIPS,
         limits="",
         samples=64,
-        compared=48,
+        compared=32,
     ),
     "furniture-views": Recipe(
         title="Radiance fields of furniture, from words; pictures from any camera, coloured meshes",
         data=f"1,000 pieces of furniture {MADE}, each photographed from 16 sides at 64 × 64 while it trains.",
         limits="",
         prompt="a red chair with arm rests",
-        samples=48,
-        compared=24,
+        samples=32,
+        compared=16,
     ),
 }
 """Name -> what is known about it before it is trained."""
