@@ -150,7 +150,7 @@ def emoji_64() -> Config:
         training=replace(
             small.training,
             autoencoder_steps=4600,
-            diffusion_steps=13_500,
+            diffusion_steps=12_000,
             warmup_steps=200,
             checkpoint_every=300,
             preview_every=600,
