@@ -44,9 +44,9 @@ class Recipe:
 
 
 WAYS = (
-    *(Way(sampler="dpm", steps=n) for n in (10, 25, 50)),
-    *(Way(sampler="ddim", steps=n) for n in (25, 50)),
-    *(Way(sampler="ddpm", steps=n) for n in (25, 50, 100)),
+    *(Way(sampler="dpm", steps=n) for n in (10, 25)),
+    Way(sampler="ddim", steps=25),
+    *(Way(sampler="ddpm", steps=n) for n in (25, 50)),
 )
 """The ways of sampling that a card compares: those that somebody with a processor would wait for."""
 
