@@ -125,7 +125,7 @@ def furniture() -> Config:
             mirror=True,
         ),
         autoencoder=replace(pieces.autoencoder, latent_channels=6),
-        diffusion=replace(pieces.diffusion, ema_decay=0.9995),
+        diffusion=replace(pieces.diffusion, ema_decay=0.9995, sampler="dpm", sampling_steps=25),
         training=replace(
             pieces.training,
             autoencoder_steps=2600,
