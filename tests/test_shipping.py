@@ -14,7 +14,14 @@ from ddmi.shipping.__main__ import main
 from ddmi.shipping.recipes import RECIPES, Recipe
 from ddmi.storage import digest, read_json
 
-RECIPE = Recipe(title="Squares", data="Squares of one colour.", limits="Everything.", samples=4, compared=3)
+RECIPE = Recipe(
+    title="Squares",
+    data="Squares of one colour.",
+    sampling="Few are enough.",
+    limits="Everything.",
+    samples=4,
+    compared=3,
+)
 
 
 @pytest.fixture

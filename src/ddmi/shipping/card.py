@@ -44,7 +44,7 @@ def text(
         _training(name, recipe, config, pieces),
         _files(folder, rounding),
         _measured(metrics),
-        _evaluations(config, metrics),
+        _evaluations(recipe, config, metrics),
         f"## What it is bad at\n\n{recipe.limits}" if recipe.limits else "",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -121,16 +121,16 @@ def _files(folder: Path, rounding: Mapping[str, float]) -> str:
 def _measured(metrics: Mapping[str, Any]) -> str:
     found = {name: part for name, part in metrics.items() if name not in ("preset", "sampling", nfe.KEY)}
     rows = [row for name, part in found.items() for row in evaluation.numbers(name, part)]
-    told = metrics.get("sampling", {})
-    how = ", ".join(f"{key} {told[key]}" for key in ("samples", "sampler", "steps", "guidance_scale") if key in told)
+    told = metrics["sampling"]
+    how = "{samples} samples, drawn with `{sampler}` in {steps} steps at guidance {guidance_scale:g}".format_map(told)
     return (
-        f"## Measured\n\nSamples: {how}. Held-out data is never trained on. What each number means, and how it is "
+        f"## Measured\n\n{how}. Held-out data is never trained on. What each number means, and how it is "
         "taken, stands in the documentation on evaluation. `memorisation` tells whether samples copy: how near they "
         f"are to training data, beside how near held-out data is.\n\n{table(('metric', '', 'value'), rows)}"
     )
 
 
-def _evaluations(config: Config, metrics: Mapping[str, Any]) -> str:
+def _evaluations(recipe: Recipe, config: Config, metrics: Mapping[str, Any]) -> str:
     if nfe.KEY not in metrics:
         return ""
     head, *rows = nfe.lines(metrics[nfe.KEY])
@@ -138,7 +138,7 @@ def _evaluations(config: Config, metrics: Mapping[str, Any]) -> str:
     count = metrics[nfe.KEY]["protocol"]["samples"]
     return (
         f"## Samplers\n\n{count} samples each, drawn from the same noise. The model's own way is `{sampler}` with "
-        f"{steps} steps.\n\n{table(head, rows)}"
+        f"{steps} steps. {recipe.sampling}\n\n{table(head, rows)}"
     )
 
 

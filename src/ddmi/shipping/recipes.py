@@ -16,7 +16,7 @@ class Recipe:
     Args:
         title: what it draws, in one line.
         data: what it learned from, with licences and attribution.
-        limits: what it is bad at.
+        sampling: why it samples as it does. limits: what it is bad at.
         needs: what has to be given as data and how it is made; "" where it comes with the installed packages.
         prompt: of the example on the card; "" for a model without text.
         samples: that metrics look at. compared: that each row of the table of function evaluations looks at.
@@ -24,6 +24,7 @@ class Recipe:
 
     title: str
     data: str
+    sampling: str
     limits: str
     needs: str = ""
     prompt: str = ""
@@ -73,13 +74,30 @@ RECIPES = {
     "emoji-64": Recipe(
         title="Emoji at 64 × 64 from their names; a sample is a function and is drawn well at 512 × 512",
         data=TWEMOJI,
-        limits="",
+        sampling=(
+            "Noise-free steps, few or many, are farther from the data by Fréchet and kernel distance than ancestral "
+            "ones, whose noise mends what a network that has trained little got wrong; 50 of these are still quick."
+        ),
+        limits=(
+            "It has trained for two hours of one processor core, a small part of what it needs. Colours, kinds and "
+            "outlines follow the words: faces, hearts, circles, people, houses. Fine drawings do not: an apple is a "
+            "red lump, the face of the sun is lost, flags are wrong. Of words that it has not seen together it often "
+            "paints one and leaves out the other, and of numbers (two, three) it knows nothing. Edges waver."
+        ),
         prompt="red apple",
     ),
     "furniture": Recipe(
         title="Furniture as occupancy functions, from words; meshes on grids of any size",
         data=f"2,000 pieces of furniture {MADE}, and {CATALOGUES}.",
-        limits="",
+        sampling=(
+            "Noise-free steps come nearer to held-out shapes here than ancestral ones, and 25 of them cost half of "
+            "50; 32 samples do not tell 10 from 25."
+        ),
+        limits=(
+            "Thin legs come out bent or crumbled, and some pieces fall apart. The number of legs is as asked in about "
+            "six of ten samples. Words that only the catalogues have (armchair, desk, wardrobe) give fragments: real "
+            "pieces are one in five of what it learned from, no two are alike, and their thin sheets are hard."
+        ),
         needs="a folder of prepared catalogues, made with ddmi prepare shapes *.sh3f catalogue",
         prompt="a chair with arm rests",
         samples=64,
@@ -88,14 +106,24 @@ RECIPES = {
     "clips": Recipe(
         title="Clips of 16 frames at 64 × 64, drawn at any size and frame rate",
         data=CLIPS,
-        limits="",
+        sampling="Ancestral steps, as in the models that it was made after.",
+        limits=(
+            "Three clips of a few seconds are all that it has learned from: samples are variations of what it saw, "
+            "near to training windows. The man in the car and the rabbit are recognisable and move; of the streets "
+            "there are textures alone. Faces smear, and drawn much larger than 128 × 128 a brush-like texture shows."
+        ),
         samples=64,
         compared=32,
     ),
     "furniture-views": Recipe(
         title="Radiance fields of furniture, from words; pictures from any camera, coloured meshes",
         data=f"1,000 pieces of furniture {MADE}, each photographed from 16 sides at 64 × 64 while it trains.",
-        limits="",
+        sampling="Ancestral steps are nearer to pictures of the data by both distances, and 50 of them nearer than 25.",
+        limits=(
+            "Kinds and most colours follow the words, but green comes out grey or blue and orange yellow. Legs are "
+            "sometimes too many, thin ones faint, and shelves and benches little more than boxes. It has seen pieces "
+            "made by rule only, with plain colours and one light: no texture, nothing shiny."
+        ),
         prompt="a red chair with arm rests",
         samples=32,
         compared=16,
