@@ -76,7 +76,8 @@ RECIPES = {
         data=TWEMOJI,
         sampling=(
             "Noise-free steps, few or many, are farther from the data by Fréchet and kernel distance than ancestral "
-            "ones, whose noise mends what a network that has trained little got wrong; 50 of these are still quick."
+            "ones, whose noise mends what a network that has trained little got wrong. 25 and 50 of these cannot be "
+            "told apart by so few samples; 50 are still quick."
         ),
         limits=(
             "It has trained for two hours of one processor core, a small part of what it needs. Colours, kinds and "
@@ -106,7 +107,7 @@ RECIPES = {
     "clips": Recipe(
         title="Clips of 16 frames at 64 × 64, drawn at any size and frame rate",
         data=CLIPS,
-        sampling="Ancestral steps, as in the models that it was made after.",
+        sampling="By these numbers no way is clearly better; 50 ancestral steps are those of the small presets.",
         limits=(
             "Three clips of a few seconds are all that it has learned from: samples are variations of what it saw, "
             "near to training windows. The man in the car and the rabbit are recognisable and move; of the streets "
