@@ -109,9 +109,10 @@ RECIPES = {
         data=CLIPS,
         sampling="By these numbers no way is clearly better; 50 ancestral steps are those of the small presets.",
         limits=(
-            "Three clips of a few seconds are all that it has learned from: samples are variations of what it saw, "
-            "near to training windows. The man in the car and the rabbit are recognisable and move; of the streets "
-            "there are textures alone. Faces smear, and drawn much larger than 128 × 128 a brush-like texture shows."
+            "It copies: three clips of a few seconds are all that it has learned from, and its samples are variations"
+            " of what it saw, half as far from training windows as held-out ones are. The man in the car and the "
+            "rabbit are recognisable and move; of the streets there are textures alone. Faces smear, and drawn much "
+            "larger than 128 × 128 a brush-like texture shows."
         ),
         samples=64,
         compared=32,
