@@ -92,10 +92,10 @@ def _training(name: str, recipe: Recipe, config: Config, pieces: Sequence[Mappin
     data = " DATA=FOLDER" if recipe.needs else ""
     return (
         f"## Training\n\n{stages}\n\n"
-        f"Trained from nothing with `make weights NAME={name}{data}`, in these pieces:\n\n"
+        "Trained from nothing in these pieces; the settings are in `config.json`:\n\n"
         f"{table(('began (UTC)', 'took', 'on', 'commit'), rows)}\n\n"
-        "The same command trains it again, on a processor or with CUDA, and goes on where it was stopped. Longer: "
-        f"`SET=training.diffusion_steps={10 * training.diffusion_steps}`."
+        f"`make weights NAME={name}{data}` trains it again, on a processor or with CUDA, and goes on where it was "
+        f"stopped. Longer: `SET=training.diffusion_steps={10 * training.diffusion_steps}`."
     )
 
 
