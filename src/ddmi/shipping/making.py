@@ -100,6 +100,8 @@ def nfe_protocol(recipe: Recipe) -> evaluation.Protocol:
 def ship(name: str, run: Path, target: Path, data: Path | None = None) -> Path:
     """Write the folder of a trained and judged model: weights in half precision, configuration and card.
 
+    The folder is put in place as a whole; one that stood there stays where this fails.
+
     Args:
         data: the folder it was trained on, which may tell who made what is in it.
 
@@ -107,18 +109,20 @@ def ship(name: str, run: Path, target: Path, data: Path | None = None) -> Path:
         UserError: the weights take more than a model that ships may.
     """
     pipe = DDMIPipeline.from_pretrained(run, device="cpu")
-    pipe.save_pretrained(target, half=True)
-    size = sum(path.stat().st_size for path in target.iterdir())
-    if size > weights.LARGEST:
-        raise UserError(f"{target} takes {size:,} bytes, at most {weights.LARGEST:,} are allowed: use smaller networks")
-    shipped = DDMIPipeline.from_pretrained(target, device="cpu")
-    rounding = difference(pipe, shipped)
     makers = [] if data is None else named(data)
-    text = card.text(name, RECIPES[name], target, read_json(run / "metrics.json"), pieces(run), rounding, makers)
-    with aside(target / card.FILE) as scratch:
-        scratch.write_text(text)
-    with aside(target / FINGERPRINT) as scratch:
-        write_json([round(value, 4) for value in fingerprint(shipped, RECIPES[name]).tolist()], scratch)
+    with aside(target) as scratch:
+        pipe.save_pretrained(scratch, half=True)
+        size = sum(path.stat().st_size for path in scratch.iterdir())
+        if size > weights.LARGEST:
+            raise UserError(
+                f"{name} takes {size:,} bytes, at most {weights.LARGEST:,} are allowed: use smaller networks"
+            )
+        shipped = DDMIPipeline.from_pretrained(scratch, device="cpu")
+        rounding, metrics = difference(pipe, shipped), read_json(run / "metrics.json")
+        text = card.text(name, RECIPES[name], scratch, metrics, pieces(run), rounding, makers)
+        (scratch / card.FILE).write_text(text, encoding="utf-8")
+        values = fingerprint(shipped, RECIPES[name]).tolist()
+        write_json([round(value, 4) for value in values], scratch / FINGERPRINT)
     return target
 
 
