@@ -72,7 +72,7 @@ CATALOGUES = (
 
 RECIPES = {
     "emoji-64": Recipe(
-        title="Emoji at 64 × 64 from their names; a sample is a function and is drawn well at 512 × 512",
+        title="Emoji at 64 × 64 from their names; a sample is a function, to be drawn at any size",
         data=TWEMOJI,
         sampling=(
             "Noise-free steps, few or many, are farther from the data by Fréchet and kernel distance than ancestral "
