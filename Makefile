@@ -51,6 +51,7 @@ PROCESSES ?= 1
 LAUNCH = $(if $(filter-out 1,$(PROCESSES)),$(VENV)/bin/torchrun --standalone --nproc_per_node $(PROCESSES),$(VENV)/bin/python)
 
 weights: $(INSTALLED) ## train a model that ships: NAME= [DATA=] [MINUTES=] [PROCESSES=] [SET="a.b=value ..."] [RUN=]
+	@test -n "$(NAME)" || { echo "name a model: make weights NAME=emoji-64 (furniture, clips, furniture-views)"; exit 2; }
 	@$(LAUNCH) -m ddmi.shipping weights $(NAME) $(RUN) $(if $(DATA),--data $(DATA)) \
 		$(if $(MINUTES),--max-minutes $(MINUTES)) $(foreach setting,$(SET),--set $(setting))
 
