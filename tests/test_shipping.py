@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
@@ -96,3 +98,30 @@ def test_the_command_says_what_is_wrong(recipe, tmp_path, capsys, monkeypatch):
     assert "--set takes NAME=VALUE" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["weights", "emoji-46"])
+
+
+def test_a_run_of_another_model_is_not_shipped(recipe, tmp_path, capsys, pictures, monkeypatch):
+    run = tmp_path / "run"
+    making.make(recipe, run, pictures, max_minutes=1e-9)
+    before = (run / "config.json").read_bytes()
+    monkeypatch.setattr(presets, "find", lambda name: replace(tiny.config(), name=name))
+    with pytest.raises(UserError, match="belongs to a run of 'tiny', not of 'squares'"):
+        making.make(recipe, run, pictures)
+    assert (run / "config.json").read_bytes() == before and len(read_json(run / "pieces.json")) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (["weights", "clips", "--max-minutes", "-1"], "--max-minutes must be more than 0, not -1"),
+        (["weights", "clips", "--set", "training.stepz=1"], "unknown setting 'training.stepz'"),
+        (["weights", "clips", "--set", "diffusion.sampler=dpmm"], "unknown value of diffusion.sampler: 'dpmm'"),
+        (["weights", "clips", "--set", "diffusion.sampling_steps=-1"], "diffusion.sampling_steps must be 0"),
+        (["gallery", "emoji-46"], "unknown model 'emoji-46': did you mean 'emoji-64'?"),
+    ],
+)
+def test_a_wrong_value_is_one_line(call, said, tmp_path, capsys):
+    given = [*call[:2], str(tmp_path / "run"), *call[2:]] if call[0] == "weights" else call
+    assert main(given) == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert len(error) == 1 and said in error[0]

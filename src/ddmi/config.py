@@ -6,6 +6,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Union
@@ -169,6 +170,17 @@ def override(config: Config, settings: dict[str, str]) -> Config:
     return from_dict(plain)
 
 
+def pairs(given: Sequence[str]) -> dict[str, str]:
+    """What `--set` was given, for `override`. Raises UserError for what is no NAME=VALUE."""
+    found = {}
+    for setting in given:
+        name, equals, value = setting.partition("=")
+        if not equals or not name.strip():
+            raise UserError(f"--set takes NAME=VALUE, e.g. training.batch_size=16, not {setting!r}")
+        found[name.strip()] = value.strip()
+    return found
+
+
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
@@ -187,6 +199,21 @@ def names(plain: dict[str, Any], where: str = "") -> list[str]:
 def save(config: Config, path: str | Path) -> None:
     """Write as JSON."""
     Path(path).write_text(json.dumps(to_dict(config), indent=2) + "\n")
+
+
+def begun(run: Path, wanted: Config) -> Config:
+    """The configuration that a run folder goes on with: its own, or `wanted` where there is none yet.
+
+    Raises:
+        UserError: the folder belongs to a run of another name.
+    """
+    stored = run / "config.json"
+    if not stored.is_file():
+        return wanted
+    before = load(stored)
+    if before.name != wanted.name:
+        raise UserError(f"{stored} belongs to a run of {before.name!r}, not of {wanted.name!r}: choose another --out")
+    return before
 
 
 def load(path: str | Path) -> Config:

@@ -30,6 +30,12 @@ def missing_extra(package: str, extra: str) -> MissingPackage:
     return MissingPackage(f'this needs the package {package}: pip install "ddmi[{extra}]"')
 
 
+def check_positive(name: str, value: float | None) -> None:
+    """Raises UserError for an option that is given and not more than 0."""
+    if value is not None and not value > 0:
+        raise UserError(f"{name} must be more than 0, not {value:g}")
+
+
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> UserError:
     """The error for a name that does not exist: names the nearest one that does, and what is allowed."""
     names = sorted(allowed)

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ddmi.autoencoder import D2CVAE, as_channels_last
 from ddmi.config import Config
 from ddmi.diffusion import Diffusion
-from ddmi.planes import cells
+from ddmi.planes import cells, dimensions
 from ddmi.training.run import resolved
 from ddmi.unet import Condition
 
@@ -97,7 +97,7 @@ def autoencoder_loss(config: Config, encoder: nn.Module) -> Loss | None:
     if shape is None:
         return None
     points = getattr(config.domain, "points", 0) or math.prod(shape[1:])
-    axes = 1 + max(k for plane in config.domain.layout for k in plane.axes)
+    axes = dimensions(config.domain.layout)
 
     def loss(model: nn.Module, count: int) -> Tensor:
         device = next(model.parameters()).device

@@ -15,6 +15,7 @@ from ddmi import domains
 from ddmi.config import from_dict, to_dict
 from ddmi.domains.base import Domain
 from ddmi.errors import UserError
+from ddmi.planes import dimensions
 from ddmi.readout import ROWS, Readout, ReadoutConfig
 from ddmi.signal import Signal
 from ddmi.storage import aside, fill, load_metadata, load_tensors, save_tensors
@@ -57,7 +58,7 @@ class Field:
         Raises:
             UserError: coordinates of another shape.
         """
-        axes = 1 + max(k for plane in self._signal.layout for k in plane.axes)
+        axes = dimensions(self._signal.layout)
         if coordinates.dim() != 2 or coordinates.shape[1] != axes:
             raise UserError(f"coordinates are (n, {axes}), not {tuple(coordinates.shape)}")
         coordinates = coordinates.to(self.device, torch.float32)

@@ -59,6 +59,11 @@ def triplane(side: int) -> Layout:
     return tuple(Plane(name=name, axes=pair, size=(side, side)) for name, pair in pairs.items())
 
 
+def dimensions(layout: Layout) -> int:
+    """Number of coordinates that the planes of a layout are laid over: 2 of a picture, 3 of a cube."""
+    return 1 + max(axis for plane in layout for axis in plane.axes)
+
+
 def cells(layout: Layout) -> int:
     """Number of latent cells over all planes: the l of the legend."""
     return sum(plane.shape[0] * plane.shape[1] for plane in layout)

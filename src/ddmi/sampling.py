@@ -20,6 +20,12 @@ SAMPLERS = get_args(Sampler)
 DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50, "dpm": 25, "unipc": 20, "heun": 25, "rk45": 0}
 
 
+def check_sampler(name: str) -> None:
+    """Raises UserError for a sampler that does not exist."""
+    if name not in SAMPLERS:
+        raise unknown("sampler", name, SAMPLERS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
     """How latents are drawn.
@@ -39,8 +45,7 @@ class SamplingConfig:
     guidance_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.sampler not in SAMPLERS:
-            raise unknown("sampler", self.sampler, SAMPLERS)
+        check_sampler(self.sampler)
         if self.steps < 0:
             raise UserError(f"steps must be a positive whole number (or 0 for the default), not {self.steps}")
         if not 0 <= self.eta <= 1:
@@ -56,8 +61,7 @@ def own_way(config: DiffusionConfig, sampler: str | None = None, steps: int = 0)
     """
     if not sampler:
         sampler, steps = config.sampler, steps or config.sampling_steps
-    if sampler not in SAMPLERS:
-        raise unknown("sampler", sampler, SAMPLERS)
+    check_sampler(sampler)
     return sampler, 0 if sampler == "rk45" else steps or DEFAULT_STEPS[sampler]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 
-from ddmi.errors import WorkError, unknown
+from ddmi.errors import UserError, WorkError, unknown
 
 log = logging.getLogger("ddmi")
 
@@ -83,6 +83,21 @@ def talking() -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         log.propagate = propagate
+
+
+def failed(error: BaseException) -> int:
+    """The exit status of a program that ends with this error, after saying it in a line.
+
+    Of several processes, one says what is the same in all. With DDMI_TRACEBACK=1 the error is raised again.
+    """
+    if os.environ.get("DDMI_TRACEBACK"):
+        raise error
+    status, text = verdict(error)
+    if rank() == 0:
+        complain(text)
+    elif not isinstance(error, UserError | WorkError):  # these two are the same in every process
+        complain(f"process {rank()}: {text}")
+    return status
 
 
 def verdict(error: BaseException) -> tuple[int, str]:

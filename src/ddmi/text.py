@@ -95,30 +95,23 @@ class HashEncoder(TextEncoder):
         return self
 
 
-class BertEncoder(TextEncoder):
-    """The last hidden states of a frozen BERT with its own tokenizer; those of start and end tokens are real ones."""
+class FrozenEncoder(TextEncoder):
+    """The last hidden states of a frozen language model, with its own tokenizer.
 
-    def __init__(self, name: str, model: Bert, tokenizer: Any, max_tokens: int) -> None:
-        self.name, self.max_tokens = name, max_tokens
+    States of special tokens (start, end) are real tokens; padding is hidden from the model and zero in the result.
+    """
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, width: int, max_tokens: int) -> None:
+        self.name, self.width, self.max_tokens = name, width, max_tokens
         self.model = model.float().eval().requires_grad_(False)
         self.tokenizer = tokenizer
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(max_tokens)
-        self.width = model.words.embedding_dim
         self.device = torch.device("cpu")
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> TextStates:
         """The last hidden states, special tokens included."""
-        rows: list[Tensor] = []
-        for start in range(0, len(texts := _checked(texts)), BATCH):
-            numbers = [torch.tensor(one.ids) for one in self.tokenizer.encode_batch(texts[start : start + BATCH])]
-            tokens = pad_sequence(numbers, batch_first=True).to(self.device)
-            lengths = torch.tensor([len(row) for row in numbers], device=self.device)
-            mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
-            with torch.autocast(self.device.type, enabled=False):
-                states = self.model(tokens, mask)
-            rows += [state[:length] for state, length in zip(states, lengths.tolist(), strict=True)]
+        texts = _checked(texts)
+        rows = [row for start in range(0, len(texts), BATCH) for row in self._encode(texts[start : start + BATCH])]
         return _padded(rows, self.width).to(self.device)
 
     def to(self, device: torch.device | str) -> TextEncoder:
@@ -127,41 +120,41 @@ class BertEncoder(TextEncoder):
         self.model.to(self.device)
         return self
 
+    @abstractmethod
+    def _encode(self, texts: list[str]) -> list[Tensor]:
+        """The states of each text, (L_i, width)."""
 
-class TransformerEncoder(TextEncoder):
-    """The last hidden states of a frozen language model of transformers, with its own tokenizer.
 
-    States of special tokens (start, end) are real tokens; padding is hidden from the model and zero in the result.
-    """
+class BertEncoder(FrozenEncoder):
+    """A BERT on torch's own layers, and its tokenizer of the library tokenizers."""
 
-    def __init__(self, name: str, model: Any, tokenizer: Any, max_tokens: int) -> None:
-        self.name = name
-        self.model = model.float().eval().requires_grad_(False)
-        self.tokenizer = tokenizer
-        self.width = int(model.config.hidden_size)
-        self.max_tokens = min(max_tokens, int(model.config.max_position_embeddings))
-
-    @torch.no_grad()
-    def encode(self, texts: Sequence[str]) -> TextStates:
-        """The last hidden states, special tokens included."""
-        texts = _checked(texts)
-        rows = [row for start in range(0, len(texts), BATCH) for row in self._encode(texts[start : start + BATCH])]
-        states = _padded(rows, self.width)
-        return states.to(self.model.device)
-
-    def to(self, device: torch.device | str) -> TextEncoder:
-        """Moves the model; states are made there from now on."""
-        self.model.to(device)
-        return self
+    def __init__(self, name: str, model: Bert, tokenizer: Any, max_tokens: int) -> None:
+        super().__init__(name, model, tokenizer, model.words.embedding_dim, max_tokens)
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(max_tokens)
 
     def _encode(self, texts: list[str]) -> list[Tensor]:
-        device = self.model.device
+        rows = [torch.tensor(one.ids) for one in self.tokenizer.encode_batch(texts)]
+        tokens = pad_sequence(rows, batch_first=True).to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            states = self.model(tokens, _real([len(row) for row in rows], self.device))
+        return [state[: len(row)] for state, row in zip(states, rows, strict=True)]
+
+
+class TransformerEncoder(FrozenEncoder):
+    """A language model and a tokenizer of the library transformers."""
+
+    def __init__(self, name: str, model: Any, tokenizer: Any, max_tokens: int) -> None:
+        longest = int(model.config.max_position_embeddings)
+        super().__init__(name, model, tokenizer, int(model.config.hidden_size), min(max_tokens, longest))
+
+    def _encode(self, texts: list[str]) -> list[Tensor]:
         batch = self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.max_tokens, padding_side="right", return_tensors="pt"
         )
-        mask = batch["attention_mask"].to(device)
-        with torch.autocast(device.type, enabled=False):
-            states = self.model(input_ids=batch["input_ids"].to(device), attention_mask=mask).last_hidden_state
+        mask = batch["attention_mask"].to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            states = self.model(input_ids=batch["input_ids"].to(self.device), attention_mask=mask).last_hidden_state
         return [state[:length] for state, length in zip(states.float(), mask.sum(dim=1).tolist(), strict=True)]
 
 
@@ -245,9 +238,12 @@ def _padded(rows: list[Tensor], width: int) -> TextStates:
     if not rows:
         return TextStates(torch.zeros(0, 0, width), torch.zeros(0, 0, dtype=torch.bool))
     tokens = pad_sequence(rows, batch_first=True)
-    lengths = torch.tensor([len(row) for row in rows], device=tokens.device)
-    mask = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-    return TextStates(tokens, mask)
+    return TextStates(tokens, _real([len(row) for row in rows], tokens.device))
+
+
+def _real(lengths: list[int], device: torch.device) -> Bool[Tensor, "b l"]:
+    """True where a row of that length has a token, and False up to the longest."""
+    return torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]
 
 
 @lru_cache(maxsize=4096)

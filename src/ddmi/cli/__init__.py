@@ -22,8 +22,8 @@ from ddmi.cli.configurations import models, presets, show
 from ddmi.cli.drawing import interpolate, reconstruct, sample
 from ddmi.cli.judging import demo, evaluate, report
 from ddmi.cli.training import prepare, train, train_classifier
-from ddmi.errors import UserError, WorkError, unknown
-from ddmi.terminal import complain, rank, say, talking, verdict
+from ddmi.errors import unknown
+from ddmi.terminal import failed, say, talking
 
 LOOKING, TRAINING = (presets, models, show), (train, prepare, train_classifier)
 DRAWING, JUDGING = (sample, reconstruct, interpolate), (evaluate, report, demo)
@@ -82,12 +82,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except (Exception, KeyboardInterrupt) as error:
-            if os.environ.get("DDMI_TRACEBACK"):
-                raise
-            status, text = verdict(error)
-            if rank() == 0:
-                complain(text)
-            elif not isinstance(error, UserError | WorkError):  # these two are the same in every process
-                complain(f"process {rank()}: {text}")
-            return status
+            return failed(error)
     return 0

@@ -43,14 +43,15 @@ def sample(
     """Draw samples."""
     from ddmi.canvas import Canvas, Names, check_folder, size_of, slug
     from ddmi.pipeline import DDMIPipeline
-    from ddmi.sampling import SamplingConfig, own_way
+    from ddmi.sampling import SamplingConfig, check_sampler, own_way
     from ddmi.training.progress import Bar
 
     shape = size_of(size)
     options = reading.drawing(window, frames, fps, time, view)
     settings: dict[str, Any] = {"steps": steps, "eta": eta or 0.0}
     settings["tolerance"] = 1e-3 if tolerance is None else tolerance
-    reading.check_sampler(sampler)
+    if sampler:
+        check_sampler(sampler)
     SamplingConfig(**settings)
     if text and label:
         raise UserError("--text and --label exclude one another")

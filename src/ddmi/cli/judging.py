@@ -50,11 +50,12 @@ def evaluate(
     """Measure a model on its data."""
     from ddmi.cli import measuring
     from ddmi.evaluation import Protocol
-    from ddmi.sampling import SamplingConfig
+    from ddmi.sampling import SamplingConfig, check_sampler
 
     if nfe and ablation:
         raise UserError("--nfe and --ablation exclude one another")
-    reading.check_sampler(sampler)
+    if sampler:
+        check_sampler(sampler)
     SamplingConfig(steps=steps)
     given = {"--metrics": bool(metrics), "--sampler": bool(sampler), "--steps": bool(steps)}
     given |= {"--budget": bool(budget), "--seeds": seeds != 3, "--judge": bool(judge)}

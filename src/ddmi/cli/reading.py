@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddmi.errors import UserError, unknown
+from ddmi.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -34,21 +34,7 @@ def override(config: Config, settings: list[str] | None) -> Config:
     """The configuration with what `--set` replaces. Raises UserError for what is no NAME=VALUE."""
     from ddmi import config as configuration
 
-    replaced = {}
-    for setting in settings or ():
-        name, equals, value = setting.partition("=")
-        if not equals or not name.strip():
-            raise UserError(f"--set takes NAME=VALUE, e.g. training.batch_size=16, not {setting!r}")
-        replaced[name.strip()] = value.strip()
-    return configuration.override(config, replaced)
-
-
-def check_sampler(name: str) -> None:
-    """Raises UserError for a sampler that does not exist; "" stands for the model's own."""
-    from ddmi.sampling import SAMPLERS
-
-    if name and name not in SAMPLERS:
-        raise unknown("sampler", name, SAMPLERS)
+    return configuration.override(config, configuration.pairs(settings or ()))
 
 
 def drawing(window: str, frames: int | None, fps: float | None, time: str, view: str) -> dict[str, Any]:

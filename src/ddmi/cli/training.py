@@ -12,7 +12,7 @@ import typer
 
 from ddmi.cli import reading
 from ddmi.cli.options import Data, Preset, Settings
-from ddmi.errors import UserError, unknown
+from ddmi.errors import UserError, check_positive, unknown
 from ddmi.terminal import say, table
 
 if TYPE_CHECKING:
@@ -40,16 +40,9 @@ def train(
 
     if stage not in STAGES:
         raise unknown("value of --stage", stage, STAGES)
-    if max_minutes is not None and not max_minutes > 0:
-        raise UserError(f"--max-minutes must be more than 0, not {max_minutes:g}")
-    stored = None if out is None else out / "config.json"
-    if resume and stored is not None and stored.is_file():
-        before = configuration.load(stored)
-        if before.name != (wanted := reading.preset(preset).name):
-            raise UserError(f"{stored} belongs to a run of {before.name!r}, not of {wanted!r}: choose another --out")
-        config = reading.override(before, settings)
-    else:
-        config = reading.override(reading.preset(preset), settings)
+    check_positive("--max-minutes", max_minutes)
+    wanted = reading.preset(preset)
+    config = reading.override(configuration.begun(out, wanted) if resume and out else wanted, settings)
     if dry_run:
         say(json.dumps(configuration.to_dict(config), indent=2))
         return
@@ -140,8 +133,7 @@ def train_classifier(
 
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} must end in .safetensors")
-    if max_minutes is not None and not max_minutes > 0:
-        raise UserError(f"--max-minutes must be more than 0, not {max_minutes:g}")
+    check_positive("--max-minutes", max_minutes)
     if data == "furniture" and Path(data).is_dir():
         raise UserError("furniture may be the pieces made by rule or the folder here: rename it, or say ./furniture")
     domain = reading.preset("furniture-small" if data == "furniture" else "shapenet-13").domain

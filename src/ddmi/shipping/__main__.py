@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import ddmi.shipping
-from ddmi.errors import UserError, WorkError
+from ddmi.errors import unknown
 from ddmi.shipping.recipes import RECIPES
-from ddmi.terminal import complain, say, talking, verdict
+from ddmi.terminal import failed, say, talking
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,31 +24,23 @@ def main(arguments: list[str] | None = None) -> int:
     weights.add_argument("--max-minutes", type=float, metavar="M", help="stop training after so long; goes on later")
     weights.add_argument("--set", action="append", default=[], metavar="A.B=VALUE", help="replace a setting")
     gallery = commands.add_parser("gallery", help="draw what ships, without choosing, and copy the cards beside")
-    gallery.add_argument("names", nargs="*", choices=[[], *sorted(RECIPES)], help="models (all)")
+    gallery.add_argument("names", nargs="*", metavar="NAME", help="models (all)")
     gallery.add_argument("--out", type=Path, default=Path("docs/gallery"), metavar="DIR", help="(docs/gallery)")
     given = parser.parse_args(arguments)
     with talking():
         try:
             return _weights(given) if given.command == "weights" else _gallery(given)
-        except (UserError, WorkError, KeyboardInterrupt) as error:
-            status, text = verdict(error)
-            complain(text)
-            return status
+        except (Exception, KeyboardInterrupt) as error:
+            return failed(error)
 
 
 def _weights(given: argparse.Namespace) -> int:
+    from ddmi.config import pairs
     from ddmi.shipping.making import make
 
-    settings = {}
-    for setting in given.set:
-        name, equals, value = setting.partition("=")
-        if not equals:
-            raise UserError(f"--set takes NAME=VALUE, e.g. training.precision=bf16, not {setting!r}")
-        settings[name.strip()] = value.strip()
     run = given.run or Path("runs") / given.name
-    made = make(
-        given.name, run, given.data, target=given.out, settings=settings, max_minutes=given.max_minutes
-    )  # fmt: skip
+    settings = pairs(given.set)
+    made = make(given.name, run, given.data, target=given.out, settings=settings, max_minutes=given.max_minutes)
     if made is not None:
         say(str(made))
     return 0
@@ -58,6 +50,9 @@ def _gallery(given: argparse.Namespace) -> int:
     from ddmi.shipping.card import copied
     from ddmi.shipping.gallery import gallery
 
+    for name in given.names:
+        if name not in RECIPES:
+            raise unknown("model", name, RECIPES)
     for path in [*gallery(given.out, given.names or None), *copied(given.out.parent / "models", Path("../gallery"))]:
         say(str(path))
     return 0

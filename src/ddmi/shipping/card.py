@@ -15,9 +15,6 @@ from ddmi.sampling import own_way
 from ddmi.shipping.recipes import Recipe
 from ddmi.storage import digest
 
-FILE = "README.md"
-"""Of the card, beside the weights."""
-
 
 def text(
     name: str,
@@ -45,7 +42,7 @@ def text(
         _files(folder, rounding),
         _measured(metrics),
         _evaluations(recipe, config, metrics),
-        f"## What it is bad at\n\n{recipe.limits}" if recipe.limits else "",
+        f"## What it is bad at\n\n{recipe.limits}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -59,7 +56,7 @@ def copied(out: Path, pictures: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for name in weights.names():
-        first, _, rest = (weights.ROOT / name / FILE).read_text(encoding="utf-8").partition("\n\n```bash")
+        first, _, rest = (weights.ROOT / name / weights.CARD).read_text(encoding="utf-8").partition("\n\n```bash")
         picture = f"![Unchosen samples of {name}.]({pictures.as_posix()}/{name}.png)"
         written.append(out / f"{name}.md")
         written[-1].write_text(f"{first}\n\n{picture}\n\n```bash{rest}", encoding="utf-8")

@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from ddmi import config as configuration
 from ddmi import evaluation, presets, weights
-from ddmi.config import Config
 from ddmi.coordinates import grid
-from ddmi.errors import UserError, unknown
-from ddmi.evaluation import nfe
+from ddmi.errors import UserError, check_positive, unknown
+from ddmi.evaluation import Protocol, nfe
 from ddmi.evaluation.judged import opened
 from ddmi.pipeline import DDMIPipeline
+from ddmi.planes import dimensions
 from ddmi.processes import launched
 from ddmi.randomness import generator
 from ddmi.report.makers import named
@@ -69,9 +69,11 @@ def make(
     """
     if name not in RECIPES:
         raise unknown("model", name, RECIPES)
+    check_positive("--max-minutes", max_minutes)
     recipe = RECIPES[name]
-    recipe.check(name, data)
-    config = configuration.override(_stored(run) or presets.find(name), settings or {})
+    if recipe.needs and data is None:
+        raise UserError(f"{name} needs data: {recipe.needs}")
+    config = configuration.override(configuration.begun(run, presets.find(name)), settings or {})
     with recorded(run):
         finished = train(config, run, data, resume=True, max_minutes=max_minutes)
     if not finished:
@@ -86,15 +88,10 @@ def make(
 def measure(recipe: Recipe, run: Path, data: Path | None) -> None:
     """The numbers of a card, into the run's metrics.json; rows of its table that are there already are kept."""
     target = run / "metrics.json"
-    nfe.measure(opened(run, data, denoiser=True), nfe_protocol(recipe), target, WAYS)
-    judged = evaluation.judge(run, data, recipe.protocol)
+    nfe.measure(opened(run, data, denoiser=True), Protocol(samples=recipe.compared), target, WAYS)
+    judged = evaluation.judge(run, data, Protocol(samples=recipe.samples))
     if judged.processes.main:
         evaluation.evaluate(judged, keep=lambda found: evaluation.write(found, target))
-
-
-def nfe_protocol(recipe: Recipe) -> evaluation.Protocol:
-    """How the rows of the table of function evaluations are drawn."""
-    return evaluation.Protocol(samples=recipe.compared)
 
 
 def ship(name: str, run: Path, target: Path, data: Path | None = None) -> Path:
@@ -120,7 +117,7 @@ def ship(name: str, run: Path, target: Path, data: Path | None = None) -> Path:
         shipped = DDMIPipeline.from_pretrained(scratch, device="cpu")
         rounding, metrics = difference(pipe, shipped), read_json(run / "metrics.json")
         text = card.text(name, RECIPES[name], scratch, metrics, pieces(run), rounding, makers)
-        (scratch / card.FILE).write_text(text, encoding="utf-8")
+        (scratch / weights.CARD).write_text(text, encoding="utf-8")
         values = fingerprint(shipped, RECIPES[name]).tolist()
         write_json([round(value, 4) for value in values], scratch / FINGERPRINT)
     return target
@@ -130,12 +127,7 @@ def ship(name: str, run: Path, target: Path, data: Path | None = None) -> Path:
 def fingerprint(pipe: DDMIPipeline, recipe: Recipe) -> Float[Tensor, "n"]:
     """Values of sample 0 of seed 0, drawn in 10 steps of dpm, at 4 cell centres along each axis."""
     field = pipe(1, seed=0, text=recipe.prompt or None, sampler="dpm", steps=10)[0]
-    return field(grid((4,) * _axes(pipe))).flatten()
-
-
-def _axes(pipe: DDMIPipeline) -> int:
-    """Of the coordinates."""
-    return 1 + max(k for plane in pipe.config.domain.layout for k in plane.axes)
+    return field(grid((4,) * dimensions(pipe.config.domain.layout))).flatten()
 
 
 @torch.no_grad()
@@ -144,7 +136,7 @@ def difference(before: DDMIPipeline, after: DDMIPipeline) -> dict[str, float]:
     and of the fields of equal latents.
     """
     drawn = [pipe.latents(4, seed=0) for pipe in (before, after)]
-    places = torch.rand(ASKED, _axes(before), generator=generator("rounding")) * 2 - 1
+    places = torch.rand(ASKED, dimensions(before.config.domain.layout), generator=generator("rounding")) * 2 - 1
     values = [torch.stack([field(places) for field in pipe.decode(drawn[0])]) for pipe in (before, after)]
     return {"latents": _relative(*drawn), "fields": _relative(*values)}
 
@@ -205,11 +197,3 @@ def commit() -> str:
         return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return ""
-
-
-def _stored(run: Path) -> Config | None:
-    path = run / "config.json"
-    return configuration.load(path) if path.is_file() else None
-
-
-__all__: Sequence[str] = ["FINGERPRINT", "difference", "fingerprint", "make", "measure", "ship"]

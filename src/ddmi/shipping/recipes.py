@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from ddmi.evaluation import Protocol
 from ddmi.evaluation.nfe import Way
 
 
@@ -30,18 +28,6 @@ class Recipe:
     prompt: str = ""
     samples: int = 256
     compared: int = 48
-
-    @property
-    def protocol(self) -> Protocol:
-        """How the samples are drawn that the card judges: as the model draws by itself."""
-        return Protocol(samples=self.samples)
-
-    def check(self, name: str, data: Path | None) -> None:
-        """Raises UserError where data has to be given, and is not."""
-        if self.needs and data is None:
-            from ddmi.errors import UserError
-
-            raise UserError(f"{name} needs data: {self.needs}")
 
 
 WAYS = (

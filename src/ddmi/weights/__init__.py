@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 ROOT = Path(__file__).parent
+CARD = "README.md"
+"""In a model's folder."""
 LARGEST = 16_000_000
 """Bytes that one model may take."""
 
@@ -20,7 +22,7 @@ def names() -> list[str]:
 
 def title(name: str) -> str:
     """What a model draws, in one line: the first paragraph of its card."""
-    card = ROOT / name / "README.md"
+    card = ROOT / name / CARD
     paragraphs = card.read_text(encoding="utf-8").split("\n\n") if card.is_file() else []
     return paragraphs[1].replace("\n", " ") if len(paragraphs) > 1 else ""
 
