@@ -9,6 +9,8 @@ from ddmi import presets
 from ddmi.autoencoder import D2CVAE
 from ddmi.config import from_dict, to_dict
 from ddmi.diffusion import Diffusion
+from ddmi.nn.attention import PlaneAttention, TextAttention
+from ddmi.sampling import own_way
 
 # Number of parameters of the parts, written down from their definitions.
 
@@ -209,6 +211,27 @@ def test_the_papers_presets_train_as_table_10_says(name: str) -> None:
     assert training.diffusion_learning_rate == (2e-4 if name in SHAPES else 1e-4)
     assert config.diffusion.timesteps == 1000 and config.diffusion.ema_decay == 0.9999
     assert config.diffusion.parameterisation == "mixed"
+
+
+@pytest.mark.parametrize("name", [*PAPER, *SHAPES, *VIDEOS, *VIEWS])
+def test_the_papers_presets_sample_as_section_b3_says(name: str) -> None:
+    assert own_way(presets.find(name).diffusion) == ("ddpm", 1000)
+
+
+@pytest.mark.parametrize("name", [*PAPER, *SHAPES, *VIDEOS, *VIEWS])
+def test_the_papers_presets_have_its_attention_heads(name: str) -> None:
+    """Table 9: head channel 64 in the decoders of images and videos, 32 in those of shapes."""
+    config = presets.find(name)
+    with torch.device("meta"):
+        model = D2CVAE(config.autoencoder, config.domain)
+        denoiser = Diffusion(config.diffusion, config.domain.layout, 64)
+    head = 32 if name in (*SHAPES, *VIEWS) else 64
+    exchange = model.decoder.exchange
+    assert exchange.qkv.in_features // exchange.heads == head
+    found = [m for m in denoiser.unet.modules() if isinstance(m, PlaneAttention | TextAttention)]
+    base = config.diffusion.unet.base
+    assert {m.out.in_features for m in found} == {2 * base, 3 * base, 4 * base}
+    assert {m.out.in_features // m.heads for m in found} == {32}
 
 
 @pytest.mark.parametrize("name", presets.functions())

@@ -17,8 +17,10 @@ class ElboConfig:
 
     Args:
         kl_start, kl_end: lambda_z, raised linearly over the first `kl_portion` of training; goes with a KL in nats
-            per latent dimension.
-        spectral_weight: of the encoder's spectral norms, falling linearly to 0 at the end. It belongs to the summed
+            per latent dimension, beside a likelihood in nats per signal value. Eq. 9 read literally has the divergence
+            of the whole latent there: its lambda_z is ours divided by the number of latent dimensions.
+        spectral_weight: of the spectral norms of the encoder with the layer of its moments, falling linearly to 0 at
+            the end. It belongs to the summed
             likelihood of Eq. 8; where Eq. 9 takes means, the sum of spectral norms is divided by the number of latent
             dimensions, as the KL is.
         spectral_iterations: power iterations a step; the vectors are kept from step to step.

@@ -1,7 +1,7 @@
 """An adaptive Runge-Kutta solver in which every row of a batch takes steps of its own.
 
-Library solvers share one step size over the batch, so that a sample would depend on its neighbours. Here row k follows
-the same steps alone and in company, and its function evaluations are counted for itself.
+Many library solvers (scipy's, torchdiffeq's) share one step size over the batch, so that a sample would depend on its
+neighbours. Here row k follows the same steps alone and in company, and its function evaluations are counted for itself.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Distances between point clouds, and between sets of them: Chamfer, earth mover's; MMD, coverage, 1-NNA.
 
-Section C.2 of the paper takes 2048 points of the surface of each shape, brought to the unit sphere. Published numbers
+The paper names MMD and coverage (section 4.2) without the number of points or their scale. PointFlow (Yang et al. 2019,
+arXiv:1906.12320) compares clouds of 2,048 points; here each is brought to the unit sphere first. Published numbers
 differ by convention (squared or not, mean or sum, halves, factors of 1e2 or 1e3); each function says what it computes,
 and nothing is rescaled. A number says something only beside the distance, the points a cloud and the counts of clouds.
 """

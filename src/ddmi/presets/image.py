@@ -24,10 +24,14 @@ def afhq_cat_256() -> Config:
         domain=Image(resolution=256, flip=True),
         autoencoder=AutoencoderConfig(
             latent_channels=64,
-            decoder=DecoderConfig(base=128, levels=THREE_FIELDS, blocks=3, field_width=64, head_width=512),
+            decoder=DecoderConfig(base=128, levels=THREE_FIELDS, blocks=3, field_width=64, head_width=64),
             readout=ReadoutConfig(width=256, blocks=4),
         ),
-        diffusion=DiffusionConfig(unet=UNetConfig(base=256, multipliers=(1, 2, 3, 4), attention=(2, 4, 8))),
+        diffusion=DiffusionConfig(
+            unet=UNetConfig(base=256, multipliers=(1, 2, 3, 4), attention=(2, 4, 8)),
+            sampler="ddpm",
+            sampling_steps=1000,
+        ),
         training=TrainingConfig(
             autoencoder_steps=50_000, diffusion_steps=400_000, batch_size=32, accumulation=1, precision="bf16"
         ),
@@ -63,7 +67,7 @@ def cifar10_32() -> Config:
         name="cifar10-32",
         domain=Image(resolution=32, scales=(1.0,), flip=True, encode=ConvEncoderConfig(multipliers=(1, 2))),
         autoencoder=replace(cats.autoencoder, decoder=replace(cats.autoencoder.decoder, levels=levels)),
-        diffusion=DiffusionConfig(unet=UNetConfig(base=128, multipliers=(1, 2, 3, 4), attention=(2, 4))),
+        diffusion=replace(cats.diffusion, unet=UNetConfig(base=128, multipliers=(1, 2, 3, 4), attention=(2, 4))),
         training=replace(cats.training, batch_size=128, autoencoder_steps=100_000, diffusion_steps=500_000),
     )
 

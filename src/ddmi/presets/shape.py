@@ -29,7 +29,11 @@ def shapenet_chair() -> Config:
             decoder=DecoderConfig(base=64, levels=THREE_FIELDS, blocks=3, field_width=64, head_width=32),
             readout=ReadoutConfig(width=256, blocks=4, scale_injection=False),
         ),
-        diffusion=DiffusionConfig(unet=UNetConfig(base=256, multipliers=(1, 2, 3, 4), attention=(2, 4, 8))),
+        diffusion=DiffusionConfig(
+            unet=UNetConfig(base=256, multipliers=(1, 2, 3, 4), attention=(2, 4, 8)),
+            sampler="ddpm",
+            sampling_steps=1000,
+        ),
         training=TrainingConfig(
             autoencoder_steps=100_000,
             diffusion_steps=400_000,

@@ -39,7 +39,11 @@ def skytimelapse_256() -> Config:
             decoder=DecoderConfig(base=64, levels=levels, blocks=3, field_width=64, head_width=64),
             readout=ReadoutConfig(width=256, blocks=4, planes="concatenate"),
         ),
-        diffusion=DiffusionConfig(unet=UNetConfig(base=256, multipliers=(1, 2, 3, 4), attention=(2, 4, 8))),
+        diffusion=DiffusionConfig(
+            unet=UNetConfig(base=256, multipliers=(1, 2, 3, 4), attention=(2, 4, 8)),
+            sampler="ddpm",
+            sampling_steps=1000,
+        ),
         training=TrainingConfig(autoencoder_steps=200_000, diffusion_steps=400_000, batch_size=16, precision="bf16"),
     )
 

@@ -32,7 +32,8 @@ class AutoencoderObjective(nn.Module):
         self.model = as_channels_last(D2CVAE(config.autoencoder, config.domain))
         self.spectral = None
         if self.settings.spectral_weight:
-            self.spectral = SpectralNorm(self.model.encoder, self.settings.spectral_iterations)  # type: ignore[arg-type]
+            encoder = nn.ModuleList([self.model.encoder, self.model.moments])  # type: ignore[list-item]
+            self.spectral = SpectralNorm(encoder, self.settings.spectral_iterations)
         self.perceptual: tuple[nn.Module, ...] = ()  # a tuple, so that its frozen weights enter no checkpoint
         if self.settings.perceptual:
             from ddmi.features.perceptual import load_perceptual
