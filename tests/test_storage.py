@@ -136,7 +136,7 @@ def test_damaged_files_are_named(tmp_path):
             with pytest.raises(UserError, match=r"a.safetensors is damaged"):
                 read(path)
     (tmp_path / "a.json").write_bytes(b"\xff{")
-    with pytest.raises(UserError, match=r"a.json is not valid JSON"):
+    with pytest.raises(UserError, match=r"a.json is not UTF-8 text"):
         read_json(tmp_path / "a.json")
     with pytest.raises(UserError, match=r"b.json is missing"):
         read_json(tmp_path / "b.json")

@@ -94,13 +94,27 @@ def write_json(value: Any, path: Path) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
+def read_text(path: Path) -> str:
+    """All of a text file in UTF-8, with or without a byte order mark; every line ends in a plain newline.
+
+    Raises:
+        UserError: the file is missing, cannot be read, or is not UTF-8; it is named.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def read_json(path: Path) -> Any:
     """Raises UserError naming the file when it is missing or no JSON."""
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON: {error}") from error
 
 

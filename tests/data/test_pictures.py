@@ -223,7 +223,7 @@ def test_captions_from_a_table_or_beside_the_pictures(tmp_path):
     with pytest.raises(UserError, match=r"captions\.jsonl, line 2"):
         PictureFolder(tmp_path)
     table.write_text('{"file": "other.png", "text": "ok"}\n')
-    with pytest.raises(UserError, match="none of the pictures"):
+    with pytest.raises(UserError, match="none of the images: a name is like"):
         PictureFolder(tmp_path)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 
 import ddmi.training.run as runs
 from ddmi.config import TrainingConfig, load
@@ -159,6 +160,17 @@ def test_a_folder_with_another_run_is_refused_and_unharmed(whole, config, pictur
 
 def test_resume_on_an_empty_folder_simply_starts(config, pictures, tmp_path):
     assert train(config, tmp_path / "new", pictures, stage="autoencoder", resume=True)
+
+
+def test_a_text_model_needs_a_word(config, tmp_path):
+    """Text files that are all empty caption nothing; a text model of them would see the empty prompt alone."""
+    for name in "abc":
+        Image.new("RGB", (24, 24)).save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text("\n")
+    texts = replace(config, diffusion=replace(config.diffusion, condition="text", text_encoder="hash", text_width=64))
+    with pytest.raises(UserError, match="condition=text needs captions, and this data has none"):
+        train(texts, tmp_path / "run", tmp_path)
+    assert not (tmp_path / "run" / "checkpoints").exists()
 
 
 def test_a_damaged_checkpoint_is_named(config, pictures, tmp_path):

@@ -5,7 +5,6 @@ Pictures are uint8 arrays (H, W, 3), RGB, row 0 at the top.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ddmi.data.captions import TABLE, composed, json_captions, matched
 from ddmi.data.memory import Memory
 from ddmi.errors import UserError
+from ddmi.storage import read_text
 
 Picture = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -25,6 +26,7 @@ Progress = Callable[[int, int], None]
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # what the content may be, whatever the file is called
 _HELD_OUT_FOLDERS = {"test": "test", "val": "val", "valid": "val", "validation": "val"}
+METADATA = "metadata.jsonl"
 SHORTEST_SIDE = 4  # pixels; anything smaller is a placeholder, not a picture
 
 
@@ -234,34 +236,35 @@ def _labels(names: list[str], in_parts: bool) -> tuple[list[int] | None, list[st
     return [rank[folder[0]] for folder in folders], classes
 
 
-def captions_of(root: Path, names: list[str], files: list[str], things: str = "pictures") -> list[str] | None:
-    """The caption of each name ("": none) from `captions.jsonl` or the `.txt` files beside them; None without any."""
-    table = root / "captions.jsonl"
-    captions: dict[str, str] = {}
-    if table.is_file():
-        for number, line in enumerate(_text(table).splitlines(), 1):
-            if line.strip():
-                try:
-                    entry = json.loads(line)
-                    file, text = PurePosixPath(entry["file"]).as_posix(), " ".join(entry["text"].split())
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
-                    raise UserError(f'{table}, line {number}: needs {{"file": ..., "text": ...}}') from error
-                captions.setdefault(file, text)
-        if not captions.keys() & set(names):
-            raise UserError(
-                f"{table} names none of the {things}: its names are relative to {root}, such as {names[0]!r}"
-            )
+def captions_of(root: Path, names: list[str], files: list[str], things: str = "images") -> list[str] | None:
+    """The caption of each name ("": none); None where no name has one.
+
+    They come from `captions.jsonl`, else from every `metadata.jsonl` with texts, else from the `.txt` beside a name.
+    """
+    named = [name for name in files if PurePosixPath(name).name == METADATA]
+    if (where := root / TABLE).is_file():
+        pairs = list(json_captions(where, "file", "file_name"))
+    elif pairs := [pair for name in named for pair in _metadata(root, name)]:
+        where = root / named[0]
     else:
-        there = set(files)
-        for name in names:
-            beside = PurePosixPath(name).with_suffix(".txt").as_posix()
-            if beside in there:
-                captions[name] = " ".join(_text(root / beside).split())
-    return [captions.get(name, "") for name in names] if captions else None
+        where, texts = root, {composed(name): name for name in files if PurePosixPath(name).suffix == ".txt"}
+        beside: dict[str, list[str]] = {}
+        for name in dict.fromkeys([*names, *files]):
+            beside.setdefault(composed(PurePosixPath(name).with_suffix(".txt").as_posix()), []).append(name)
+        if not texts.keys() & {composed(PurePosixPath(name).with_suffix(".txt").as_posix()) for name in names}:
+            return None
+        files = [name for name in files if name not in texts.values()]
+        for text, file in texts.items():
+            caption = " ".join(read_text(root / file).split())
+            pairs += [(name, caption) for name in beside[text] if name != file] or [(file, caption)]
+    captions = [(found or [""])[0] for found in matched(where, pairs, names, things, files)]
+    return captions if any(captions) else None
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text") from error
+def _metadata(root: Path, name: str) -> list[tuple[str, str]]:
+    """The captions of a file of the Hugging Face hub's image folders: names are relative to the folder it lies in."""
+    above = PurePosixPath(name).parent
+    table = root / name
+    if '"text"' not in read_text(table):
+        return []
+    return [((above / file).as_posix(), text) for file, text in json_captions(table, "file_name", "file")]

@@ -330,7 +330,7 @@ def _of_others(path: Path, told: set[str]) -> list[str]:
 def _lines(path: Path) -> list[dict[str, str]]:
     """The entries of a record; a last line that was cut off is passed over."""
     found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8").split("\n") if path.is_file() else []:
         try:
             entry = json.loads(line)
             found.append({"model": str(entry["model"]), "reason": str(entry["reason"])})

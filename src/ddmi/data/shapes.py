@@ -6,7 +6,7 @@ Coordinates are ours, [-1, 1] along x, y, z with y up; those in the files are ou
 from __future__ import annotations
 
 import csv
-import json
+import io
 import logging
 import os
 import threading
@@ -18,6 +18,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
+from ddmi.data.captions import json_captions, matched
 from ddmi.data.catalogues import ARCHIVES
 from ddmi.data.meshes import EXTENSIONS, Up
 from ddmi.data.preparation import CAPTIONS, CLOUD, SPACE
@@ -25,6 +26,7 @@ from ddmi.data.single_mesh import SingleMesh
 from ddmi.data.stored import Stored, load, ours, some
 from ddmi.errors import UserError, missing_extra
 from ddmi.randomness import derive
+from ddmi.storage import read_text
 
 log = logging.getLogger(__name__)
 
@@ -280,7 +282,7 @@ def _listed(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in PARTS:
         if (folder / f"{part}.lst").is_file():
-            found |= {line.strip(): part for line in _text(folder / f"{part}.lst").splitlines() if line.strip()}
+            found |= {line.strip(): part for line in read_text(folder / f"{part}.lst").split("\n") if line.strip()}
     return found
 
 
@@ -295,38 +297,25 @@ def _labels(names: list[str]) -> tuple[list[int] | None, list[str]]:
 
 
 def _captions(root: Path, names: list[str]) -> list[list[str]] | None:
-    told: dict[str, list[str]] = {name: [] for name in names}
-    if (root / CAPTIONS).is_file():
-        for name, text in _json_captions(root / CAPTIONS):
-            if text and name in told:
-                told[name].append(text)
-        if not any(told.values()):
-            raise UserError(f"{root / CAPTIONS} names none of the shapes: a name is like {names[0]!r}")
+    pairs = list(json_captions(root / CAPTIONS, "model")) if (root / CAPTIONS).is_file() else []
     if (root / TEXT2SHAPE).is_file():
-        by_model: dict[str, list[str]] = {}
-        for model, text in _table_captions(root / TEXT2SHAPE):
-            by_model.setdefault(model, []).append(text)
-        matched = {name: by_model[name.rpartition("/")[2]] for name in names if name.rpartition("/")[2] in by_model}
-        if not matched:
+        models: dict[str, list[str]] = {}
+        for name in names:
+            models.setdefault(name.rpartition("/")[2], []).append(name)
+        table = list(_table_captions(root / TEXT2SHAPE))
+        if table and not models.keys() & {model for model, _ in table}:
             log.warning("%s names none of the shapes: they stay without captions", root / TEXT2SHAPE)
-        for name, texts in matched.items():
-            told[name] += texts
-    captions = [list(dict.fromkeys(told[name])) for name in names]
+        else:
+            pairs += [(name, text) for model, text in table for name in models.get(model, [model])]
+    if not pairs and not (root / CAPTIONS).is_file():
+        return None
+    where = root / (CAPTIONS if (root / CAPTIONS).is_file() else TEXT2SHAPE)
+    captions = matched(where, pairs, names, "shapes")
     return captions if any(captions) else None
 
 
-def _json_captions(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if line.strip():
-            try:
-                entry = json.loads(line)
-                yield entry["model"], " ".join(entry["text"].split())
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UserError(f'{path}, line {number}: needs {{"model": ..., "text": ...}}') from error
-
-
 def _table_captions(path: Path) -> Iterator[tuple[str, str]]:
-    rows = csv.DictReader(_text(path).splitlines(keepends=True))
+    rows = csv.DictReader(io.StringIO(read_text(path)))
     try:
         if not {"modelId", "description"} <= set(rows.fieldnames or ()):
             raise UserError(f"{path} needs the columns modelId and description, it has {rows.fieldnames}")
@@ -336,10 +325,3 @@ def _table_captions(path: Path) -> Iterator[tuple[str, str]]:
                 yield row["modelId"], text
     except csv.Error as error:
         raise UserError(f"{path}, line {rows.line_num}: {error}") from error
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text") from error

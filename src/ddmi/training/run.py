@@ -135,7 +135,7 @@ def _fitted_to(config: Config, dataset: Dataset) -> Config:
     """The configuration as the data allows it: domain and classes; its condition is checked against the data."""
     config = replace(config, domain=dataset.domain)
     diffusion = config.diffusion
-    if diffusion.condition == "text" and dataset.captions is None:
+    if diffusion.condition == "text" and not any(dataset.captions or ()):
         raise UserError("diffusion.condition=text needs captions, and this data has none (captions.jsonl)")
     if diffusion.condition != "class":
         return config

@@ -1,4 +1,4 @@
-"""What files hold that are no pictures: text, and the arrays of npz files; an error names its file."""
+"""The arrays of npz files, and the numbers of JSON; an error names its file."""
 
 from __future__ import annotations
 
@@ -35,20 +35,6 @@ def is_number(value: Any) -> bool:
 def one_line(error: Exception) -> str:
     """What an error says, in one line."""
     return " ".join(str(error).split())
-
-
-def text(path: Path) -> str:
-    """All of a text file.
-
-    Raises:
-        UserError: the file is missing, or no text in UTF-8.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (UnicodeDecodeError, OSError) as error:
-        raise UserError(f"{path} is no text that can be read") from error
 
 
 @contextmanager

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddmi.data.captions import TABLE, json_captions, matched
 from ddmi.data.shapes import SYNSETS
-from ddmi.data.views.contents import text
-from ddmi.errors import UserError
 
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
@@ -58,19 +56,8 @@ def captions_of(root: Path, names: list[str]) -> list[list[str]] | None:
     Raises:
         UserError: a line is damaged, or none is of an object; the file and the line are named.
     """
-    path = root / "captions.jsonl"
+    path = root / TABLE
     if not path.is_file():
         return None
-    told: dict[str, list[str]] = {name: [] for name in names}
-    for number, line in enumerate(text(path).splitlines(), 1):
-        if line.strip():
-            try:
-                entry = json.loads(line)
-                name, caption = entry["model"], " ".join(entry["text"].split())
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise UserError(f'{path}, line {number}: needs {{"model": ..., "text": ...}}') from error
-            if caption and name in told:
-                told[name].append(caption)
-    if not any(told.values()):
-        raise UserError(f"{path} names none of the objects: a name is like {names[0]!r}")
-    return [list(dict.fromkeys(told[name])) for name in names]
+    captions = matched(path, json_captions(path, "model"), names, "objects")
+    return captions if any(captions) else None

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from ddmi.data.pictures import EXTENSIONS
-from ddmi.data.views.contents import text
 from ddmi.data.views.facts import Facts
 from ddmi.data.views.files import Files, beside
 from ddmi.data.views.pixels import common_size
 from ddmi.data.views.scene import upright, views_of
 from ddmi.errors import UserError
+from ddmi.storage import read_text
 
 RADIUS = 0.5
 """Half the side of the box in the units of the poses, where nothing else is told."""
@@ -72,7 +72,7 @@ def read(folder: Path, facts: Facts) -> Files:
 
 def _numbers(path: Path) -> list[float]:
     try:
-        return [float(word) for word in text(path).split()]
+        return [float(word) for word in read_text(path).split()]
     except ValueError as error:
         raise UserError(f"{path} holds something that is not a number") from error
 
@@ -87,7 +87,7 @@ class _Intrinsics:
 
 def _intrinsics(path: Path, size: tuple[int, int]) -> _Intrinsics:
     """What `intrinsics.txt` says, for pictures of this size."""
-    lines = [line.split() for line in text(path).splitlines() if line.strip()]
+    lines = [line.split() for line in read_text(path).split("\n") if line.strip()]
     try:
         rows = [[float(word) for word in line] for line in lines]
         focal, x, y = rows[0][:3]
