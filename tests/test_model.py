@@ -1,8 +1,11 @@
-"""The model folder: verified when it is opened, replaced as a whole."""
+"""The model folder: verified when it is opened; what is saved into it is there as a whole or not at all."""
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny
@@ -91,6 +94,50 @@ def test_a_crash_leaves_the_old_model(folder, monkeypatch):
     opened, config = open_folder(folder)
     assert tiny.equal(load_autoencoder(opened, config), networks()[0])
     assert [p.name for p in folder.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("survived", range(1, 6))
+def test_an_export_that_is_killed_leaves_the_old_model_or_the_new(folder, monkeypatch, survived):
+    """Killed before the file number `survived` takes its place; what cleans up at an error never runs then."""
+    old, new = networks(), networks(1)
+    left, move = [survived], os.replace
+
+    def killed(*paths):
+        left[0] -= 1
+        if not left[0]:
+            raise SystemExit
+        move(*paths)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with suppress(SystemExit):
+        export(folder, CONFIG, *new)
+    monkeypatch.undo()
+    expected = old if survived == 1 else new
+    opened, config = open_folder(folder.parent)
+    assert tiny.equal(load_autoencoder(opened, config), expected[0])
+    assert tiny.equal(load_diffusion(opened, config), expected[1])
+    assert {path.name for path in folder.iterdir()} == set(models.FILES)
+
+
+def test_what_else_is_in_the_folder_stays(tmp_path, monkeypatch):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "text.tex").write_text("of the user")
+    (tmp_path / "notes.txt").write_text("of the user")
+    monkeypatch.chdir(tmp_path)
+    for seed in (0, 1):  # a new one, then in its place
+        export(Path(), CONFIG, *networks(seed))
+        assert tiny.equal(load_autoencoder(*open_folder(".")), networks(seed)[0])
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis", "notes.txt", *models.FILES}
+    assert (tmp_path / "thesis" / "text.tex").read_text() == (tmp_path / "notes.txt").read_text() == "of the user"
+
+
+@pytest.mark.parametrize("name", models.FILES)
+def test_a_file_of_the_user_is_not_replaced(tmp_path, name):
+    (tmp_path / name).write_text('{"of": "the user"}')
+    with pytest.raises(UserError, match=f"{name} is not of a model"):
+        export(tmp_path, CONFIG, *networks())
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == '{"of": "the user"}'
 
 
 def test_weights_of_another_configuration_are_refused(folder):

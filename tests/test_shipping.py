@@ -83,11 +83,11 @@ def test_what_rounding_changes_is_relative(tmp_path):
 
 def test_weights_that_are_too_large_leave_those_that_are_there(recipe, tmp_path, monkeypatch):
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "old").write_text("")
+    (tmp_path / "out" / "README.md").write_text("")
     monkeypatch.setattr(weights, "LARGEST", 1000)
     with pytest.raises(UserError, match="at most 1,000 are allowed"):
         making.ship(recipe, tiny.untrained(tmp_path / "run"), tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["old"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["README.md"]
 
 
 def test_the_command_says_what_is_wrong(recipe, tmp_path, capsys, monkeypatch):

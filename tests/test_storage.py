@@ -17,6 +17,7 @@ from ddmi.storage import (
     fill,
     load_metadata,
     load_tensors,
+    locked,
     read_json,
     save_tensors,
     seal,
@@ -51,15 +52,68 @@ def test_a_crash_leaves_the_old_folder(tmp_path):
     target = tmp_path / "model"
     target.mkdir()
     (target / "old").write_text("old")
-    with pytest.raises(RuntimeError), aside(target) as scratch:
+    with pytest.raises(RuntimeError), aside(target, own=("old",)) as scratch:
         scratch.mkdir()
         (scratch / "new").write_text("half")
         raise RuntimeError
     assert names(target) == {"old"} and names(tmp_path) == {"model"}
-    with aside(target) as scratch:
+    with aside(target, own=("old",)) as scratch:
         scratch.mkdir()
         (scratch / "new").write_text("whole")
     assert names(target) == {"new"} and names(tmp_path) == {"model"}
+
+
+@pytest.mark.parametrize("target", ["folder", "folder/", ".", "..", "linked"])
+def test_a_file_never_takes_the_place_of_a_folder(tmp_path, monkeypatch, target):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "linked").symlink_to("folder")
+    (tmp_path / "folder" / "work.txt").write_text("of the user")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is a folder"), aside(Path(target)) as scratch:
+        scratch.write_text("")
+    assert (tmp_path / "folder" / "work.txt").read_text() == "of the user" and names(tmp_path) == {"folder", "linked"}
+
+
+@pytest.mark.parametrize("other", ["notes.txt", "deep/frame1.png", "frame1.txt"])
+def test_only_a_folder_that_holds_nothing_else_is_replaced(tmp_path, other):
+    target = tmp_path / "clip.frames"
+    (target / "deep").mkdir(parents=True)
+    (target / "frame1.png").write_text("old")
+    (target / other).write_text("of the user")
+    with pytest.raises(UserError, match=rf"clip.frames holds {other}"), aside(target, own=("frame*.png",)) as scratch:
+        scratch.mkdir()
+    assert (target / other).read_text() == "of the user"
+    (target / other).unlink()
+    with (  # it is looked at again at the end: a file, or what was put there meanwhile
+        pytest.raises(UserError, match=r"clip.frames (is a folder|holds late)"),
+        aside(target, own=("frame*.png",)) as scratch,
+    ):
+        (target / "late").write_text("of the user")
+        scratch.mkdir()
+    assert (target / "late").read_text() == "of the user" and names(tmp_path) == {"clip.frames"}
+
+
+def test_a_folder_whose_replacement_was_killed_comes_back(tmp_path):
+    (tmp_path / ".a.old").mkdir()
+    (tmp_path / ".a.old" / "x").write_text("old")
+    with pytest.raises(RuntimeError), aside(tmp_path / "a", own=("x",)):
+        raise RuntimeError
+    assert (tmp_path / "a" / "x").read_text() == "old" and names(tmp_path) == {"a"}
+
+
+def test_what_fails_leaves_no_empty_folders(tmp_path):
+    (tmp_path / "kept").mkdir()
+    with pytest.raises(RuntimeError), aside(tmp_path / "kept" / "b" / "c" / "d.txt") as scratch:
+        scratch.write_text("half")
+        raise RuntimeError
+    assert names(tmp_path) == {"kept"} and names(tmp_path / "kept") == set()
+
+
+def test_a_folder_is_held_once(tmp_path):
+    with locked(tmp_path), pytest.raises(BlockingIOError), locked(tmp_path):
+        pass
+    with locked(tmp_path):  # free again
+        pass
 
 
 def test_what_a_killed_process_left_is_cleared(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,10 +13,14 @@ from ddmi import weights
 from ddmi.autoencoder import D2CVAE, as_channels_last, freeze
 from ddmi.config import Config
 from ddmi.diffusion import Diffusion
-from ddmi.errors import UserError
-from ddmi.storage import MANIFEST, aside, fill, load_tensors, save_tensors, seal, verify
+from ddmi.errors import UserError, WorkError
+from ddmi.storage import MANIFEST, aside, fill, load_tensors, locked, read_json, save_tensors, seal, verify
 
 CONFIG, AUTOENCODER, DIFFUSION = "config.json", "autoencoder.safetensors", "diffusion.safetensors"
+FILES = (CONFIG, AUTOENCODER, DIFFUSION, MANIFEST)
+"""Of a model folder; the manifest is put in place last."""
+PENDING = ".export"
+"""A folder in the model folder: a complete export that is about to take its place."""
 
 
 def export(
@@ -28,15 +33,20 @@ def export(
 ) -> None:
     """Put weights into the model folder; what is not given stays as it was. A new autoencoder drops the old denoiser.
 
+    Other files in the folder stay. The new ones are complete in a folder inside before the first takes its place, so
+    that after a crash there is the old model or the new one.
+
     Args:
         half: round parameters to float16, which takes half the space. Buffers (statistics of the latent, the noise
             schedule) stay as they are, and networks are always computed with in float32.
 
     Raises:
-        WorkError: the folder cannot be written; the old one is untouched.
+        UserError: the folder holds a file of one of our names that is not of a model.
+        WorkError: the folder cannot be written; the old model is untouched.
     """
-    with aside(folder) as scratch:
-        scratch.mkdir(parents=True)
+    check_export(folder)
+    with aside(folder / PENDING, own=FILES) as scratch:
+        scratch.mkdir()
         if autoencoder is None:
             shutil.copy2(folder / AUTOENCODER, scratch)
         else:
@@ -45,6 +55,44 @@ def export(
             save_tensors(_weights(diffusion, half), scratch / DIFFUSION)
         configuration.save(config, scratch / CONFIG)
         seal(scratch)
+    _settle(folder)
+
+
+def check_export(folder: Path) -> None:
+    """Make sure that `export` can write here. Raises UserError naming a file of its names that it did not write."""
+    if folder.is_dir():
+        _settle(folder)
+    elif folder.exists():
+        raise UserError(f"{folder} is a file: a model is a folder")
+    ours = _listed(folder)
+    for name in FILES:
+        if (folder / name).exists() and name not in ours:
+            raise UserError(f"{folder / name} is not of a model that was written here: name another folder")
+
+
+def _listed(folder: Path) -> set[str]:
+    """The names of the model's files in a folder, its manifest included; none where it holds no model."""
+    manifest = folder / MANIFEST
+    found = read_json(manifest) if manifest.is_file() else None
+    return {*found, MANIFEST} if isinstance(found, dict) and {CONFIG, AUTOENCODER} <= found.keys() else set()
+
+
+def _settle(folder: Path) -> None:
+    """Put the files of a complete export into their places: those of this one, or of one that was interrupted."""
+    pending = folder / PENDING
+    if not (pending / MANIFEST).is_file():  # it goes last
+        return
+    try:
+        with locked(folder, wait=True):
+            before, now = _listed(folder), _listed(pending)
+            for name in FILES:
+                if name in before - now:
+                    (folder / name).unlink(missing_ok=True)
+                elif (pending / name).is_file():
+                    os.replace(pending / name, folder / name)
+            shutil.rmtree(pending, ignore_errors=True)
+    except OSError as error:
+        raise WorkError(f"cannot put the model that was saved into {folder}: {error.strerror or error}") from error
 
 
 def _weights(module: nn.Module, half: bool) -> dict[str, Tensor]:
@@ -63,6 +111,7 @@ def folder_of(path: str | Path) -> Path:
     """
     shipped, path = weights.find(path), Path(path)
     for folder in (path / "model", path):
+        _settle(folder)
         if (folder / MANIFEST).is_file() or (folder / AUTOENCODER).is_file():
             return folder
     if shipped is not None:

@@ -129,7 +129,8 @@ def photograph_one(model: Model, target: Path, settings: Settings) -> str | None
         raise
     except UserError as error:
         return str(error).removeprefix(model.place).lstrip(": ")
-    with aside(target / model.name) as folder:
+    own = ("rgb/*.png", "pose/*.txt", INTRINSICS, CLOUD, SCENE)
+    with aside(target / model.name, own) as folder:
         for name in ("rgb", "pose"):
             (folder / name).mkdir(parents=True)
         for number, camera in enumerate(cameras):

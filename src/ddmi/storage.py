@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,41 +16,113 @@ from torch import Tensor
 
 from ddmi.errors import UserError, WorkError
 
+log = logging.getLogger(__name__)
+
 MANIFEST = "manifest.json"
 
 
 @contextmanager
-def aside(target: Path) -> Iterator[Path]:
+def aside(target: Path, own: Sequence[str] = ()) -> Iterator[Path]:
     """A scratch path beside `target` that takes its place when the block ends well, and is removed when it does not.
 
+    Args:
+        own: patterns of what a folder that may stand there holds, such as "frame*.png". A folder is only ever replaced
+            by a folder, and only when each file in it matches one of these.
+
     Raises:
+        UserError: a folder stands there that is not to be replaced, naming what it holds.
         WorkError: the disk is full or not writable, naming the target; what stood there before is untouched.
     """
-    scratch = target.with_name(f".{target.name}.writing")
+    _check_folder(target, own)
+    scratch, old = (target.with_name(f".{target.name}.{what}") for what in ("writing", "old"))
+    if old.is_dir() and not target.exists():  # a process was killed between the two renames below
+        old.rename(target)
     _remove(scratch)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield scratch
-        for path in [scratch, *scratch.rglob("*")] if scratch.is_dir() else [scratch]:
-            if path.is_file():
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
-        if target.is_dir():
-            old = target.with_name(f".{target.name}.old")
-            _remove(old)
-            target.rename(old)
-            scratch.rename(target)
-            _remove(old)
-        else:
-            os.replace(scratch, target)
+        with parents(target):
+            try:
+                yield scratch
+                for path in [scratch, *scratch.rglob("*")] if scratch.is_dir() else [scratch]:
+                    if path.is_file():
+                        with path.open("rb") as file:
+                            os.fsync(file.fileno())
+                _check_folder(target, own if scratch.is_dir() else ())
+                if target.is_dir():
+                    _remove(old)
+                    target.rename(old)
+                    scratch.rename(target)
+                    _remove(old)
+                else:
+                    os.replace(scratch, target)
+            finally:
+                _remove(scratch)
     except OSError as error:
         raise WorkError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _check_folder(target: Path, own: Sequence[str]) -> None:
+    """Raise the UserError of `aside` where `target` is a folder that holds anything but its `own` files."""
+    if not target.is_dir():
+        return
+    if not own:
+        raise UserError(f"{target} is a folder: no file takes its place")
+    for path in sorted(target.rglob("*")):
+        name = path.relative_to(target)
+        if path.is_dir() and not path.is_symlink():
+            continue
+        if not any(name.match(pattern) and len(name.parts) == len(Path(pattern).parts) for pattern in own):
+            raise UserError(f"{target} holds {name}: only a folder of {', '.join(own)} is replaced")
+
+
+@contextmanager
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder that exists for one process; the operating system lets go of it however the process ends.
+
+    Nothing is held where the system or its file system has no such locks (Windows, some network drives).
+
+    Args:
+        wait: for another process that holds it.
+
+    Raises:
+        BlockingIOError: another process holds it, and it was not to `wait`.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise
+        except OSError:
+            log.debug("%s: no locks on this file system", folder)
+        yield
     finally:
-        _remove(scratch)
+        os.close(handle)
+
+
+@contextmanager
+def parents(target: Path) -> Iterator[None]:
+    """The folder of `target`, made where it is missing; what was made goes when it is still empty in the end."""
+    made = []
+    for folder in target.parents:
+        if folder.exists():
+            break
+        made.append(folder)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for folder in made:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):  # what cannot be removed fails where it stands in the way, with the name of the target

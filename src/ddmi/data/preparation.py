@@ -201,7 +201,7 @@ def prepare_one(model: Model, target: Path, settings: Settings) -> str | None:
         SPACE: {"points": space, "occupancies": np.packbits(enclosed(numbers))},
         NEAR: {"points": close, "occupancies": np.packbits(there)},
     }
-    with aside(target / model.name) as folder:
+    with aside(target / model.name, own=tuple(files)) as folder:
         folder.mkdir()
         for name, arrays in files.items():
             halves = {key: a.astype(np.float16) if a.dtype.kind == "f" else a for key, a in arrays.items()}

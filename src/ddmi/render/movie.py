@@ -56,10 +56,9 @@ def write(clip: Clip, path: str | Path) -> None:
     ending = path.suffix.lower()
     check_ending(ending)
     writer, largest = _WRITERS[ending]
-    _check_place(path, folder=ending == ".frames")
     if max(clip.size) > largest:
         raise UserError(f"{path}: frames of {ending} have at most {largest} pixels a side, not {max(clip.size)}")
-    with aside(path) as scratch:
+    with aside(path, own=("frame*.png",) if ending == ".frames" else ()) as scratch:
         writer(clip, scratch)
 
 
@@ -69,17 +68,6 @@ def check_ending(ending: str) -> None:
         raise UserError(f"a clip is written as {', '.join(FORMATS)}, by the ending of its name, not as {ending!r}")
     if ending in MOVIES and importlib.util.find_spec("av") is None:
         raise missing_extra("av", "video")
-
-
-def _check_place(path: Path, folder: bool) -> None:
-    """Nothing but frames is put out of the way by a rename."""
-    if not path.is_dir():
-        return
-    if not folder:
-        raise UserError(f"{path} is a folder; a clip of this ending is a file")
-    other = next((p.name for p in path.iterdir() if not p.match("frame*.png")), None)
-    if other is not None:
-        raise UserError(f"{path} holds {other}: only a folder of frames is replaced by another")
 
 
 def _write_mp4(clip: Clip, path: Path) -> None:

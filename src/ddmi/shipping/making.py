@@ -23,6 +23,7 @@ from ddmi.coordinates import grid
 from ddmi.errors import UserError, check_positive, unknown
 from ddmi.evaluation import Protocol, nfe
 from ddmi.evaluation.judged import opened
+from ddmi.model import FILES
 from ddmi.pipeline import DDMIPipeline
 from ddmi.planes import dimensions
 from ddmi.processes import launched
@@ -107,7 +108,7 @@ def ship(name: str, run: Path, target: Path, data: Path | None = None) -> Path:
     """
     pipe = DDMIPipeline.from_pretrained(run, device="cpu")
     makers = [] if data is None else named(data)
-    with aside(target) as scratch:
+    with aside(target, own=(*FILES, weights.CARD, FINGERPRINT)) as scratch:
         pipe.save_pretrained(scratch, half=True)
         size = sum(path.stat().st_size for path in scratch.iterdir())
         if size > weights.LARGEST:

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ddmi.errors import UserError
 from ddmi.storage import aside, fill, load_tensors, read_json, save_tensors, write_json
 
+FILES = ("model.safetensors", "averaged.safetensors", "optimiser.safetensors", "state.json")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -50,7 +52,7 @@ def save(
     target = folder / f"{stage}-{step:08d}"
     moments = optimiser.state_dict()["state"]
     tensors = {f"{i}.{key}": torch.as_tensor(v) for i, slots in moments.items() for key, v in slots.items()}
-    with aside(target) as scratch:
+    with aside(target, own=FILES) as scratch:
         scratch.mkdir()
         save_tensors(model.state_dict(), scratch / "model.safetensors")
         if averaged is not None:
