@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tiny
@@ -136,6 +139,34 @@ def test_no_graph_is_built_unless_it_is_wanted(field):
     assert not field(points(3)).requires_grad
     with torch.no_grad():
         assert not field(points(3).requires_grad_()).requires_grad
+
+
+class Slow(Field):
+    """A field whose thread is put aside after each look at the prepared weights, so that another comes between."""
+
+    @property
+    def _prepared(self):
+        found = self._found
+        time.sleep(1e-3)
+        return found
+
+    @_prepared.setter
+    def _prepared(self, value):
+        self._found = value
+
+
+def test_threads_share_a_field(field):
+    """Two threads at different sampling periods: the weights prepared for one are never used for the other."""
+    shared = Slow(field._signal, field.domain)
+    at, periods = points(3), [torch.tensor([0.25]), torch.tensor([1.0])]
+    right = [field(at, period) for period in periods]
+    assert not torch.equal(*right)
+
+    def wrong(k):
+        return sum(not torch.equal(shared(at, periods[k]), right[k]) for _ in range(100))
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(wrong, (0, 1))) == [0, 0]
 
 
 def test_a_file_gives_the_same_function(field, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
 import re
@@ -18,6 +20,7 @@ import torch
 from ddmi import report
 from ddmi.errors import UserError
 from ddmi.evaluation import Protocol
+from ddmi.report import page as pages
 from ddmi.report.numbers import Headline, Numbers
 from ddmi.report.pictures import to_picture, to_tensor
 from ddmi.report.plots import Axis, Line, plot
@@ -108,6 +111,19 @@ def test_nothing_is_loaded_from_anywhere(page):
     assert "default-src 'none'" in page.plain
 
 
+def test_no_script_runs_but_those_of_the_program(page):
+    """The policy names the SHA-256 of each script element, and allows no inline script beside them."""
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page.plain)[1]
+    allowed = next(part for part in policy.split("; ") if part.startswith("script-src")).split()[1:]
+    scripts = re.findall(r"<script>(.*?)</script>", page.plain, re.S)
+    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in scripts]
+    assert scripts and sorted(allowed) == sorted({f"'sha256-{digest}'" for digest in digests})
+    for hostile in ("<script>alert(1)</script>", '<p onclick="alert(1)">'):
+        section = pages.Section(key="a", title="a", lead="", body=hostile)
+        whole = pages.assemble("title", "", [section], "")
+        assert re.search(r"script-src [^;\"]*", whole)[0].split()[1:] == allowed
+
+
 def test_every_number_comes_from_the_metrics_file(page, run):
     numbers = Numbers(json.loads((run / "metrics.json").read_text()))
     assert len(page.metrics) > 60
@@ -132,7 +148,6 @@ def test_captions_and_classes_are_text(page):
 
 def test_pictures_are_what_render_gives(page, run, labelled):
     """The smallest of the sizes, decoded again, equals the sample rendered anew."""
-    import base64
     import io
 
     import numpy as np

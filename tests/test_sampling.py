@@ -12,7 +12,7 @@ from ddmi.diffusion import Diffusion, DiffusionConfig
 from ddmi.errors import UserError
 from ddmi.planes import Plane
 from ddmi.randomness import generator
-from ddmi.sampling import DEFAULT_STEPS, SAMPLERS, SamplingConfig, draw, sample_seeds, scheduler
+from ddmi.sampling import DEFAULT_STEPS, SAMPLERS, SamplingConfig, draw, own_way, sample_seeds, scheduler
 from ddmi.unet import Condition
 
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(4, 4)),)
@@ -186,8 +186,29 @@ def test_progress_is_told(oracle):
         ({"steps": -1}, "steps must be a positive whole number"),
         ({"eta": 1.5}, "eta must be from 0 to 1"),
         ({"tolerance": 0.0}, "tolerance must be between 0 and 1"),
+        ({"guidance_scale": float("nan")}, "guidance scale must be a finite number, not nan"),
+        ({"guidance_scale": float("inf")}, "guidance scale must be a finite number, not inf"),
     ],
 )
 def test_impossible_settings_are_named(settings, message):
     with pytest.raises(UserError, match=message):
         SamplingConfig(**settings)
+
+
+@pytest.mark.parametrize("name", [s for s in SAMPLERS if s != "rk45"])
+def test_steps_are_at_most_the_timesteps_of_the_model(oracle, name):
+    message = "steps must be at most 1000, the timesteps of this model, not 2000"
+    with pytest.raises(UserError, match=message):
+        own_way(oracle.config, name, 2000)
+    with pytest.raises(UserError, match=message):
+        draw(oracle, [0], None, SamplingConfig(sampler=name, steps=2000))
+    short = replace(oracle.config, timesteps=10)
+    assert own_way(short, name) == (name, 10)  # a default is cut to what there is
+    with pytest.raises(UserError, match=r"diffusion.sampling_steps must be from 0 .* to 10"):
+        replace(short, sampling_steps=11)
+
+
+@pytest.mark.parametrize(("seed", "first"), [(-1, 0), (0, -1)])
+def test_negative_seeds_are_refused(seed, first):
+    with pytest.raises(UserError, match="0 or more, not -1"):
+        sample_seeds(seed, first, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import types
 import typing
 from collections.abc import Sequence
@@ -67,6 +68,8 @@ class TrainingConfig:
         for name in ("autoencoder_steps", "diffusion_steps", "batch_size", "accumulation", "keep", "non_finite_limit"):
             if getattr(self, name) < 1:
                 raise UserError(f"training.{name} must be at least 1, not {getattr(self, name)}")
+        if not 0 <= self.seed < 1 << 63:
+            raise UserError(f"training.seed must be from 0 to 2^63 - 1, not {self.seed}")
         if self.batch_size % self.accumulation or self.diffusion_batch % self.accumulation:
             raise UserError(f"training.accumulation {self.accumulation} must divide the batch size {self.batch_size}")
 
@@ -144,7 +147,9 @@ def _value(plain: Any, kind: Any, where: str) -> Any:
             raise UserError(f"setting {where} must have {len(arguments)} values, not {len(plain)}")
         kinds = [arguments[0]] * len(plain) if variadic else arguments
         return tuple(from_dict(v, k, f"{where}[{i}]") for i, (v, k) in enumerate(zip(plain, kinds, strict=True)))
-    if kind is float and isinstance(plain, int) and not isinstance(plain, bool):
+    if kind is float and isinstance(plain, int | float) and not isinstance(plain, bool):
+        if not abs(plain) <= sys.float_info.max:
+            raise UserError(f"setting {where} must be a finite number, not {plain!r}")
         return float(plain)
     if not isinstance(plain, kind) or (kind is int and isinstance(plain, bool)):
         raise UserError(f"setting {where} must be of type {kind.__name__}, not {plain!r}")

@@ -25,7 +25,7 @@ class DiffusionConfig:
     """Stage 2.
 
     Args:
-        timesteps, beta_start, beta_end: T, and a schedule linear in sqrt(beta).
+        timesteps, beta_start, beta_end: T, from 2 to 100,000, and a schedule linear in sqrt(beta).
         parameterisation: "mixed" (LSGM, section B.2) or "epsilon".
         snr_cap: largest signal-to-noise ratio that counts in the loss: w(t) = min(SNR, cap) / SNR (Hang et al. 2023,
             arXiv:2303.09556), which spends a short training on what is seen from afar; 0: w(t) = 1, as in the paper.
@@ -57,12 +57,16 @@ class DiffusionConfig:
     ema_decay: float = 0.9999
 
     def __post_init__(self) -> None:
+        if not 2 <= self.timesteps <= 100_000:
+            raise UserError(f"diffusion.timesteps must be from 2 to 100000, not {self.timesteps}")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            ends = f"{self.beta_start:g} and {self.beta_end:g}"
+            raise UserError(f"diffusion.beta_start and beta_end must rise and lie between 0 and 1, not {ends}")
         if self.snr_cap < 0:
             raise UserError(f"diffusion.snr_cap must be 0 (none) or more, not {self.snr_cap:g}")
-        if self.sampling_steps < 0:
-            raise UserError(
-                f"diffusion.sampling_steps must be 0 (the sampler's own) or more, not {self.sampling_steps}"
-            )
+        if not 0 <= self.sampling_steps <= self.timesteps:
+            allowed = f"from 0 (the sampler's own) to {self.timesteps}, the timesteps"
+            raise UserError(f"diffusion.sampling_steps must be {allowed}, not {self.sampling_steps}")
 
 
 def betas(config: DiffusionConfig) -> Float[Tensor, "t"]:

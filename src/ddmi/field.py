@@ -25,6 +25,7 @@ class Field:
     """A continuous signal: basis fields and a read-out, bound to its domain's renderer.
 
     Deterministic: the same coordinates give the same values in any order and in any chunking; differentiable in them.
+    Several threads may evaluate one Field at the same time.
     """
 
     def __init__(self, signal: Signal, domain: Domain) -> None:
@@ -79,11 +80,12 @@ class Field:
         """Read-out weights modulated for these periods: once for all chunks, and kept for the next call."""
         count = self.domain.periods
         values = tuple(periods.tolist()) if periods is not None else ((1.0,) * count if count else None)
-        if self._prepared is None or self._prepared[0] != values:
+        prepared = self._prepared  # read once: another thread may put its own in place at any moment
+        if prepared is None or prepared[0] != values:
             with torch.no_grad():
                 told = None if values is None else torch.tensor(values, device=self.device)
-                self._prepared = (values, self._signal.readout.prepare(told, self.dtype))
-        return self._prepared[1]
+                prepared = self._prepared = (values, self._signal.readout.prepare(told, self.dtype))
+        return prepared[1]
 
     def render(self, size: Any = None, **options: Any) -> Any:
         """A picture, mesh, clip or view of the sample at any size: see the `render` of its domain for the options."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -52,17 +53,31 @@ class SamplingConfig:
             raise UserError(f"eta must be from 0 to 1, not {self.eta}")
         if not 0 < self.tolerance < 1:
             raise UserError(f"tolerance must be between 0 and 1, not {self.tolerance}")
+        if not math.isfinite(self.guidance_scale):
+            raise UserError(f"the guidance scale must be a finite number, not {self.guidance_scale}")
 
 
 def own_way(config: DiffusionConfig, sampler: str | None = None, steps: int = 0) -> tuple[str, int]:
     """Sampler and steps: what is asked for, else the model's own; of another sampler than its own, that one's steps.
 
     Steps are never 0 but for "rk45", which takes as many as its tolerance needs.
+
+    Raises:
+        UserError: an unknown sampler, or more steps than the model has timesteps.
     """
     if not sampler:
         sampler, steps = config.sampler, steps or config.sampling_steps
     check_sampler(sampler)
-    return sampler, 0 if sampler == "rk45" else steps or DEFAULT_STEPS[sampler]
+    return sampler, _steps(config, sampler, steps)
+
+
+def _steps(config: DiffusionConfig, sampler: str, steps: int) -> int:
+    """The steps of a sampler, its default where `steps` is 0; never more than the model has timesteps."""
+    if sampler == "rk45":
+        return 0
+    if steps > config.timesteps:
+        raise UserError(f"steps must be at most {config.timesteps}, the timesteps of this model, not {steps}")
+    return steps or min(DEFAULT_STEPS[sampler], config.timesteps)
 
 
 @dataclass(frozen=True)
@@ -120,7 +135,7 @@ def draw(
         return _solve(diffusion, z, condition, config)
 
     steps = scheduler(diffusion, config)
-    steps.set_timesteps(config.steps or DEFAULT_STEPS[config.sampler], device=device)
+    steps.set_timesteps(_steps(diffusion.config, config.sampler, config.steps), device=device)
     z = z * steps.init_noise_sigma
     options: dict[str, Any] = {"ddpm": {"generator": generators}}.get(config.sampler, {})
     if config.sampler == "ddim":
@@ -166,5 +181,11 @@ def _solve(diffusion: Diffusion, z: Tensor, condition: Condition | None, config:
 
 
 def sample_seeds(seed: int, first: int, count: int) -> list[int]:
-    """The seeds of samples first .. first + count - 1 under `seed`: sample k has its own, whatever comes with it."""
+    """The seeds of samples first .. first + count - 1 under `seed`: sample k has its own, whatever comes with it.
+
+    Raises:
+        UserError: a negative seed or number.
+    """
+    if seed < 0 or first < 0:
+        raise UserError(f"a seed and the number of a sample are 0 or more, not {min(seed, first)}")
     return [derive(seed, "sample", k) for k in range(first, first + count)]

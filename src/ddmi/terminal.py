@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,15 +25,36 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def plain(text: str) -> str:
+    """The text without what a terminal acts on: control characters, escape sequences and marks that turn the direction
+    of writing, which file names and captions may hold, become visible; line breaks and tabs stay.
+    """
+    return "".join(c if c in "\n\t" or unicodedata.category(c) not in _ACTIVE else _escaped(c) for c in text)
+
+
+_ACTIVE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def _escaped(character: str) -> str:
+    if character in "\u200c\u200d":  # joiners of letters and of emoji: they shape the text and hide nothing
+        return character
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def _line(text: str) -> str:
+    """The text as one plain line."""
+    return plain(" ".join(text.split()))
+
+
 def say(text: str) -> None:
     """A result."""
     if rank() == 0:
-        typer.echo(text)
+        typer.echo(plain(text))
 
 
 def complain(text: str) -> None:
     """An error, as one line."""
-    typer.echo(f"ddmi: error: {' '.join(text.split())}", err=True)
+    typer.echo(f"ddmi: error: {_line(text)}", err=True)
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -66,7 +88,7 @@ class Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        typer.echo(f"ddmi: {' '.join(record.getMessage().split())}", err=True)
+        typer.echo(f"ddmi: {_line(record.getMessage())}", err=True)
 
 
 @contextmanager

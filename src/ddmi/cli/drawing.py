@@ -52,7 +52,7 @@ def sample(
     settings["tolerance"] = 1e-3 if tolerance is None else tolerance
     if sampler:
         check_sampler(sampler)
-    SamplingConfig(**settings)
+    SamplingConfig(**settings, guidance_scale=1.0 if guidance is None else guidance)
     if text and label:
         raise UserError("--text and --label exclude one another")
     check_folder(out)

@@ -56,7 +56,7 @@ def evaluate(
         raise UserError("--nfe and --ablation exclude one another")
     if sampler:
         check_sampler(sampler)
-    SamplingConfig(steps=steps)
+    SamplingConfig(steps=steps, guidance_scale=1.0 if guidance is None else guidance)
     given = {"--metrics": bool(metrics), "--sampler": bool(sampler), "--steps": bool(steps)}
     given |= {"--budget": bool(budget), "--seeds": seeds != 3, "--judge": bool(judge)}
     for name in [n for n, used in given.items() if used and n in _WITHOUT_EFFECT[nfe, ablation]]:

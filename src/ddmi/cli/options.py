@@ -28,7 +28,7 @@ Frames = Annotated[int | None, typer.Option(help="Frames of a clip; without it, 
 Fps = Annotated[float | None, typer.Option(help="Frames a second; more frames at the same rate are slow motion.")]
 Time = Annotated[str, typer.Option(metavar="T0,T1", help="Part of a clip's time, inside [-1, 1].")]
 View = Annotated[str, typer.Option(metavar="AZIMUTH,ELEVATION", help="Of a radiance field: from where, in degrees.")]
-Seed = Annotated[int, typer.Option(help="Sample k of a seed is always the same.")]
+Seed = Annotated[int, typer.Option(min=0, help="Sample k of a seed is always the same.")]
 Sampler = Annotated[
     str, typer.Option(metavar="NAME", help="ddpm, ddim, dpm, unipc, heun or rk45; without it, the model's own.")
 ]

@@ -74,7 +74,7 @@ def prepare(
     views: Annotated[int | None, typer.Option(min=1, help="Of views: photographs of each object; 50.")] = None,
     size: Annotated[int | None, typer.Option(min=8, help="Of views: pixels a side; 128.")] = None,
     up: Annotated[str, typer.Option(help="The axis that points up in the meshes: y or z.")] = "y",
-    seed: Annotated[int, typer.Option(help="Of what is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
 ) -> None:
     """Make training data out of meshes; the same command goes on where it was stopped."""
     from ddmi.canvas import check_folder
@@ -122,7 +122,7 @@ def train_classifier(
     data: Annotated[str, typer.Argument(help="Prepared shapes in classes, or furniture (pieces made by rule).")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The weights, .safetensors.")],
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 600,
-    seed: Annotated[int, typer.Option(help="Of the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after so long, with a checkpoint.")] = None,
 ) -> None:
     """Train a classifier of voxels, which `evaluate --judge classifier=FILE` looks with.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -10,8 +12,8 @@ from pathlib import Path
 STYLE = Path(__file__).with_name("page.css")
 SCRIPT = Path(__file__).with_name("page.js")
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-"""A browser that follows it loads nothing from anywhere."""
+POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; style-src 'unsafe-inline'"
+"""A browser that follows it loads nothing from anywhere; `_policy` adds the scripts that may run."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,18 @@ class Section:
     short: str = ""
 
 
+def script(path: Path) -> str:
+    """A script file of this folder as an element of the page."""
+    return f"<script>{path.read_text(encoding='utf-8')}</script>"
+
+
+def _policy(content: str) -> str:
+    """The policy of a page with this content: only the script files beside this one run, each known by its digest."""
+    scripts = [path for path in sorted(SCRIPT.parent.glob("*.js")) if script(path) in content]
+    digests = (base64.b64encode(hashlib.sha256(path.read_text(encoding="utf-8").encode()).digest()) for path in scripts)
+    return POLICY + "; script-src " + " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
+
+
 def assemble(title: str, header: str, sections: Sequence[Section], footer: str) -> str:
     """The whole page. `title` is plain text, `header` and `footer` are HTML."""
     links = "".join(f'<a href="#{s.key}">{escape(s.short or s.title)}</a>' for s in sections)
@@ -39,11 +53,17 @@ def assemble(title: str, header: str, sections: Sequence[Section], footer: str) 
         f'<section id="{s.key}"><h2>{escape(s.title)}</h2><p class="lead">{s.lead}</p>{s.body}</section>'
         for s in sections
     )
+    content = f"""<header>{header}{contents}</header>
+<main>
+{body}
+</main>
+<footer>{footer}</footer>
+{script(SCRIPT)}"""
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<meta http-equiv="Content-Security-Policy" content="{_policy(content)}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{escape(title)}</title>
@@ -51,12 +71,7 @@ def assemble(title: str, header: str, sections: Sequence[Section], footer: str) 
 <style>{STYLE.read_text(encoding="utf-8")}</style>
 </head>
 <body>
-<header>{header}{contents}</header>
-<main>
-{body}
-</main>
-<footer>{footer}</footer>
-<script>{SCRIPT.read_text(encoding="utf-8")}</script>
+{content}
 </body>
 </html>
 """

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ddmi.render.shading import CLAY, DISTANCE, EXTENT
+from ddmi.report.page import script
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -148,6 +149,5 @@ def element(models: Sequence[tuple[str, Trimesh]], still: str, alt: str) -> str:
         f'<div class="scene">{still}<canvas tabindex="0" role="img" aria-label="{escape(alt)}"></canvas></div>'
         f'<div class="controls"><div class="choices">{choices}</div><div class="choices">{toggles}</div>'
         "<p>Drag to turn, wheel or pinch to come nearer, double click to start again; or the arrow keys, + and −.</p>"
-        f'</div><script type="application/json">{json.dumps(told)}</script></div>'
-        f"<script>{SCRIPT.read_text(encoding='utf-8')}</script>"
+        f'</div><script type="application/json">{json.dumps(told)}</script></div>' + script(SCRIPT)
     )
