@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -11,12 +13,32 @@ from ddmi.nn.blocks import norm
 from ddmi.planes import Planes
 
 
+SHORT = 256
+"""Keys up to which half-precision attention on a CPU is multiplied out: the backward pass of torch's fused kernel takes
+two to seven times as long there (measured from 8 to 256 keys)."""
+
+
 def heads_of(width: int, head_width: int) -> int:
     """Number of heads of at most `head_width` channels each that divide the width."""
     heads = max(1, width // head_width)
     while width % heads:
         heads -= 1
     return heads
+
+
+def attention(
+    query: Float[Tensor, "b h n c"],
+    key: Float[Tensor, "b h m c"],
+    value: Float[Tensor, "b h m c"],
+    mask: Bool[Tensor, "#b 1 1 m"] | None = None,
+) -> Float[Tensor, "b h n c"]:
+    """Scaled dot-product attention; `mask` is True where a key may be read."""
+    if query.device.type != "cpu" or query.dtype == torch.float32 or key.shape[2] > SHORT:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    scores = (query * query.shape[3] ** -0.5) @ key.transpose(2, 3)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.softmax(dim=3).to(value.dtype) @ value
 
 
 def attend(
@@ -29,7 +51,7 @@ def attend(
     """Multi-head scaled dot-product attention; `mask` is True where a key may be read."""
     q, k, v = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (query, key, value))
     allowed = None if mask is None else mask[:, None, None, :]
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=allowed).transpose(1, 2).flatten(2)
+    return attention(q, k, v, allowed).transpose(1, 2).flatten(2)
 
 
 class PlaneAttention(nn.Module):

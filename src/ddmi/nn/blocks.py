@@ -10,7 +10,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def norm(channels: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """Computed in fp32 whatever the precision, as autocast does on CUDA: more exact, and on CPUs up to three times faster
+    than torch's half-precision kernel.
+    """
+
+    def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
+        return super().forward(x.float()).to(x.dtype)
+
+
+def norm(channels: int) -> GroupNorm:
     """GroupNorm with 32 groups, eps 1e-6; fewer in narrow networks, so that a group has at least four channels.
 
     A channel that is a group of its own would lose its mean, and with it whatever an embedding has added to it.
@@ -18,7 +27,7 @@ def norm(channels: int) -> nn.GroupNorm:
     groups = math.gcd(32, channels)
     while groups > 1 and channels // groups < 4:
         groups //= 2
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
 
 
 def convolution(inputs: int, outputs: int, size: int = 3) -> nn.Conv2d:

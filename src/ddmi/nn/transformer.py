@@ -9,10 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddmi.nn.attention import heads_of
+from ddmi.nn.attention import attention, heads_of
 
-SHORT = 64
-"""Rows of so few tokens are multiplied out on a processor: its fused attention is several times slower there."""
 LONGEST = 100.0
 """The slowest rotation takes so many times longer than the fastest: rows here have tens of tokens, not thousands."""
 
@@ -33,16 +31,6 @@ def rotate(x: Float[Tensor, "b h n c"], by: Float[Tensor, "n p"]) -> Float[Tenso
     first, second = x.chunk(2, dim=3)
     cosine, sine = by.cos().to(x.dtype), by.sin().to(x.dtype)
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=3)
-
-
-def attention(
-    query: Float[Tensor, "b h m c"], key: Float[Tensor, "b h n c"], value: Float[Tensor, "b h n c"]
-) -> Float[Tensor, "b h m c"]:
-    """Scaled dot-product attention."""
-    if query.device.type != "cpu" or key.shape[2] > SHORT:
-        return F.scaled_dot_product_attention(query, key, value)
-    weights = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
-    return weights.softmax(dim=3).to(value.dtype) @ value
 
 
 class TokenAttention(nn.Module):
