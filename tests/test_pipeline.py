@@ -77,10 +77,45 @@ def test_a_picture_is_the_same_as_file_image_and_tensor(pipe, pictures):
     assert expected.std() > 0
     for given in (x[None], image, path, str(path)):
         torch.testing.assert_close(values(pipe.encode(given)), expected)
-    with pytest.raises(ValueError, match=r"none\.png"):
-        pipe.encode(Path("none.png"))
-    with pytest.raises(ValueError, match="shape"):
-        pipe.encode(torch.zeros(3, 9, 9))
+    pixels = np.array(image)
+    alike = [pixels, pixels[::-1][::-1], np.dstack([pixels, np.full(pixels.shape[:2], 255, np.uint8)])]
+    for given in (*alike, x.numpy(), x.numpy()[None].astype(np.float64)):
+        torch.testing.assert_close(values(pipe.encode(given)), expected)
+    grey = pixels[..., 0]
+    torch.testing.assert_close(values(pipe.encode(grey)), values(pipe.encode(np.dstack([grey] * 3))))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Path("none.png"), "none.png does not exist"),
+        ("none.png", "none.png does not exist"),
+        (None, "not NoneType"),
+        (torch.zeros(3, 9, 9), "shape"),
+        (torch.zeros(8, 8), r"one item, a tensor with 3 axes, not of shape \(8, 8\)"),
+        (torch.zeros(2, 3, 8, 8), r"one item, .* not of shape \(2, 3, 8, 8\)"),
+        (torch.zeros(3, 8, 8, dtype=torch.uint8), "floating-point numbers in .* not torch.uint8"),
+        (torch.full((3, 8, 8), 255.0), "these reach 255"),
+        (torch.full((3, 8, 8), float("nan")), "NaN"),
+        (np.zeros((8, 8, 3), np.int64), r"uint8 .* not int64 \(8, 8, 3\)"),
+        (np.zeros((3, 8, 8), np.uint8), r"uint8 .* not uint8 \(3, 8, 8\)"),
+    ],
+)
+def test_what_cannot_be_encoded_is_said(pipe, given, said):
+    with pytest.raises(UserError, match=said):
+        pipe.encode(given)
+
+
+def test_an_open_image_is_turned_as_its_file_is(pipe, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:3, :3, 0] = 255
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    stored = values(pipe.encode(pixels))
+    for given in (tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
+        torch.testing.assert_close(values(pipe.encode(given)), values(pipe.encode(np.rot90(pixels, -1))))
+        assert not torch.allclose(values(pipe.encode(given)), stored)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm", "unipc", "heun", "rk45"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,6 +22,9 @@ from ddmi.model import export, load_autoencoder, load_diffusion, open_folder
 from ddmi.planes import pack, unpack
 from ddmi.sampling import Drawn, SamplingConfig, draw, own_way, sample_seeds
 from ddmi.unet import Condition
+
+BEYOND = 1.1
+"""How far values to encode may pass the range of the encoder, in units of it: filters overshoot, points are noisy."""
 
 
 class DDMIPipeline:
@@ -226,22 +231,64 @@ class DDMIPipeline:
         """The field of one item of data: the mode of its posterior, decoded.
 
         Args:
-            x: a tensor as the encoder reads it, with or without a batch axis of 1 (a picture: (3, r, r) in [-1, 1]); or
-                whatever the domain's dataset can read as one item: a file, for pictures also a PIL image.
+            x: one of these.
+
+                - A path: whatever the domain's dataset reads as one item.
+                - For image models an image of PIL, or its pixels, a uint8 array (h, w), (h, w, 3) or (h, w, 4): of any
+                  size, cut to its central square.
+                - A tensor or array of floating-point numbers as the encoder reads it, with or without a batch axis of
+                  1: an image (3, r, r), a clip (3, frames, h, w), points (n, 3), with their normals or colours (n, 6);
+                  all in [-1, 1].
 
         Raises:
-            UserError: values that are not finite, or a shape that the encoder does not read.
+            UserError: a file that does not exist, values that are not finite or out of range, or a type or shape that
+                the encoder does not read.
         """
         return self.decode(self.encode_latent(x))[0]
 
     def encode_latent(self, x: Any) -> Float[Tensor, "1 c l"]:
-        """The packed latent of one item: the mode of its posterior."""
-        batch = x if isinstance(x, Tensor) else self.config.domain.dataset(x, "all").inputs([0])
-        if isinstance(x, Tensor) and x.dim() == self.autoencoder.encoder.axes:
-            batch = x[None]
+        """The packed latent of one item, given as to `encode`: the mode of its posterior."""
+        if isinstance(x, np.ndarray) and x.dtype.kind == "f":
+            x = torch.from_numpy(np.ascontiguousarray(x))
+        batch = self._checked(x) if isinstance(x, Tensor) else self._read(x)
         if not torch.isfinite(batch).all():
             raise UserError("what is to be encoded holds NaN or infinite values")
         return self.posterior_modes(batch.to(self.device, torch.float32))
+
+    def _read(self, x: Any) -> Tensor:
+        """What the encoder reads of a path, an image or pixels."""
+        from PIL import Image
+
+        if isinstance(x, np.ndarray):
+            if x.dtype != np.uint8 or x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[2] not in (3, 4)):
+                raise UserError(
+                    f"an array to encode has floating-point numbers as the encoder reads them, or is an image of uint8 "
+                    f"(h, w), (h, w, 3) or (h, w, 4), not {x.dtype} {x.shape}"
+                )
+            x = Image.fromarray(np.ascontiguousarray(x))
+        elif isinstance(x, str | Path):
+            if not Path(x).exists():
+                raise UserError(f"{x} does not exist")
+        elif not isinstance(x, Image.Image):
+            raise UserError(f"a path, an image, a tensor or an array can be encoded, not {type(x).__name__}")
+        try:
+            return self.config.domain.dataset(x, "all").inputs([0])
+        except TypeError as error:
+            raise UserError(f"this model's data cannot be read from {type(x).__name__}: {error}") from error
+
+    def _checked(self, x: Tensor) -> Tensor:
+        """A tensor as a batch of one."""
+        axes = self.autoencoder.encoder.axes
+        if not x.is_floating_point():
+            raise UserError(f"a tensor to encode has floating-point numbers in [-1, 1], not {x.dtype}")
+        if x.dim() == axes:
+            x = x[None]
+        if x.dim() != axes + 1 or len(x) != 1:
+            raise UserError(f"encode reads one item, a tensor with {axes} axes, not of shape {tuple(x.shape)}")
+        reach = float(x.abs().max()) if x.numel() else 0.0
+        if reach > BEYOND * getattr(self.autoencoder.encoder, "reach", math.inf):
+            raise UserError(f"a tensor to encode has numbers in [-1, 1], and these reach {reach:.4g}")
+        return x
 
     @torch.no_grad()
     def posterior_modes(self, x: Tensor) -> Float[Tensor, "b c l"]:

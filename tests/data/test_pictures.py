@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from ddmi.data.pictures import PictureFolder, fit, open_pictures
 from ddmi.data.splits import split
+from ddmi.data.views.pixels import decoded as views_decoded
 from ddmi.errors import UserError
 
 
@@ -127,6 +130,77 @@ def test_alpha_is_composited_on_white(tmp_path):
     assert np.abs(picture.read(0, 4)[0, 0] - by_hand).max() <= 1
     assert (picture.read(1, 4) == 255).all()
     assert np.abs(picture.read(2, 4) - (40 * 0.2 + 255 * 0.8)).max() <= 1
+
+
+def exchanging() -> bytes:
+    """sRGB's ICC profile with the colorants of red and green exchanged."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    tags = {bytes(profile[k : k + 4]): k + 4 for k in range(132, 132 + 12 * profile[131], 12)}
+    red, green = (slice(tags[tag], tags[tag] + 8) for tag in (b"rXYZ", b"gXYZ"))
+    profile[red], profile[green] = profile[green], profile[red]
+    return bytes(profile)
+
+
+def test_colours_of_other_profiles_become_those_of_srgb(tmp_path):
+    """The exact values are those of the exchange; rounding to 8 bits twice may shift them by one."""
+    profile, plain = exchanging(), ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (8, 8), (200, 20, 20)).save(tmp_path / "a.png", icc_profile=profile)
+    Image.new("RGB", (8, 8), (200, 20, 20)).save(tmp_path / "b.webp", icc_profile=profile, lossless=True)
+    Image.new("RGBA", (8, 8), (255, 0, 0, 51)).save(tmp_path / "c.png", icc_profile=profile)
+    palette = Image.new("RGB", (8, 8), (200, 20, 20)).quantize(4)
+    palette.save(tmp_path / "d.png", icc_profile=profile)
+    Image.new("RGB", (8, 8), (200, 20, 20)).save(tmp_path / "e.png", icc_profile=plain)
+    Image.new("RGB", (8, 8), (200, 20, 20)).save(tmp_path / "f.png", icc_profile=b"no profile")
+    Image.new("RGB", (8, 8), (200, 20, 20)).save(tmp_path / "g.png", icc_profile=profile[:300])
+    Image.new("L", (8, 8), 90).save(tmp_path / "h.png", icc_profile=plain)
+    source = PictureFolder(tmp_path)
+    told = [(20, 200, 20)] * 2 + [(204, 255, 204)] + [(20, 200, 20)] + [(200, 20, 20)] * 3 + [(90, 90, 90)]
+    assert len(source.names) == len(told)
+    for index, colour in enumerate(told):
+        assert np.abs(source.read(index, 4).astype(int) - colour).max() <= 1, source.names[index]
+    assert (source.read(4, 4) == (200, 20, 20)).all(), "sRGB itself changes nothing"
+    assert (views_decoded(tmp_path / "c.png")[0, 0] == (0, 255, 0, 51)).all()
+
+
+def test_grey_of_16_bits_may_be_transparent(tmp_path):
+    values = np.array([[0, 257 * 7, 257 * 8, 65535]] * 4, np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png", transparency=257 * 8)
+    assert Image.open(tmp_path / "a.png").mode.startswith("I")
+    assert PictureFolder(tmp_path).read(0, 4)[0, :, 1].tolist() == [0, 7, 255, 255]
+    assert views_decoded(tmp_path / "a.png")[0, :, [0, 3]].T.tolist() == [[0, 255], [7, 255], [8, 0], [255, 255]]
+
+
+def test_broken_exif_turns_nothing(tmp_path):
+    pixels = np.random.default_rng(3).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    for k, exif in enumerate((b"Exif\0\0junkjunk", b"Exif\0\0\0", b"\xff")):  # each raises in Pillow
+        Image.fromarray(pixels).save(tmp_path / f"{k}.png", exif=exif)
+    source = PictureFolder(tmp_path)
+    assert len(source.names) == 3 and all((source.read(k, 8) == pixels).all() for k in range(3))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names of text alone")
+def test_a_name_that_is_no_text_stops_nothing(tmp_path, caplog):
+    solid(tmp_path / "a.png")
+    raw = os.fsencode(tmp_path)
+    os.mkdir(raw + b"/caf\xe9")
+    for name in (b"/b\xe9.png", b"/caf\xe9/c.png"):
+        with open(raw + name, "wb") as file:
+            file.write((tmp_path / "a.png").read_bytes())
+    source = PictureFolder(tmp_path)
+    assert source.names == ["a.png"]
+    assert dict(source.bad) == {"b\\udce9.png": "its name is not UTF-8", "caf\\udce9/c.png": "its name is not UTF-8"}
+    assert "2 of 3 images are left out: b\\udce9.png: its name is not UTF-8" in caplog.text
+    with pytest.raises(UserError, match=r"udce9\.png: its name is not UTF-8"):
+        PictureFolder(tmp_path, on_bad="stop")
+
+
+def test_a_text_that_cannot_be_read_captions_nothing(tmp_path, caplog):
+    for name in ("a", "b"):
+        solid(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_bytes("café".encode("latin-1" if name == "a" else "utf-8"))
+    (tmp_path / "notes.txt").write_bytes(b"\xff")
+    assert PictureFolder(tmp_path).captions == ["", "café"]
+    assert "1 of 3 texts are left out: a.txt: " in caplog.text
 
 
 def break_files(root: Path) -> None:

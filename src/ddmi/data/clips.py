@@ -5,7 +5,6 @@ Frames are uint8 arrays (H, W, 3), RGB, row 0 at the top.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +18,8 @@ from PIL import Image
 
 from ddmi.data.memory import Memory
 from ddmi.data.movies import FORMATS, Footage, Movie, Stills, Unusable, header, too_short
-from ddmi.data.pictures import EXTENSIONS, captions_of, files_below, parts_of
+from ddmi.data.pictures import EXTENSIONS, captions_of, files_below, parts_of, warn_left_out
 from ddmi.errors import UserError
-
-log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -165,9 +162,7 @@ def open_clips(
             bad.append((name, opened))
     if not clips:
         raise UserError(f"no clip in {root} can be used, the first, {bad[0][0]}: {bad[0][1]}")
-    if bad:
-        told = "; ".join(f"{name}: {reason}" for name, reason in bad[:3]) + ("; ..." if len(bad) > 3 else "")
-        log.warning("%s of %s clips are left out: %s", len(bad), len(found), told)
+    warn_left_out(bad, len(found), "clips")
     source = Clips(clips, parts=parts_of(list(clips)), memory=memory)
     source.bad = bad
     source.labels, source.classes = _labels(source.names, source.parts is not None)

@@ -5,20 +5,25 @@ Pictures are uint8 arrays (H, W, 3), RGB, row 0 at the top.
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from ddmi.data.captions import TABLE, composed, json_captions, matched
 from ddmi.data.memory import Memory
 from ddmi.errors import UserError
 from ddmi.storage import read_text
+
+log = logging.getLogger(__name__)
 
 Picture = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -51,14 +56,72 @@ class PictureSource(Protocol):
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL mode as 8-bit RGB: 16-bit grey is scaled (65535 -> 255), transparency is composited on white."""
+    """Any image of PIL as 8-bit sRGB: as `channels`, and transparency is composited on white."""
+    image = channels(image)
+    if image.mode == "RGBA":
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image
+
+
+def channels(image: Image.Image) -> Image.Image:
+    """Any image of PIL as 8-bit RGB, or as RGBA where it has transparency, in the colours of sRGB.
+
+    16-bit grey is scaled (65535 -> 255). An embedded ICC profile is converted to sRGB; one that cannot be read, or that
+    is not for this mode, is passed over.
+    """
+    alpha = None
+    colour = image
     if image.mode.startswith("I"):
         grey = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")  # round(v * 255 / 65535)
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
+        colour = Image.fromarray(((grey + 128) // 257).astype(np.uint8))  # round(v * 255 / 65535)
+        if isinstance(clear := image.info.get("transparency"), int):  # PNG's tRNS: this one value is transparent
+            alpha = Image.fromarray(np.where(grey == clear, 0, 255).astype(np.uint8))
+    elif image.has_transparency_data:
+        colour = image.convert("RGBA")
+        alpha = colour.getchannel("A")
+    if profile := image.info.get("icc_profile"):
+        colour = _srgb(colour, profile, grey=image.mode in ("1", "L", "LA") or image.mode.startswith("I"))
+    colour = colour.convert("RGB")
+    if alpha is not None:
+        colour.putalpha(alpha)
+    return colour
+
+
+def _srgb(image: Image.Image, profile: bytes, *, grey: bool) -> Image.Image:
+    """An image of this ICC profile in sRGB; as it is where the profile is not one of its mode."""
+    mode = "CMYK" if image.mode == "CMYK" else "RGB"
+    for own in ("L", mode) if grey else (mode,):
+        if (change := _transform(profile, own)) is not None:
+            return change.apply(image.convert(own))
+    return image
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
+    """From a profile to sRGB; None where it changes next to nothing, cannot be read, or is for other modes."""
+    try:
+        given = ImageCms.ImageCmsProfile(BytesIO(profile))
+        change = ImageCms.buildTransform(given, ImageCms.createProfile("sRGB"), mode, "RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        return None
+    if mode != "CMYK":
+        levels = np.linspace(0, 255, 18 if mode == "RGB" else 256).astype(np.uint8)
+        cube = (
+            np.stack(np.meshgrid(levels, levels, levels), axis=3).reshape(-1, 18, 3) if mode == "RGB" else levels[None]
+        )
+        colours = Image.fromarray(cube)
+        off = np.asarray(change.apply(colours), np.int64) - np.asarray(colours.convert("RGB"), np.int64)
+        if np.abs(off).max() <= 2:  # sRGB itself, the profile of most images
+            return None
+    return change
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image turned as its EXIF orientation says; as it is where its EXIF cannot be read."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # malformed EXIF raises nearly every kind of error
+        return image
 
 
 def fit(image: Image.Image, size: int) -> Picture:
@@ -113,13 +176,14 @@ class PictureFolder:
         sides: list[int] = []
         for name, found in zip(names, self._check(names, on_bad, progress), strict=True):
             if isinstance(found, str):
-                self.bad.append((name, found))
+                self.bad.append((printable(name), found))
             else:
                 self.names.append(name)
                 sides.append(found)
         if not sides:
             name, reason = self.bad[0]
             raise UserError(f"no readable picture in {self.root}, the first, {name}: {reason}; {_COUNTING}")
+        warn_left_out(self.bad, len(names), "images")
         self.smallest: int | None = min(sides)
         self.groups = [[index] for index in range(len(self.names))]
         self.parts = parts_of(self.names)
@@ -132,15 +196,20 @@ class PictureFolder:
         found: list[int | str] = []
         pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "pictures")
         try:
-            for name, result in zip(names, pool.map(_shorter_side, (self.root / name for name in names)), strict=True):
+            for name, result in zip(names, pool.map(self._look, names), strict=True):
                 if isinstance(result, str) and on_bad == "stop":
-                    raise UserError(f'bad picture {self.root / name}: {result}; on_bad="skip" leaves such files out')
+                    raise UserError(
+                        f'bad picture {self.root / printable(name)}: {result}; on_bad="skip" leaves such files out'
+                    )
                 found.append(result)
                 if progress is not None:
                     progress(len(found), len(names))
         finally:
             pool.shutdown(cancel_futures=True)
         return found
+
+    def _look(self, name: str) -> int | str:
+        return _shorter_side(self.root / name) if is_text(name) else NOT_TEXT
 
     def read(self, index: int, size: int) -> Picture:
         """Picture `index` as (size, size, 3) uint8; enlarged when the file is smaller. The array is the caller's."""
@@ -158,8 +227,8 @@ class PictureFolder:
         path = self.root / self.names[index]
         try:
             with Image.open(path, formats=_FORMATS) as image:
-                return fit(to_rgb(ImageOps.exif_transpose(image)), size)
-        except OSError as error:
+                return fit(to_rgb(upright(image)), size)
+        except Exception as error:  # decoders raise nearly every kind of error on a broken file
             raise UserError(f"cannot read the picture {path} any more: {error}") from error
 
 
@@ -201,6 +270,26 @@ def files_below(root: Path) -> list[str]:
             seen.add(real)
             names += [(Path(folder) / name).relative_to(root).as_posix() for name in files if not name.startswith(".")]
     return sorted(names)
+
+
+NOT_TEXT = "its name is not UTF-8"
+
+
+def is_text(name: str) -> bool:
+    """Whether a file name is UTF-8. Bytes that are not stand in it as surrogates, which no hash or JSON file takes."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def printable(name: str) -> str:
+    """A file name with what is not UTF-8 as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def warn_left_out(bad: Sequence[tuple[str, str]], count: int, things: str) -> None:
+    """One warning: how many of `count` items are left out, and the first three (name, reason)."""
+    if bad:
+        told = "; ".join(f"{name}: {reason}" for name, reason in bad[:3]) + ("; ..." if len(bad) > 3 else "")
+        log.warning("%s of %s %s are left out: %s", len(bad), count, things, told)
 
 
 def _shorter_side(path: Path) -> int | str:
@@ -254,9 +343,15 @@ def captions_of(root: Path, names: list[str], files: list[str], things: str = "i
         if not texts.keys() & {composed(PurePosixPath(name).with_suffix(".txt").as_posix()) for name in names}:
             return None
         files = [name for name in files if name not in texts.values()]
+        unread: list[tuple[str, str]] = []
         for text, file in texts.items():
-            caption = " ".join(read_text(root / file).split())
-            pairs += [(name, caption) for name in beside[text] if name != file] or [(file, caption)]
+            items, caption = [name for name in beside[text] if name != file], ""
+            try:
+                caption = " ".join(read_text(root / file).split()) if items else ""
+            except UserError as error:
+                unread.append((printable(file), str(error)))
+            pairs += [(name, caption) for name in items or [file]]
+        warn_left_out(unread, len(texts), "texts")
     captions = [(found or [""])[0] for found in matched(where, pairs, names, things, files)]
     return captions if any(captions) else None
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ddmi.data.pictures import Picture, PictureFolder, fit, to_rgb
+from ddmi.data.pictures import SHORTEST_SIDE, Picture, PictureFolder, fit, printable, to_rgb, upright
 from ddmi.errors import UserError
 
 
 class SinglePicture:
-    """A source of one picture, with neither caption nor class.
+    """A source of one picture, with neither caption nor class; it is turned as its EXIF orientation says.
 
     Raises:
         UserError: the file does not exist or cannot be read as a picture; it is named, with the reason.
@@ -32,10 +32,17 @@ class SinglePicture:
                 raise UserError(f"{path} does not exist")
             if isinstance(found := PictureFolder.check(path), str):
                 raise UserError(f"{path} cannot be used: {found}")
-            self.names = [path.name]
-            with Image.open(path) as opened:
-                image = ImageOps.exif_transpose(opened)
-        self.image = to_rgb(image)
+            self.names = [printable(path.name)]
+            with Image.open(path) as image:
+                image.load()
+        try:
+            self.image = to_rgb(upright(image))
+        except Exception as error:  # decoders raise nearly every kind of error on a broken file
+            raise UserError(f"{self.names[0]} cannot be used: {error}") from error
+        if min(self.image.size) < SHORTEST_SIDE:
+            raise UserError(
+                f"the image has {self.image.width}x{self.image.height} pixels, at least {SHORTEST_SIDE} a side"
+            )
         self.smallest: int | None = min(self.image.size)
 
     def read(self, index: int, size: int) -> Picture:

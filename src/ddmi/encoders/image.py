@@ -80,6 +80,8 @@ class ImageEncoder(nn.Module):
     """A picture (b, 3, r, r) in [-1, 1] -> {plane: features}."""
 
     axes = 3
+    reach = 1.0
+    """The largest absolute value of what it reads."""
 
     def __init__(self, config: ConvEncoderConfig, plane: str, resolution: int) -> None:
         super().__init__()

@@ -102,6 +102,8 @@ class PointEncoder(nn.Module):
     """
 
     axes = 2
+    reach = 1.0
+    """The largest absolute value of what it reads."""
 
     def __init__(self, config: PointEncoderConfig, layout: Layout, points: int, extras: int = 0) -> None:
         super().__init__()

@@ -87,6 +87,8 @@ class VideoEncoder(nn.Module):
     """
 
     axes = 4
+    reach = 1.0
+    """The largest absolute value of what it reads."""
 
     def __init__(self, config: VideoEncoderConfig, layout: Layout, shape: tuple[int, int, int]) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
-from ddmi.data.pictures import to_rgb
+from ddmi.data.pictures import channels
 from ddmi.data.views.contents import one_line
 from ddmi.errors import UserError
 
@@ -61,9 +61,7 @@ def decoded(path: Path) -> Pixels:
     """
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            if image.has_transparency_data and not image.mode.startswith("I"):
-                return np.array(image.convert("RGBA"), dtype=np.uint8)
-            return np.array(to_rgb(image), dtype=np.uint8)
+            return np.array(channels(image), dtype=np.uint8)
     except UserError:
         raise
     except Exception as error:  # decoders raise nearly every kind of error on a broken file
