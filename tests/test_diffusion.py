@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from ddmi.diffusion import Diffusion, DiffusionConfig, betas, dropped
+from ddmi.diffusion import Diffusion, DiffusionConfig, alpha_bar, betas, dropped
 from ddmi.errors import UserError
 from ddmi.planes import Plane, unpack
 from ddmi.unet import Condition
@@ -42,9 +42,22 @@ def test_the_schedule_by_hand():
 
 def test_between_whole_times_alpha_bar_is_log_linear():
     diffusion = model()
-    low, high = diffusion.alpha_bar[7], diffusion.alpha_bar[8]
-    at = diffusion.signal_share(torch.tensor([7.0, 7.5, 8.0, 49.0])).flatten()
-    assert torch.allclose(at, torch.stack([low, (low * high).sqrt(), high, diffusion.alpha_bar[49]]))
+    table = alpha_bar(diffusion.config)
+    low, high = table[7], table[8]
+    signal, spread = diffusion.shares(torch.tensor([7.0, 7.5, 8.0, 49.0]))
+    exact = torch.stack([low, (low * high).sqrt(), high, table[49]])
+    assert torch.allclose(signal.flatten().double(), exact, rtol=2e-6, atol=0)
+    assert torch.allclose(spread.flatten().double(), 1 - exact, rtol=2e-6, atol=0)
+
+
+def test_float32_keeps_the_precision_of_the_least_noise():
+    """1 - alpha-bar is 0.0015 at t = 0, where a difference of float32 numbers has an error of 2e-5 of it."""
+    diffusion = Diffusion(DiffusionConfig(unet=tiny.DIFFUSION.unet), LAYOUT, 3)
+    exact = alpha_bar(diffusion.config)
+    signal, spread = diffusion.shares(torch.arange(1000.0))
+    assert signal.dtype == spread.dtype == torch.float32
+    assert torch.allclose(signal.flatten().double(), exact, rtol=2e-6, atol=0)
+    assert torch.allclose(spread.flatten().double(), 1 - exact, rtol=2e-6, atol=0)
 
 
 def test_diffused_unit_latents_keep_their_variance():
@@ -53,7 +66,7 @@ def test_diffused_unit_latents_keep_their_variance():
     for t in (0.0, 20.0, 49.0):
         z_t = diffusion.diffuse(z, noise, torch.full((500,), t))
         assert float(z_t.var()) == pytest.approx(1.0, abs=0.05)
-        share = diffusion.alpha_bar[int(t)].float()
+        share = alpha_bar(diffusion.config)[int(t)].float()
         assert torch.allclose(z_t, share.sqrt() * z + (1 - share).sqrt() * noise, atol=1e-6)
 
 
@@ -61,7 +74,7 @@ def test_the_capped_loss_by_hand():
     """w = min(SNR, cap) / SNR: 1 at much noise, cap / SNR at little."""
     diffusion, z, noise = model(snr_cap=10.0), latents(3), latents(3, seed=1)
     t = torch.tensor([0.0, 20.0, 49.0])
-    share = diffusion.alpha_bar[t.long()]
+    share = alpha_bar(diffusion.config)[t.long()]
     ratio = share / (1 - share)
     assert ratio[0] > 10 > ratio[2]
     weight = torch.tensor([min(float(r), 10.0) / float(r) for r in ratio])
@@ -93,7 +106,7 @@ def test_without_the_network_the_prediction_is_the_scaled_latent():
     diffusion, z, t = model(), latents(), torch.tensor([3.0, 40.5])
     with torch.no_grad():
         diffusion.mixing.fill_(-50.0)
-    spread = (1 - diffusion.signal_share(t)).sqrt().float()
+    spread = diffusion.shares(t)[1].sqrt()
     assert torch.allclose(diffusion.epsilon(z, t), spread * z, atol=1e-6)
 
 
@@ -104,7 +117,7 @@ def test_and_that_is_the_minimiser_for_standard_normal_latents():
     for t in (5.0, 25.0, 45.0):
         z_t = diffusion.diffuse(z, noise, torch.full((20_000,), t))
         slope = float((noise * z_t).mean() / z_t.square().mean())
-        assert slope == pytest.approx(float((1 - diffusion.alpha_bar[int(t)]).sqrt()), abs=0.02)
+        assert slope == pytest.approx(float((1 - alpha_bar(diffusion.config)[int(t)]).sqrt()), abs=0.02)
 
 
 def test_the_mixture_is_a_weighted_sum_one_weight_a_channel():
@@ -115,7 +128,7 @@ def test_the_mixture_is_a_weighted_sum_one_weight_a_channel():
     plain = Diffusion(replace(tiny.DIFFUSION, parameterisation="epsilon"), LAYOUT, 3).eval()
     plain.unet.load_state_dict(diffusion.unet.state_dict())
     network = plain.epsilon(z, t)
-    linear = (1 - diffusion.signal_share(t)).sqrt().float() * z
+    linear = diffusion.shares(t)[1].sqrt() * z
     mixed = diffusion.epsilon(z, t)
     assert torch.allclose(mixed[:, 0], linear[:, 0], atol=1e-6)
     assert torch.allclose(mixed[:, 1], 0.5 * (linear + network)[:, 1], atol=1e-6)
@@ -170,6 +183,6 @@ def test_a_dropped_condition_is_the_null_condition():
 def test_the_null_text_travels_with_the_weights():
     diffusion = model(condition="text", text_width=6)
     assert {"null_tokens", "null_mask", "mean", "std"} <= diffusion.state_dict().keys()
-    assert "alpha_bar" not in diffusion.state_dict()
+    assert "log_share" not in diffusion.state_dict()
     null = diffusion.null(4)
     assert null.tokens.shape == (4, 1, 6) and null.mask.all()

@@ -121,3 +121,16 @@ def test_what_does_not_end_is_an_error():
         rk45(lambda x, t, rows: torch.cos(1e4 * t)[:, None] * 1e4, double([0.0]), 0.0, 1.0, 1e-10, most=50)
     with pytest.raises(ValueError, match="did not reach the end"):
         rk45(lambda x, t, rows: x * torch.nan, double([1.0]), 0.0, 1.0, 1e-3)
+
+
+def test_the_type_of_the_state_is_that_of_the_times():
+    """In float32, and to the very end, which 0.1 and 0.7 do not divide."""
+    seen = set()
+
+    def derivative(x, t, rows):
+        seen.add(t.dtype)
+        return -x
+
+    y, _ = rk45(derivative, torch.tensor([[1.0], [2.0]]), 0.1, 3.7, 1e-5)
+    assert seen == {torch.float32} and y.dtype == torch.float32
+    assert torch.allclose(y, torch.tensor([[1.0], [2.0]]) * math.exp(-3.6), atol=1e-5)

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from ddmi.diffusion import Diffusion, DiffusionConfig
+from ddmi.diffusion import Diffusion, DiffusionConfig, alpha_bar
 from ddmi.errors import UserError
 from ddmi.planes import Plane
 from ddmi.randomness import generator
@@ -23,8 +23,8 @@ class Oracle(Diffusion):
     """Of N(m, s^2): E[noise | z_t] = sqrt(1 - a) (z_t - sqrt(a) m) / (a s^2 + 1 - a), a = alpha-bar."""
 
     def epsilon(self, z, t, condition=None):
-        share = self.signal_share(t)
-        return ((1 - share).sqrt() * (z - share.sqrt() * MEAN) / (share * DEVIATION**2 + 1 - share)).float()
+        signal, spread = self.shares(t)
+        return spread.sqrt() * (z - signal.sqrt() * MEAN) / (signal * DEVIATION**2 + spread)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def start(seeds):
 
 def exact(diffusion, seeds):
     """The flow of probability carries each point of a Gaussian along its own quantile."""
-    share = diffusion.alpha_bar[-1]
+    share = alpha_bar(diffusion.config)[-1]
     spread = (share * DEVIATION**2 + 1 - share).sqrt()
     return (MEAN + DEVIATION * (start(seeds) - share.sqrt() * MEAN) / spread).float()
 
@@ -142,7 +142,7 @@ def test_seeds_belong_to_their_place():
 @pytest.mark.parametrize("name", [s for s in SAMPLERS if s != "rk45"])
 def test_schedulers_have_our_schedule_and_clip_nothing(oracle, name):
     steps = scheduler(oracle, SamplingConfig(sampler=name))
-    assert torch.allclose(steps.alphas_cumprod.double(), oracle.alpha_bar, atol=1e-6)
+    assert torch.allclose(steps.alphas_cumprod.double(), alpha_bar(oracle.config), atol=1e-6)
     assert not steps.config.get("clip_sample", False)
     assert steps.config.prediction_type == "epsilon"
     steps.set_timesteps(10)
@@ -170,7 +170,7 @@ def test_standard_normal_latents_cost_the_solver_next_to_nothing():
     seeds = sample_seeds(0, 0, 2)
     drawn = draw(diffusion, seeds, None, SamplingConfig(sampler="rk45"))
     assert int(drawn.evaluations.max()) <= 20
-    assert torch.allclose(drawn.z, start(seeds) * diffusion.alpha_bar[0].sqrt().float(), atol=1e-3)
+    assert torch.allclose(drawn.z, start(seeds) * alpha_bar(diffusion.config)[0].sqrt().float(), atol=1e-3)
 
 
 def test_progress_is_told(oracle):

@@ -75,6 +75,11 @@ def betas(config: DiffusionConfig) -> Float[Tensor, "t"]:
     return torch.linspace(*ends, config.timesteps, dtype=torch.float64).square()
 
 
+def alpha_bar(config: DiffusionConfig) -> Float[Tensor, "t"]:
+    """The share of the signal's variance at times 0 .. T - 1, in float64 on the CPU: some devices have no float64."""
+    return torch.cumprod(1 - betas(config), 0)
+
+
 class Diffusion(nn.Module):
     """A denoiser of normalised latents.
 
@@ -82,7 +87,7 @@ class Diffusion(nn.Module):
     training set; the network only sees latents normalised by them. `null_tokens` is the null condition of a text model.
     """
 
-    alpha_bar: Tensor
+    log_share: Tensor
     mean: Tensor
     std: Tensor
     null_tokens: Tensor
@@ -100,7 +105,7 @@ class Diffusion(nn.Module):
         )
         if config.parameterisation == "mixed":
             self.mixing = nn.Parameter(torch.full((channels, 1), config.mixing_init))
-        self.register_buffer("alpha_bar", torch.cumprod(1 - betas(config), 0), persistent=False)
+        self.register_buffer("log_share", alpha_bar(config).log().float(), persistent=False)
         self.register_buffer("mean", torch.zeros(len(layout), channels))
         self.register_buffer("std", torch.ones(len(layout), channels))
         if config.condition == "text":
@@ -123,20 +128,22 @@ class Diffusion(nn.Module):
 
     # the forward process ---------------------------------------------------------------------------------------------
 
-    def signal_share(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b 1 1"]:
-        """alpha-bar at times t in [0, T - 1], log-linear between whole times; float64."""
-        low = t.double().floor().clamp(0, self.config.timesteps - 1)
+    def shares(self, t: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b 1 1"], Float[Tensor, "b 1 1"]]:
+        """alpha-bar and 1 - alpha-bar at times t in [0, T - 1], log-linear between whole times.
+
+        Both are float32 with a relative error of about 1e-6: near t = 0 a plain difference would lose two digits.
+        """
+        low = t.floor().clamp(0, self.config.timesteps - 1)
         high = (low + 1).clamp(max=self.config.timesteps - 1)
-        logs = self.alpha_bar.log()
-        at = logs[low.long()] + (t.double() - low) * (logs[high.long()] - logs[low.long()])
-        return at.exp()[:, None, None]
+        log = torch.lerp(self.log_share[low.long()], self.log_share[high.long()], (t - low).to(self.log_share))
+        return log.exp()[:, None, None], -log.expm1()[:, None, None]
 
     def diffuse(
         self, z: Float[Tensor, "b c l"], noise: Float[Tensor, "b c l"], t: Float[Tensor, "b"]
     ) -> Float[Tensor, "b c l"]:
         """z_t = sqrt(alpha-bar) z + sqrt(1 - alpha-bar) noise."""
-        share = self.signal_share(t)
-        return share.sqrt().to(z.dtype) * z + (1 - share).sqrt().to(z.dtype) * noise
+        signal, spread = self.shares(t)
+        return signal.sqrt().to(z.dtype) * z + spread.sqrt().to(z.dtype) * noise
 
     # the network's prediction ----------------------------------------------------------------------------------------
 
@@ -151,7 +158,7 @@ class Diffusion(nn.Module):
         if self.config.parameterisation == "epsilon":
             return output
         share = torch.sigmoid(self.mixing)
-        return (1 - share) * (1 - self.signal_share(t)).sqrt().to(z.dtype) * z + share * output
+        return (1 - share) * self.shares(t)[1].sqrt().to(z.dtype) * z + share * output
 
     def forward(
         self,
@@ -168,8 +175,8 @@ class Diffusion(nn.Module):
 
     def weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b 1 1"]:
         """w(t) = min(SNR, cap) / SNR with SNR = alpha-bar / (1 - alpha-bar)."""
-        share = self.signal_share(t)
-        return (self.config.snr_cap * (1 - share) / share).clamp(max=1.0).float()
+        signal, spread = self.shares(t)
+        return (self.config.snr_cap * spread / signal).clamp(max=1.0)
 
     # conditions ------------------------------------------------------------------------------------------------------
 

@@ -41,6 +41,7 @@ def rk45(
     """Integrate every row from `start` to `stop`.
 
     Args:
+        state: its type is also that of the times.
         tolerance: relative and absolute; a step is accepted when the root mean square of error / (tolerance *
             (1 + max(|old|, |new|))) is at most 1.
         most: function evaluations a row after which ValueError is raised.
@@ -50,28 +51,30 @@ def rk45(
     """
     rows = torch.arange(state.shape[0], device=state.device)
     direction = 1.0 if stop > start else -1.0
-    time = torch.full((len(rows),), start, dtype=torch.float64, device=state.device)
+    time = torch.full((len(rows),), start, dtype=state.dtype, device=state.device)
+    least = 4 * torch.finfo(state.dtype).eps * max(abs(start), abs(stop))  # a shorter step does not move the time
     step = torch.full_like(time, 0.01 * (stop - start))
     evaluations = torch.ones_like(rows)
     state = state.clone()
-    slope = derivative(state, time.to(state.dtype), rows)
+    slope = derivative(state, time, rows)
 
     while len(rows):
         x, t, k0 = state[rows], time[rows], slope[rows]
-        h = torch.where((t + step[rows] - stop) * direction > 0, stop - t, step[rows])
-        wide = h.to(x.dtype).view(-1, *[1] * (x.dim() - 1))
+        last = (t + step[rows] - stop) * direction >= 0
+        h = torch.where(last, stop - t, step[rows])
+        wide = h.view(-1, *[1] * (x.dim() - 1))
         slopes = [k0]
         for node, weights in zip(NODES[1:], STAGES[1:], strict=True):
             middle = x + wide * _combine(weights, slopes)
-            slopes.append(derivative(middle, (t + node * h).to(x.dtype), rows))
+            slopes.append(derivative(middle, t + node * h, rows))
         new = x + wide * _combine(FIFTH, slopes)
-        slopes.append(derivative(new, (t + h).to(x.dtype), rows))  # first same as last
+        slopes.append(derivative(new, t + h, rows))  # first same as last
         allowed = tolerance * (1.0 + torch.maximum(x.abs(), new.abs()))
-        error = (wide * _combine(ERROR, slopes) / allowed).flatten(1).double().square().mean(1).sqrt()
+        error = (wide * _combine(ERROR, slopes) / allowed).flatten(1).square().mean(1).sqrt()
         error = error.nan_to_num(nan=torch.inf, posinf=torch.inf)  # an overflow in a step too wide: try a shorter one
         evaluations[rows] += 6
         accepted = error <= 1.0
-        stuck = bool((~accepted & (h.abs() < 1e-10 * abs(stop - start))).any())
+        stuck = bool((~accepted & (h.abs() < least)).any())
         if stuck or int(evaluations.max()) > most:
             raise ValueError(
                 f"the solver did not reach the end within {most} function evaluations at tolerance {tolerance}"
@@ -81,7 +84,7 @@ def rk45(
         time[taken] = (t + h)[accepted]
         factor = (SAFETY * error.clamp(min=1e-10) ** -0.2).clamp(SHRINK, GROW)
         step[rows] = h * torch.where(accepted, factor, factor.clamp(max=1.0))
-        rows = rows[(time[rows] - stop).abs() > 1e-12 * abs(stop - start)]
+        rows = rows[~(accepted & last)]
     return state, evaluations
 
 

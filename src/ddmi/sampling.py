@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ddmi.diffusion import Diffusion, DiffusionConfig, Sampler, betas
+from ddmi.diffusion import Diffusion, DiffusionConfig, Sampler, alpha_bar, betas
 from ddmi.errors import UserError, unknown
 from ddmi.ode import rk45
 from ddmi.randomness import derive, generator
@@ -156,27 +156,28 @@ def _solve(diffusion: Diffusion, z: Tensor, condition: Condition | None, config:
     There it reads dz/du = sqrt(1 - a) (epsilon(z) - sqrt(1 - a) z): zero for standard normal latents, so the solver
     only has to follow what is not normal about them.
     """
-    log_sigma = 0.5 * ((1 - diffusion.alpha_bar) / diffusion.alpha_bar).log()  # (T,), rising
+    log_sigma = -0.5 * alpha_bar(diffusion.config).logit()  # (T,), rising
+    ends = float(log_sigma[-1]), float(log_sigma[0])
+    log_sigma = log_sigma.to(z)
 
     def time(u: Tensor) -> Tensor:
         """The (fractional) diffusion time at which log(sigma) is u."""
-        u = u.double().clamp(log_sigma[0], log_sigma[-1])
+        u = u.clamp(log_sigma[0], log_sigma[-1])
         high = torch.searchsorted(log_sigma, u.contiguous()).clamp(1, len(log_sigma) - 1)
         below, above = log_sigma[high - 1], log_sigma[high]
         return (high - 1) + (u - below) / (above - below)
 
     def derivative(state: Tensor, u: Tensor, rows: Tensor) -> Tensor:
-        spread = torch.sigmoid(2 * u.double()).sqrt().to(state.dtype)[:, None, None]  # sqrt(1 - a)
+        spread = torch.sigmoid(2 * u).sqrt()[:, None, None]  # sqrt(1 - a)
         part = None if condition is None else condition.take(rows)
-        noise = diffusion.guided(state, time(u).float(), part, config.guidance_scale)
+        noise = diffusion.guided(state, time(u), part, config.guidance_scale)
         return spread * (noise - spread * state)
 
-    ends = float(log_sigma[-1]), float(log_sigma[0])
     z, evaluations = rk45(derivative, z, *ends, config.tolerance)
     first = torch.zeros(len(z), device=z.device)
     noise = diffusion.guided(z, first, condition, config.guidance_scale)
-    share = diffusion.alpha_bar[0]
-    z = (z - (1 - share).sqrt().float() * noise) / share.sqrt().float()  # the last denoising step, from t = 0 to data
+    signal, spread = diffusion.shares(first)
+    z = (z - spread.sqrt() * noise) / signal.sqrt()  # the last denoising step, from t = 0 to data
     return Drawn(diffusion.restore(z), evaluations + 1)
 
 
