@@ -94,6 +94,25 @@ def test_presets_are_listed_with_their_domain(capsys):
     assert all("  image  " in line for line in lines if line.startswith(("emoji", "afhq", "cifar")))
 
 
+def test_the_list_of_presets_is_what_their_functions_give():
+    """It is read from the files, without calling or importing them."""
+    import inspect
+
+    from ddmi import domains, presets
+
+    made = []
+    for name, function in presets.functions().items():
+        made.append((name, domains.name_of(function().domain), (inspect.getdoc(function) or "").partition("\n")[0]))
+    assert presets.listed() == made
+
+
+@pytest.mark.parametrize("command", ["presets", "models"])
+def test_lists_import_no_torch(command):
+    script = f"import sys; from ddmi.cli import main; main(['{command}']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout and not done.stderr
+
+
 def test_show_says_the_sizes(home, capsys):
     shown = json.loads("\n".join(ok(capsys, "show", home / "tiny.json", "--json")))
     assert shown["config"] == configuration.to_dict(tiny.config())
@@ -121,10 +140,14 @@ def test_a_run_folder_holds_what_the_contract_says(home):
     assert json.loads((run / "config.json").read_text())["domain"]["points"] == 12
 
 
-def test_training_stops_early_and_goes_on(home, pictures, tmp_path, capsys):
+def test_training_stops_early_and_goes_on(home, pictures, tmp_path, capsys, monkeypatch):
+    from ddmi.interruption import Interruption
+
     call = ["train", home / "tiny.json", "--data", pictures, "--out", tmp_path / "run"]
     capsys.readouterr()
-    assert main([str(a) for a in [*call, "--max-minutes", "0.0001", "--resume"]]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Interruption, "due", True)  # as after Ctrl-C in a step
+        assert main([str(a) for a in [*call, "--resume"]]) == 130
     notes = capsys.readouterr().err
     assert "ddmi: stopped at step 1 of the autoencoder; go on with --resume" in notes.splitlines()
     assert "already holds a run" in refused(capsys, 2, *call)
@@ -401,6 +424,10 @@ def test_commands_refuse_what_is_not_there(home, tmp_path, capsys):
     assert "--nothing" in refused(capsys, 2, "--nothing")
 
 
+def test_a_model_of_the_package_has_no_place_for_its_numbers(capsys):
+    assert "add --out emoji-64.json" in refused(capsys, 2, "evaluate", "emoji-64")
+
+
 def test_models_that_are_not_what_they_were(home, tmp_path, capsys):
     model = tmp_path / "model"
     shutil.copytree(home / "run" / "model", model)
@@ -446,5 +473,26 @@ def test_an_interruption_is_one_line(home, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(DDMIPipeline, "__call__", interrupted)
     capsys.readouterr()
-    assert main(["sample", str(home / "run"), "--out", str(tmp_path)]) == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "ddmi: error: interrupted"
+    assert main(["sample", str(home / "run"), "--out", str(tmp_path)]) == 130
+    told = "ddmi: error: interrupted; the same command starts again"
+    assert capsys.readouterr().err.splitlines()[-1] == told
+
+
+def test_a_training_that_a_signal_ends_says_how_to_go_on(home, pictures, tmp_path, capsys, monkeypatch):
+    """Here between the stages; a time limit is no interruption, and has the exit status of success."""
+    import signal
+
+    from ddmi.training import latents
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
+    monkeypatch.setattr(latents, "encode", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT) or [0] * 1000)
+    call = ["train", str(home / "tiny.json"), "--data", str(pictures), "--out", str(tmp_path)]
+    capsys.readouterr()
+    assert main(call) == 130
+    told = "ddmi: stopped at step 4 of the autoencoder; go on with --resume"
+    assert capsys.readouterr().err.splitlines()[1:] == [told]  # behind the bar of stage 1
+    monkeypatch.undo()
+    assert main([*call, "--resume", "--max-minutes", "1e-9"]) == 0
+    assert capsys.readouterr().err == told + "\n"
+    assert main([*call, "--resume"]) == 0
+    signal.signal(signal.SIGINT, before)

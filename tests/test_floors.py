@@ -14,6 +14,8 @@ ROOT = Path(ddmi.__file__).parent
 
 FLOORS = {
     "errors": 0,
+    "interruption": 0,
+    "progress": 0,
     "allocation": 0,
     "planes": 0,
     "coordinates": 0,

@@ -1,10 +1,23 @@
-"""`python -m ddmi`: the same program as `ddmi`, for torchrun."""
+"""The program, `ddmi` or `python -m ddmi`: the second is for torchrun."""
 
 from __future__ import annotations
 
+import os
 import sys
 
-from ddmi.cli import main
+
+def main() -> int:
+    """Run the command line of this process; returns the exit status."""
+    # OpenMP reads it when torch is loaded: by default its threads spin while they wait for one another, which on a busy
+    # machine takes the core from the very thread that they wait for.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        from ddmi.cli import main as command
+    except KeyboardInterrupt:
+        sys.stderr.write("ddmi: error: interrupted\n")
+        return 130
+    return command()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,8 +24,9 @@ from ddmi.storage import aside, fill, load_metadata, load_tensors, save_tensors
 class Field:
     """A continuous signal: basis fields and a read-out, bound to its domain's renderer.
 
-    Deterministic: the same coordinates give the same values in any order and in any chunking; differentiable in them.
-    Several threads may evaluate one Field at the same time.
+    Deterministic: the same coordinates give the same values in any order and in any chunking, up to rounding (3e-6 of
+    values in [-1, 1]); bit for bit in one call of the same size, with the same number of threads. Differentiable in the
+    coordinates. Several threads may evaluate one Field at the same time.
     """
 
     def __init__(self, signal: Signal, domain: Domain) -> None:

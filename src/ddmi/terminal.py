@@ -16,6 +16,7 @@ from typing import Any
 import typer
 
 from ddmi.errors import UserError, WorkError, unknown
+from ddmi.interruption import STATUS
 
 log = logging.getLogger("ddmi")
 
@@ -107,14 +108,15 @@ def talking() -> Iterator[None]:
         log.propagate = propagate
 
 
-def failed(error: BaseException) -> int:
-    """The exit status of a program that ends with this error, after saying it in a line.
+def failed(error: BaseException, interrupted: str = "interrupted") -> int:
+    """The exit status of a program that ends with this error, after saying it in a line; `interrupted` is that of
+    Ctrl-C.
 
     Of several processes, one says what is the same in all. With DDMI_TRACEBACK=1 the error is raised again.
     """
     if os.environ.get("DDMI_TRACEBACK"):
         raise error
-    status, text = verdict(error)
+    status, text = (STATUS, interrupted) if isinstance(error, KeyboardInterrupt) else verdict(error)
     if rank() == 0:
         complain(text)
     elif not isinstance(error, UserError | WorkError):  # these two are the same in every process
@@ -124,8 +126,6 @@ def failed(error: BaseException) -> int:
 
 def verdict(error: BaseException) -> tuple[int, str]:
     """Exit status and line for an error."""
-    if isinstance(error, KeyboardInterrupt):
-        return 1, "interrupted"
     if isinstance(error, typer.BadParameter.__mro__[1]):  # click's UsageError, wherever typer has it from
         context: Any = getattr(error, "ctx", None)
         if name := getattr(error, "option_name", None) if hasattr(error, "possibilities") else None:

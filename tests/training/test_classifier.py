@@ -13,9 +13,9 @@ from ddmi.data.splits import split
 from ddmi.data.voxels import voxels
 from ddmi.errors import UserError
 from ddmi.features.voxels import VoxelClassifier, VoxelClassifierConfig, load_classifier
+from ddmi.interruption import Interruption
 from ddmi.training import classifier
 from ddmi.training.classifier import NOISE, SHIFT, TRAINING, VoxelDataset, accuracy, train_classifier, vary
-from ddmi.training.loop import Interruption
 
 QUICK = replace(TRAINING, batch_size=4, checkpoint_every=3)
 

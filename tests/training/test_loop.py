@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from ddmi.errors import UserError, WorkError
+from ddmi.interruption import Interruption
 from ddmi.training import checkpoint
-from ddmi.training.loop import Interruption, Stage, accelerate, fit, schedule
+from ddmi.training.loop import Stage, accelerate, fit, schedule
 from ddmi.training.objectives import Average
 
 
@@ -252,19 +253,3 @@ def test_a_launch_that_lost_its_processes_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="2 processes were launched, but only 1"):
         accelerate(tiny.TRAINING, tmp_path)
-
-
-def test_a_second_signal_acts_as_usual():
-    import os
-    import signal
-
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background may ignore it
-    try:
-        with Interruption(None).listening() as interruption:
-            os.kill(os.getpid(), signal.SIGINT)
-            assert interruption.due
-            with pytest.raises(KeyboardInterrupt):
-                os.kill(os.getpid(), signal.SIGINT)
-        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    finally:
-        signal.signal(signal.SIGINT, before)

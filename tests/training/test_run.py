@@ -20,12 +20,12 @@ from ddmi.config import TrainingConfig, load
 from ddmi.diffusion import Diffusion
 from ddmi.domains.image import PictureDataset
 from ddmi.errors import UserError, WorkError
+from ddmi.interruption import Interruption
 from ddmi.model import load_autoencoder, load_diffusion, open_folder
 from ddmi.planes import cells
 from ddmi.storage import load_tensors
 from ddmi.training.checkpoint import find
 from ddmi.training.latents import LatentBatch
-from ddmi.training.loop import Interruption
 from ddmi.training.objectives import DiffusionObjective
 from ddmi.training.run import resolved, train
 
@@ -316,7 +316,7 @@ def start(tmp_path: Path, run: Path, pictures: Path, processes=1, kill=0, settin
 
 
 def test_a_terminated_process_leaves_a_checkpoint_and_can_be_resumed(whole, config, pictures, tmp_path):
-    done = start(tmp_path, tmp_path / "run", pictures, kill=3)
+    done = start(tmp_path, tmp_path / "run", pictures, kill=4)  # while the batch of step 4 is read
     assert done.returncode == 3, done.stderr  # `train` returned, and said that it is not finished
     assert "Traceback" not in done.stderr
     assert [c.step for c in find(tmp_path / "run" / "checkpoints", "autoencoder")] == [2, 3]
@@ -336,3 +336,30 @@ def test_two_processes_train_as_one(config, pictures, tmp_path):
         assert apart < 1e-6, f"{stage}: {apart}"  # Adam divides by the gradient's size: a single weight may differ more
         moved = tensors(tmp_path / "one", stage, "optimiser")
         assert max(float(t.abs().max()) for name, t in moved.items() if name.endswith("exp_avg")) > 1e-4
+
+
+def test_a_signal_before_the_first_step_ends_at_once(config, pictures, tmp_path):
+    """While batch 1 is read: what is read in a training step is not waited for."""
+    done = start(tmp_path, tmp_path / "run", pictures, kill=1)
+    assert done.returncode == 3 and "Traceback" not in done.stderr, done.stderr
+    assert not find(tmp_path / "run" / "checkpoints", "autoencoder")
+    assert train(config, tmp_path / "run", pictures, stage="autoencoder", resume=True)
+
+
+@pytest.mark.parametrize("slow", ["dataset", "inputs"])
+def test_the_time_limit_includes_loading_and_what_lies_between_the_stages(
+    config, pictures, tmp_path, monkeypatch, slow
+):
+    """Something that would never end ends there: opening the data, and encoding it for stage 2."""
+    if slow == "inputs":
+        assert train(config, tmp_path, pictures, stage="autoencoder")
+
+    def never(*arguments):
+        while True:
+            pass
+
+    monkeypatch.setattr(type(config.domain) if slow == "dataset" else PictureDataset, slow, never)
+    stage = "all" if slow == "dataset" else "diffusion"
+    assert not train(config, tmp_path, pictures, stage=stage, resume=True, max_minutes=0.5 / 60)
+    monkeypatch.undo()
+    assert train(config, tmp_path, pictures, resume=True)

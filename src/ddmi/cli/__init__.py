@@ -1,7 +1,8 @@
 """The command line: parses, calls the library, prints results to standard output and everything else to standard error.
 
-Exit status: 0 done, 1 the work failed, 2 the user must change something. An error is one line; DDMI_TRACEBACK=1 shows
-where it came from. Nothing heavy is imported before a command needs it, so that help is there at once.
+Exit status: 0 done, 1 the work failed, 2 the user must change something, 130 interrupted (Ctrl-C). An error is one
+line; DDMI_TRACEBACK=1 shows where it came from. Nothing heavy is imported before a command needs it, so that help is
+there at once.
 
 `options.py` the options that several commands share, `reading.py` what they mean; `configurations.py`, `training.py`,
 `drawing.py` and `judging.py` the commands; `measuring.py` the work of `evaluate`.
@@ -23,12 +24,18 @@ from ddmi.cli.drawing import interpolate, reconstruct, sample
 from ddmi.cli.judging import demo, evaluate, report
 from ddmi.cli.training import prepare, train, train_classifier
 from ddmi.errors import unknown
-from ddmi.terminal import failed, say, talking
+from ddmi.interruption import breaking
+from ddmi.terminal import complain, failed, say, talking
 
 LOOKING, TRAINING = (presets, models, show), (train, prepare, train_classifier)
 DRAWING, JUDGING = (sample, reconstruct, interpolate), (evaluate, report, demo)
 COMMANDS = (*LOOKING, *TRAINING, *DRAWING, *JUDGING)
 """In the order of the help; a command is called as its function."""
+GOES_ON = {
+    "train": "the same command with --resume goes on",
+    **dict.fromkeys(("prepare", "train-classifier", "evaluate", "report", "demo"), "the same command goes on"),
+}
+"""What to do after an interruption; the others start again."""
 
 
 class _Commands(TyperGroup):
@@ -71,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (that of the process by default; an empty one asks for help); returns the exit status."""
     command = typer.main.get_command(app)
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    with talking():
+    interrupted = f"interrupted; {GOES_ON.get(given[0], 'the same command starts again')}"
+    with talking(), breaking(lambda: complain(interrupted)):
         try:
             with command.make_context("ddmi", given) as context:
                 command.invoke(context)
@@ -82,5 +90,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except (Exception, KeyboardInterrupt) as error:
-            return failed(error)
+            return failed(error, interrupted)
     return 0

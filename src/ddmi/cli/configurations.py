@@ -17,27 +17,22 @@ if TYPE_CHECKING:
 
 def presets() -> None:
     """List the presets."""
-    import inspect
-
-    from ddmi import domains
     from ddmi import presets as known
 
-    rows = []
-    for name, function in sorted(known.functions().items()):
-        rows.append((name, domains.name_of(function().domain), (inspect.getdoc(function) or "").partition("\n")[0]))
-    say(table([("preset", "domain", ""), *rows]))
+    say(table([("preset", "domain", ""), *known.listed()]))
 
 
 def models() -> None:
     """List the trained models that come with the package."""
-    from ddmi import config, domains, weights
+    from ddmi import weights
+    from ddmi.storage import read_json
 
     rows: list[tuple[str, ...]] = [("model", "domain", "asks for", "MB", "")]
     for name in weights.names():
-        about = config.load(weights.ROOT / name / "config.json")
-        asks = {"none": "nothing", "class": "a label"}.get(about.diffusion.condition, "text")
+        about = read_json(weights.ROOT / name / "config.json")  # our own: not checked, which would import torch
+        asks = {"none": "nothing", "class": "a label"}.get(about["diffusion"]["condition"], "text")
         megabytes = f"{weights.size(name) / 1e6:.1f}"
-        rows.append((name, domains.name_of(about.domain), asks, megabytes, weights.title(name)))
+        rows.append((name, about["domain"]["name"], asks, megabytes, weights.title(name)))
     say(table(rows))
 
 
@@ -78,7 +73,7 @@ def show(
 
 def _costs(config: Config, steps: dict[str, Any]) -> str:
     """The costs of both stages, side by side."""
-    from ddmi.training.progress import duration
+    from ddmi.progress import duration
 
     lengths = {"autoencoder": config.training.autoencoder_steps, "diffusion": config.training.diffusion_steps}
     columns: list[tuple[str, ...]] = [("a training step", "weights", "gradients", "optimiser", "averaged weights")]

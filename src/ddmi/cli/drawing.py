@@ -40,11 +40,15 @@ def sample(
     sheet: Annotated[bool, typer.Option("--sheet", help="Also one picture of all samples.")] = False,
     ending: Format = "",
 ) -> None:
-    """Draw samples."""
+    """Draw samples.
+
+    The files are called sample-SEED-K: K counts the samples of --seed from 0, and sample K of a seed is always the
+    same. With --text or --label its words follow; a number behind those tells equal names apart.
+    """
     from ddmi.canvas import Canvas, Names, check_folder, size_of, slug
     from ddmi.pipeline import DDMIPipeline
+    from ddmi.progress import Bar
     from ddmi.sampling import SamplingConfig, check_sampler, own_way
-    from ddmi.training.progress import Bar
 
     shape = size_of(size)
     options = reading.drawing(window, frames, fps, time, view)

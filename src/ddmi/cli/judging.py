@@ -11,6 +11,7 @@ import typer
 from ddmi.cli import reading
 from ddmi.cli.options import Data, Sampler, Seed, Steps
 from ddmi.errors import UserError, unknown
+from ddmi.interruption import STATUS
 from ddmi.terminal import say
 
 log = logging.getLogger(__name__)
@@ -113,4 +114,7 @@ def demo(
     check_folder(target)
     from ddmi import demo as demonstration
 
-    say(str(demonstration.run(domain, target)))
+    made = demonstration.run(domain, target)
+    say(str(made))
+    if made.is_dir():  # no page: it was interrupted
+        raise typer.Exit(STATUS)

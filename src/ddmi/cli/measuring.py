@@ -107,7 +107,7 @@ def _metrics_file(run: str, out: Path | None) -> Path:
     if target.suffix != ".json":
         raise UserError(f"--out {target} must end in .json")
     if out is None and not Path(run).is_dir():
-        raise UserError(f"{run} is no folder here: name a run, and a file with --out")
+        raise UserError(f"{run} is no run folder, which would keep the numbers: add --out {Path(run).name}.json")
     if target.is_dir():
         raise UserError(f"--out {target} is a folder, not a file")
     check_folder(target.parent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ import typer
 from ddmi.cli import reading
 from ddmi.cli.options import Data, Preset, Settings
 from ddmi.errors import UserError, check_positive, unknown
+from ddmi.interruption import STATUS
 from ddmi.terminal import say, table
 
 if TYPE_CHECKING:
@@ -30,11 +32,14 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The run folder.")] = None,
     stage: Annotated[str, typer.Option(help="autoencoder, diffusion or all.")] = "all",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop after so long, with a checkpoint.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Stop after so long, loading included, with a checkpoint.")
+    ] = None,
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration, and do nothing.")] = False,
 ) -> None:
     """Train a preset on data into a run folder."""
+    began = time.monotonic()
     from ddmi import config as configuration
     from ddmi.canvas import check_folder
 
@@ -52,13 +57,16 @@ def train(
     from ddmi.training.checkpoint import find
     from ddmi.training.run import train as work
 
-    finished = work(config, out, data, stage=stage, resume=resume, max_minutes=max_minutes)  # type: ignore[arg-type]
+    minutes = None if max_minutes is None else max_minutes - (time.monotonic() - began) / 60
+    finished = work(config, out, data, stage=stage, resume=resume, max_minutes=minutes)  # type: ignore[arg-type]
     if not finished:
         newest = [c for part in STAGES[:2] for c in find(out / "checkpoints", part)[-1:]]
         where = f"step {newest[-1].step} of the {newest[-1].folder.name.partition('-')[0]}" if newest else "the start"
         log.warning("stopped at %s; go on with --resume", where)
     if (out / "model").is_dir():
         say(str(out / "model"))
+    if not finished and (max_minutes is None or time.monotonic() < began + 60 * max_minutes):
+        raise typer.Exit(STATUS)  # it was not the time: a signal
 
 
 def prepare(
@@ -78,7 +86,7 @@ def prepare(
 ) -> None:
     """Make training data out of meshes; the same command goes on where it was stopped."""
     from ddmi.canvas import check_folder
-    from ddmi.training.progress import Bar
+    from ddmi.progress import Bar
 
     if kind not in PREPARED:
         raise unknown("kind of data", kind, PREPARED)

@@ -278,6 +278,10 @@ def _work(
                     names = ", ".join(sorted(model.name for model in running.values()))
                     raise WorkError(f"a process died (out of memory?) on one of {names}; what is done stays") from error
                 yield running.pop(ended).name, reason
+    except BaseException:  # interrupted: a model may take minutes, and whatever is half done is beside its place
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from ddmi.errors import UserError
 from ddmi.field import Field
 from ddmi.processes import Processes
+from ddmi.progress import Bar
 from ddmi.storage import aside, write_json
-from ddmi.training.progress import Bar
 
 BATCHES = {"cpu": 16}
 """Samples that are drawn, and decoded, together on a kind of device, `BATCH` on others; the same ones whatever the

@@ -21,10 +21,11 @@ from ddmi.data.splits import split
 from ddmi.data.voxels import voxels
 from ddmi.errors import UserError
 from ddmi.features.voxels import VoxelClassifier, VoxelClassifierConfig, save
+from ddmi.interruption import Interrupted, Interruption
+from ddmi.progress import Bar
 from ddmi.randomness import generator
 from ddmi.storage import aside, read_json, write_json
-from ddmi.training.loop import Interruption, Stage, accelerate, fit
-from ddmi.training.progress import Bar
+from ddmi.training.loop import Stage, accelerate, fit
 
 STAGE = "classifier"
 TRAINING = TrainingConfig(
@@ -178,15 +179,17 @@ def train_classifier(
     if main:
         _claim(run, source, (steps, seed, resolution, held_out, training.batch_size))
     accelerator.wait_for_everyone()
-    with Bar("voxels", len(kept) + len(judged), visible=main) as bar:
-        dataset = VoxelDataset(source, kept, resolution, bar.advance)
-        others = VoxelDataset(source, judged, resolution, lambda done: bar.advance(len(kept) + done))
-
-    torch.manual_seed(seed)
-    model = VoxelClassifier(VoxelClassifierConfig(classes=tuple(source.classes), resolution=resolution))
     try:
-        stage = Stage(STAGE, steps, training.batch_size)
-        fitted = fit(ClassifierObjective(model), dataset, stage, training, run, accelerator, interruption)
+        with interruption.listening():
+            with Bar("voxels", len(kept) + len(judged), visible=main) as bar:
+                dataset = VoxelDataset(source, kept, resolution, bar.advance)
+                others = VoxelDataset(source, judged, resolution, lambda done: bar.advance(len(kept) + done))
+            torch.manual_seed(seed)
+            model = VoxelClassifier(VoxelClassifierConfig(classes=tuple(source.classes), resolution=resolution))
+            stage = Stage(STAGE, steps, training.batch_size)
+            fitted = fit(ClassifierObjective(model), dataset, stage, training, run, accelerator, interruption)
+    except Interrupted:
+        return Summary(False, 0, list(source.classes), len(kept), len(judged))
     finally:
         accelerator.end_training()
     summary = Summary(fitted.finished, fitted.step, list(source.classes), len(dataset), len(others))

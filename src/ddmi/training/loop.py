@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -19,12 +18,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from ddmi.config import TrainingConfig
 from ddmi.errors import UserError, WorkError
+from ddmi.interruption import Interrupted, Interruption
 from ddmi.processes import check_all_here, wanted
+from ddmi.progress import Bar
 from ddmi.randomness import derive
 from ddmi.training import checkpoint
 from ddmi.training.batches import Batches, Source, load
 from ddmi.training.objectives import Average
-from ddmi.training.progress import Bar
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -62,40 +62,6 @@ class Fitted:
     step: int
     finished: bool
     trained: bool = True
-
-
-class Interruption:
-    """Set by SIGINT or SIGTERM, or when the time is up; the loop then writes a checkpoint and stops."""
-
-    def __init__(self, deadline: float | None) -> None:
-        self.deadline = deadline
-        self.asked = False
-
-    @property
-    def due(self) -> bool:
-        """Whether to stop after this step."""
-        return self.asked or (self.deadline is not None and time.monotonic() >= self.deadline)
-
-    @contextmanager
-    def listening(self) -> Iterator[Interruption]:
-        """Signals set the flag inside this block; a second one acts as usual. Without effect off the main thread."""
-
-        def note(number: int, frame: Any) -> None:
-            self.asked = True
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
-
-        before: dict[signal.Signals, Any] = {}
-        try:
-            for kind in (signal.SIGINT, signal.SIGTERM):
-                before[kind] = signal.signal(kind, note)
-        except ValueError:  # not the main thread: signals go elsewhere
-            before = {}
-        try:
-            yield self
-        finally:
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
 
 
 def schedule(step: int, steps: int, config: TrainingConfig) -> float:
@@ -172,8 +138,10 @@ def fit(
     in_a_row, step = 0, start
     stored = start if found else -1
     bar = Bar(stage.name, stage.steps, start, visible=main)
-    with interruption.listening(), bar:
-        for step, micro_batches in enumerate(load(batches, start, stage.steps, config.workers), start=start + 1):
+    loaded = load(batches, start, stage.steps, config.workers)
+    together = accelerator.num_processes > 1  # stop after the same step: the others would wait for this one
+    with interruption.patience(), bar:
+        for step, micro_batches in enumerate(interruption.until(loaded, patient=together), start=start + 1):
             progress = (step - 1) / stage.steps
             for group, rate in zip(optimiser.param_groups, rates, strict=True):
                 group["lr"] = rate * schedule(step - 1, stage.steps, config)
@@ -225,15 +193,22 @@ def fit(
                 stored = step
             if main and preview and config.preview_every and (step % config.preview_every == 0 or step == stage.steps):
                 training = objective.training
-                preview(kept.eval(), step)
+                try:
+                    with interruption.patience(together):
+                        preview(kept.eval(), step)
+                except Interrupted:
+                    log.warning("%s: no preview of step %d", stage.name, step)
                 kept.train(training)
             if stopping and step < stage.steps:
                 break
+        if max(stored, start) < step < stage.steps and not in_a_row:  # interrupted while it waited for data
+            store(step)
+            stored = step
     if journal is not None:
         journal.close()
     accelerator.wait_for_everyone()
     accelerator.free_memory()
-    if stored < 0 and not found:
+    if stored < 0 and step > start:
         log.warning("%s: stopped before the first good step", stage.name)
     return Fitted(kept, step, step >= stage.steps)
 

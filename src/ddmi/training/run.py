@@ -25,15 +25,16 @@ from ddmi.diffusion import Diffusion
 from ddmi.domains.base import Dataset
 from ddmi.errors import UserError, WorkError
 from ddmi.field import Field, fields_of
+from ddmi.interruption import Interrupted, Interruption
 from ddmi.model import AUTOENCODER, DIFFUSION, export
 from ddmi.planes import unpack
+from ddmi.progress import Bar
 from ddmi.sampling import SamplingConfig, draw, sample_seeds
 from ddmi.storage import aside, digest, read_json, write_json
 from ddmi.training import latents
 from ddmi.training.checkpoint import find
-from ddmi.training.loop import Fitted, Interruption, Stage, accelerate, fit
+from ddmi.training.loop import Fitted, Stage, accelerate, fit
 from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective
-from ddmi.training.progress import Bar
 from ddmi.unet import Condition
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def train(
         data: what the domain's `dataset` reads; None for a domain that brings its own.
         stage: "autoencoder", "diffusion" (on an autoencoder that is in the folder already), or "all".
         resume: go on from the newest checkpoint; on a folder without one, simply start.
-        max_minutes: stop after so long, with a checkpoint.
+        max_minutes: stop after so long, with a checkpoint; loading and checking the data count. One training step,
+            with its checkpoint, is not broken off. SIGINT and SIGTERM stop it likewise.
 
     Returns:
         Whether everything that was asked for is finished (False: stopped early, resume to go on).
@@ -77,6 +79,16 @@ def train(
     run = Path(out)
     keep_freed_memory()
     interruption = Interruption(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
+    try:
+        with interruption.listening():
+            return _train(config, run, data, stage, resume, interruption)
+    except Interrupted:
+        return False
+
+
+def _train(
+    config: Config, run: Path, data: str | Path | None, stage: Part, resume: bool, interruption: Interruption
+) -> bool:
     config = replace(config, training=resolved(config.training))
     dataset = config.domain.dataset(data, "train")
     config = _fitted_to(config, dataset)
@@ -194,7 +206,8 @@ def _autoencoder(
     stage = Stage("autoencoder", training.autoencoder_steps, training.batch_size, training.autoencoder_ema)
     fitted = fit(objective, dataset, stage, training, run, accelerator, interruption, preview)
     if accelerator.is_main_process and _to_export(fitted, run / "model" / AUTOENCODER):
-        export(run / "model", config, autoencoder=fitted.model)
+        with interruption.patience():
+            export(run / "model", config, autoencoder=fitted.model)
     accelerator.wait_for_everyone()
     return fitted
 
@@ -202,6 +215,7 @@ def _autoencoder(
 def _diffusion(
     config: Config, run: Path, dataset: Dataset, accelerator: Accelerator, interruption: Interruption
 ) -> Fitted:
+    interruption.check()
     training, domain = config.training, config.domain
     from ddmi.model import load_autoencoder
 
@@ -255,7 +269,8 @@ def _diffusion(
     stage = Stage("diffusion", training.diffusion_steps, training.diffusion_batch, config.diffusion.ema_decay)
     fitted = fit(objective, source, stage, training, run, accelerator, interruption, preview)
     if accelerator.is_main_process and _to_export(fitted, run / "model" / DIFFUSION):
-        export(run / "model", config, diffusion=fitted.model)
+        with interruption.patience():
+            export(run / "model", config, diffusion=fitted.model)
     accelerator.wait_for_everyone()
     return fitted
 

@@ -11,11 +11,11 @@ from typing import TypeVar
 
 from ddmi.field import Field
 from ddmi.pipeline import DDMIPipeline
+from ddmi.progress import Bar
 from ddmi.render.clip import Clip
 from ddmi.report import pictures, playing
 from ddmi.sampling import own_way
 from ddmi.shipping.gallery.sheets import Cell, beside, write_clip, write_picture
-from ddmi.training.progress import Bar
 
 T = TypeVar("T")
 
