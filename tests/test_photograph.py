@@ -277,7 +277,7 @@ def test_the_factor_of_gltf_is_linear():
     half = PBRMaterial(baseColorFactor=[128, 128, 128, 255])
     grey = np.full((2, 2, 3), 200, np.uint8)
     both = PBRMaterial(baseColorFactor=[128, 128, 128, 255], baseColorTexture=Image.fromarray(grey))
-    light = facing((0, 0, 1)) * (128 / 255) ** (1 / GAMMA)
+    light = facing((0, 0, 1)) * (1.055 * (128 / 255) ** (1 / 2.4) - 0.055)  # sRGB, IEC 61966-2-1
     assert middle(photograph(textured(grey, material=half), FRONT))[0] == pytest.approx(255 * light, abs=1)
     assert middle(photograph(textured(grey, material=both), FRONT))[0] == pytest.approx(200 * light, abs=1)
 

@@ -20,10 +20,10 @@ pytest.importorskip("embreex")
 pytest.importorskip("scipy")
 
 from ddmi import photography  # noqa: E402
-from ddmi.data.meshes import LONGEST, Model, Rejected, normalised  # noqa: E402
+from ddmi.data.meshes import LONGEST, Model, Rejected, find, load, normalised  # noqa: E402
 from ddmi.data.posed import check  # noqa: E402
 from ddmi.data.views import ViewSource, open_views  # noqa: E402
-from ddmi.photography import FurnitureViews, coloured, prepare_views, upright  # noqa: E402
+from ddmi.photography import FurnitureViews, prepare_views, upright  # noqa: E402
 from ddmi.render.photograph import Subject, photograph, sphere  # noqa: E402
 
 SMALL = {"views": 5, "size": 24, "points": 300}
@@ -247,10 +247,10 @@ def png(colour) -> bytes:
 
 
 def front(model: Model) -> np.ndarray:
-    """The colour in the middle, seen from the front."""
+    """The colour in the middle, seen from the front, in the light."""
     from ddmi.render.cameras import Camera
 
-    scene = upright(coloured(model), model.rotation)
+    scene = upright(load(model, coloured=True), model.rotation)
     return photograph(scene, Camera.orbit(0.0, 0.0, distance=4.0, fov=40.0, size=9)).colour[4, 4]
 
 
@@ -268,17 +268,19 @@ def test_textures_are_found_beside_the_mesh(tmp_path, name):
             (tmp_path / "f" / member).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "f" / member).write_bytes(data)
     assert front(Model(name="q", file=tmp_path / "a.zip", member="x/q.obj")).argmax() == 2
-    if name != "P.PNG":  # the names of a disk may be told apart by case
-        assert front(Model(name="q", file=tmp_path / "f" / "x" / "q.obj")).argmax() == 2
+    assert front(Model(name="q", file=tmp_path / "f" / "x" / "q.obj", root=tmp_path / "f")).argmax() == 2
 
 
-def test_textures_from_elsewhere_are_not_read(tmp_path):
-    for member, data in square_obj("../../secret.png").items():
+def test_textures_outside_of_the_data_are_not_read(tmp_path, caplog):
+    for member, data in square_obj("../secret.png").items():
         (tmp_path / "a" / "b").mkdir(parents=True, exist_ok=True)
         (tmp_path / "a" / "b" / member).write_bytes(data)
-    (tmp_path / "secret.png").write_bytes(png((255, 0, 0)))
-    colour = front(Model(name="q", file=tmp_path / "a" / "b" / "q.obj")).astype(int)
-    assert np.ptp(colour) < 5  # the material's grey
+    (tmp_path / "a" / "secret.png").write_bytes(png((255, 0, 0)))
+    (model,) = find(tmp_path / "a" / "b")
+    assert np.ptp(front(model).astype(int)) < 5  # the material's grey
+    assert "../secret.png lies outside of the folder of data and is not read" in caplog.text
+    (model,) = find(tmp_path / "a")  # now it lies inside
+    assert front(model).argmax() == 0
 
 
 def test_the_frame_is_that_of_shapes(tmp_path):
@@ -286,8 +288,8 @@ def test_the_frame_is_that_of_shapes(tmp_path):
     model = Model(name="signs", file=tmp_path / "signs.glb")
     for up in ("y", "z"):
         expected = normalised(signs(), up).bounds
-        assert upright(coloured(model), up=up).bounds == pytest.approx(expected, abs=1e-6)
-    turned = upright(coloured(model), (0.0, 0, 1, 0, 1, 0, -1, 0, 0))  # by 90 degrees around y: x to -z
+        assert upright(load(model, coloured=True), up=up).bounds == pytest.approx(expected, abs=1e-6)
+    turned = upright(load(model, coloured=True), (0.0, 0, 1, 0, 1, 0, -1, 0, 0))  # by 90 degrees around y: x to -z
     assert np.ptp(turned.bounds, axis=0) == pytest.approx(LONGEST / 4 * np.array([2, 3, 4]), abs=1e-6)
 
 
@@ -296,7 +298,7 @@ def test_meshes_that_are_refused(tmp_path):
     (tmp_path / "points.obj").write_text("v 0 0 0\nv 1 1 1\n")
     for name, told in (("a.xyz", "a mesh ends in"), ("points.obj", "points.obj"), ("none.obj", "cannot be read")):
         with pytest.raises(Rejected, match=told):
-            coloured(Model(name="x", file=tmp_path / name))
+            load(Model(name="x", file=tmp_path / name), coloured=True)
 
 
 # furniture ------------------------------------------------------------------------------------------------------------

@@ -7,14 +7,13 @@ the surface) and `scene.json` ({"radius": 1.0}: half the side of the cube around
 
 from __future__ import annotations
 
-import io
 import logging
 import threading
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,11 +21,10 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 
 from ddmi.data import furniture
-from ddmi.data.catalogues import opened, unpacked
-from ddmi.data.meshes import EXTENSIONS, LONGEST, MOST_FACES, Model, Rejected, Up, normalised
+from ddmi.data.meshes import LONGEST, Model, Up, load, normalised
 from ddmi.data.posed import Views
 from ddmi.data.preparation import Progress, Summary, carry_out
-from ddmi.errors import MissingPackage, UserError, WorkError, missing_extra
+from ddmi.errors import MissingPackage, UserError, WorkError
 from ddmi.randomness import derive
 from ddmi.render.cameras import Camera, to_opencv
 from ddmi.render.photograph import FOV, RADIUS, Subject, lit, parts, photograph, spacing, sphere
@@ -122,7 +120,7 @@ def photograph_one(model: Model, target: Path, settings: Settings) -> str | None
         seed=derive(settings.seed, "cameras", model.name),
     )
     try:
-        subject = Subject(upright(coloured(model), model.rotation, settings.up), detail=spacing(cameras[0]))
+        subject = Subject(upright(load(model, coloured=True), model.rotation, settings.up), detail=spacing(cameras[0]))
         rng = np.random.default_rng(derive(settings.seed, "cloud", model.name))
         points, colours = subject.cloud(settings.points, rng)
     except MissingPackage:
@@ -144,51 +142,6 @@ def photograph_one(model: Model, target: Path, settings: Settings) -> str | None
         np.savez(folder / CLOUD, allow_pickle=False, points=points.astype(np.float16), colours=colours)
         write_json({"radius": 1.0}, folder / SCENE)
     return None
-
-
-def coloured(model: Model) -> trimesh.Scene:
-    """The meshes of a model's file with their materials and textures, as the file has them.
-
-    Textures are looked for beside the mesh, as its file names them or else by their bare names, since many were
-    written with the paths of another computer; what is not found is left out.
-
-    Raises:
-        Rejected: the file is not a mesh, damaged, empty, or has more than `MOST_FACES` faces.
-        MissingPackage: trimesh is not installed.
-    """
-    try:
-        import trimesh
-    except ImportError as error:
-        raise missing_extra("trimesh", "mesh") from error
-
-    ending = PurePosixPath(model.member or model.file.name).suffix.lower()
-    if ending not in EXTENSIONS:
-        raise Rejected(f"{model.place}: a mesh ends in {', '.join(EXTENSIONS)}, not in {ending or 'nothing'}")
-    try:
-        content = unpacked(model.file, model.member) if model.member else model.file.read_bytes()
-    except UserError as error:
-        raise Rejected(str(error)) from error
-    except OSError as error:
-        raise Rejected(f"{model.place} cannot be read: {error.strerror or error}") from error
-    try:
-        scene = trimesh.load_scene(
-            io.BytesIO(content),
-            file_type=ending[1:],
-            process=False,
-            resolver=_Beside(model),  # type: ignore[arg-type]
-        )
-    except Exception as error:  # readers raise nearly every kind of error on a broken file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Rejected(f"{model.place} is damaged or no {ending} file: {reason[:200]}") from error
-    counts = [len(part.faces) for _, part in parts(scene)]
-    if not sum(counts):
-        raise Rejected(f"{model.place} has no faces")
-    if sum(counts) > MOST_FACES:
-        raise Rejected(f"{model.place} has {sum(counts):,} faces, at most {MOST_FACES:,} are allowed")
-    for vertices, part in parts(scene):
-        if len(part.faces) and (part.faces.min() < 0 or part.faces.max() >= len(vertices)):
-            raise Rejected(f"{model.place} is damaged: a face names a vertex that does not exist")
-    return scene
 
 
 def upright(scene: trimesh.Scene, rotation: tuple[float, ...] | None = None, up: Up = "y") -> trimesh.Scene:
@@ -219,45 +172,6 @@ def upright(scene: trimesh.Scene, rotation: tuple[float, ...] | None = None, up:
     turned = scene.copy()
     turned.apply_transform(frame @ matrix)
     return turned
-
-
-class _Beside:
-    """Gives a reader of meshes the files beside a model, in its folder or in its archive."""
-
-    def __init__(self, model: Model):
-        self._model = model
-
-    def __getitem__(self, name: str) -> bytes:
-        return self.get(name)
-
-    def get(self, name: str) -> bytes:
-        model = self._model
-        plain = PurePosixPath(name.strip().strip('"').replace("\\", "/"))
-        wanted = list(dict.fromkeys([plain, PurePosixPath(plain.name)]))
-        if model.member:
-            folder = PurePosixPath(model.member).parent
-            there = {member.lower(): member for member in opened(model.file).namelist()}
-            for path in wanted:
-                if member := there.get(_joined(folder, path).lower()):
-                    return unpacked(model.file, member)
-        else:
-            root = model.file.parent.parent.resolve()  # ShapeNet's textures are in a folder beside that of the mesh
-            for path in wanted:
-                file = (model.file.parent / path).resolve()
-                if file.is_relative_to(root) and file.is_file():
-                    return file.read_bytes()
-        raise FileNotFoundError(f"{name} is not beside {model.place}")
-
-
-def _joined(folder: PurePosixPath, path: PurePosixPath) -> str:
-    """The name of a member, without the .. in it."""
-    kept: list[str] = []
-    for part in (folder / path).parts:
-        if part == "..":
-            kept = kept[:-1]
-        elif part != ".":
-            kept.append(part)
-    return "/".join(kept)
 
 
 # furniture ------------------------------------------------------------------------------------------------------------

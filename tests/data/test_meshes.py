@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import trimesh
 
 from ddmi.data import catalogues, meshes
 from ddmi.data.catalogues import entries, properties, unpacked
-from ddmi.data.meshes import LONGEST, Model, Rejected, find, normalised, read
+from ddmi.data.meshes import LONGEST, Model, Rejected, find, load, normalised, read
 from ddmi.data.solids import ambiguous, boundary, enclosed, near, winding
 from ddmi.errors import UserError
 
@@ -371,3 +373,148 @@ def test_near_points_have_two_widths_and_stay_in_the_cube():
     assert close[::2].std() == pytest.approx(0.02, rel=0.03) and close[1::2].std() == pytest.approx(0.08, rel=0.03)
     edge = near(np.ones((1, 3), np.float32), 2000, np.random.default_rng(0))
     assert edge.max() <= 1 and (edge > 0.5).all()
+
+
+# what files of other programs look like -------------------------------------------------------------------------------
+
+CUBE = trimesh.creation.box((1, 1, 1))
+QUADS = [
+    [1, 3, 7, 5],
+    [2, 6, 8, 4],
+    [1, 5, 6, 2],
+    [3, 4, 8, 7],
+    [1, 2, 4, 3],
+    [5, 7, 8, 6],
+]  # trimesh's corners, from 1
+
+
+def cube_obj(faces: list[list[int]] = QUADS) -> str:
+    lines = [f"v {x} {y} {z}" for x, y, z in CUBE.vertices] + ["f " + " ".join(map(str, face)) for face in faces]
+    return "\n".join(lines) + "\n"
+
+
+def last(faces: list[list[int]]) -> list[list[int]]:
+    return [[index - 9 for index in face] for face in faces]
+
+
+OBJ = {
+    "bom": b"\xef\xbb\xbf" + cube_obj().encode(),
+    "windows": cube_obj().replace("\n", "\r\n").encode(),
+    "old mac": cube_obj().replace("\n", "\r").encode(),
+    "tabs": cube_obj().replace(" ", "\t").encode(),
+    "indented": cube_obj().replace("\n", "  \n   ").encode(),
+    "continued": cube_obj().replace("f 1 3 7", "f 1 3 \\\n7").encode(),
+    "comments": cube_obj().replace("\n", " # caf\xe9\n").encode("latin-1"),
+    "triangles": cube_obj([*([a, b, c] for a, b, c, _ in QUADS), *([a, c, d] for a, _, c, d in QUADS)]).encode(),
+    "from the end": cube_obj(last(QUADS)).encode(),
+    # the second half of the file counts from its own end: not from that of the file
+    "in parts": (cube_obj(last(QUADS)) + "v 9 9 9\n").encode(),
+}
+
+
+@pytest.mark.parametrize("kind", OBJ)
+def test_an_obj_of_any_program_is_the_same_cube(tmp_path, kind):
+    (tmp_path / "a.obj").write_bytes(OBJ[kind])
+    mesh = normalised(read(tmp_path / "a.obj"))
+    assert len(mesh.faces) == 12 and mesh.volume == pytest.approx(LONGEST**3)
+
+
+def test_an_obj_that_counts_from_zero_is_refused(tmp_path):
+    for faces in ("f 0 2 6 4", "f 5/1/1 6/2/2 0/3/3", "f 7//1 0//1 3//1"):
+        (tmp_path / "a.obj").write_text(cube_obj() + "vt 0 0\n" * 3 + faces + "\n")
+        with pytest.raises(Rejected, match=r"a\.obj counts its vertices from 0"):
+            read(tmp_path / "a.obj")
+    (tmp_path / "a.obj").write_text(cube_obj().replace("f 1 ", "f 10 "))
+    with pytest.raises(Rejected, match=r"a\.obj is damaged"):
+        read(tmp_path / "a.obj")
+
+
+L_SHAPE = [[0, 0], [2, 0], [2, 1], [1, 1], [1, 2], [0, 2]]  # area 3, one corner turns the other way
+
+
+@pytest.mark.parametrize("ending", ["obj", "off", "ply"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_polygon_that_is_not_convex_covers_what_it_should(tmp_path, ending, axis):
+    """Begun at any corner, in any plane: a fan would have faces outside of the polygon."""
+    for first in range(6):
+        for turn in (1, -1):
+            flat = np.roll(L_SHAPE, first, axis=0)[::turn]
+            points = np.insert(flat.astype(float), axis, 0.0, axis=1)
+            rows = "".join(f"{x} {y} {z}\n" for x, y, z in points)
+            text = {
+                "obj": rows.replace("\n", "\nv ").removesuffix("v ") + "f 1 2 3 4 5 6\n",
+                "off": f"OFF\n6 1 0\n{rows}6 0 1 2 3 4 5\n",
+                "ply": "ply\nformat ascii 1.0\nelement vertex 6\nproperty float x\nproperty float y\nproperty float z\n"
+                f"element face 1\nproperty list uchar int vertex_indices\nend_header\n{rows}6 0 1 2 3 4 5\n",
+            }[ending]
+            (tmp_path / f"a.{ending}").write_text(("v " if ending == "obj" else "") + text)
+            mesh = read(tmp_path / f"a.{ending}")
+            assert mesh.area == pytest.approx(3) and len(mesh.faces) == 4  # overlaps would have more
+            own = np.array(points)
+            across = np.cross(own, np.roll(own, -1, axis=0)).sum(axis=0)
+            assert (mesh.face_normals @ across > 0).all()
+
+
+FACES = "".join(f"4 {' '.join(str(i - 1) for i in face)} {colour}\n" for face, colour in
+                zip(QUADS, ("200 20 20", "20 200 20", "20 20 200", "200 200 20", "20 200 200", "200 20 200"),
+                    strict=True))  # fmt: skip
+ROWS = "".join(f"{x} {y} {z}\n" for x, y, z in CUBE.vertices)
+PLY = (
+    "ply\nformat ascii 1.0\nelement vertex 8\nproperty float x\nproperty float y\nproperty float z\nelement face 6\n"
+    "property list uchar int vertex_indices\nproperty uchar red\nproperty uchar green\nproperty uchar blue\n"
+    "end_header\n"
+)
+COLOURED = {
+    "a.ply": PLY + ROWS + FACES,
+    "a.off": f"OFF 8 6 12 # counts beside the header\n{ROWS}{FACES}",
+    "b.off": f"OFF\n8 6 0\n{ROWS}{FACES.replace('200', '0.784').replace(' 20', ' 0.078')}",
+}
+
+
+@pytest.mark.parametrize("name", COLOURED)
+def test_polygons_keep_their_colours(tmp_path, name):
+    (tmp_path / name).write_text(COLOURED[name])
+    (part,) = load(Model(name="a", file=tmp_path / name), coloured=True).geometry.values()
+    assert len(part.faces) == 12 and part.volume == pytest.approx(1)
+    for face, colour in zip(QUADS, ("rgg", "grg", "ggr", "rrg", "grr", "rgr"), strict=True):
+        of_it = [set(three) <= {index - 1 for index in face} for three in part.faces.tolist()]
+        expected = [200 if channel == "r" else 20 for channel in colour]
+        assert sum(of_it) == 2 and (part.visual.face_colors[of_it][:, :3] == expected).all()
+
+
+def test_an_off_file_has_colours_of_vertices(tmp_path):
+    colours = np.arange(32).reshape(8, 4) * 8 + 7
+    rows = "".join(
+        f"{x} {y} {z} {r} {g} {b} {a}\n" for (x, y, z), (r, g, b, a) in zip(CUBE.vertices, colours, strict=True)
+    )
+    (tmp_path / "a.off").write_text(f"COFF\n8 12 0\n{rows}" + "".join(f"3 {a} {b} {c}\n" for a, b, c in CUBE.faces))
+    (part,) = load(Model(name="a", file=tmp_path / "a.off"), coloured=True).geometry.values()
+    assert np.array_equal(part.visual.vertex_colors, colours)
+
+
+def test_linked_folders_are_entered_and_a_ring_of_links_ends(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "chair.obj").write_bytes(obj(box()))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "chairs").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "again").symlink_to(tmp_path / "in")
+    assert names(tmp_path / "in") == ["chairs/chair"]
+
+
+def test_an_archive_that_cannot_be_read_does_not_stop_the_others(tmp_path, caplog):
+    (tmp_path / "junk.zip").write_bytes(b"PK\x03\x04 no archive")
+    (tmp_path / "a.obj").write_bytes(obj(box()))
+    assert names(tmp_path) == ["a"]
+    assert "junk.zip is no zip archive" in caplog.text
+
+
+def test_names_of_files_may_be_any_bytes(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / "a.obj").write_bytes(obj(box()))
+    (folder / "b.obj").write_text("nothing")
+    good, bad = find(tmp_path)
+    assert np.allclose(read(good).extents, BOX)
+    with pytest.raises(Rejected, match=r"caf\\xe9/b\.obj"):
+        read(bad)
+    json.dumps([good.name, bad.place], ensure_ascii=False).encode()  # can be written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from ddmi.data.preparation import UNIT, prepare
+from ddmi.data.preparation import UNIT, carry_out, prepare
 from ddmi.data.shapes import ShapeFolder, open_shapes
-from ddmi.errors import UserError
+from ddmi.errors import UserError, WorkError
 
 SMALL = {"surface": 1001, "queries": 1003}  # no multiple of 8
 
@@ -235,3 +236,28 @@ def test_another_source_keeps_what_was_said_of_the_first(raw, tmp_path):
     told = [json.loads(line)["model"] for line in (tmp_path / "out" / "rejected.jsonl").read_text().splitlines()]
     assert told == sorted(first.rejected)
     assert prepare(raw, tmp_path / "out", **SMALL).fresh == 0  # nor are they tried again
+
+
+def careless(model, target):
+    """Fails as a reader that nobody foresaw to fail, and as one whose disk is full."""
+    if "bad" in model.name:
+        raise IndexError(os.fsdecode(b"what\nis caf\xe9?"))
+    if "full" in model.name:
+        raise WorkError("the disk is full")
+    (target / model.name).mkdir(parents=True)
+    (target / model.name / "done").touch()
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_error_that_nobody_foresaw_rejects_one_model_alone(tmp_path, processes):
+    for name in ("a", "bad", "c"):
+        (tmp_path / "raw").mkdir(exist_ok=True)
+        ball().export(tmp_path / "raw" / f"{name}.ply")
+    out = tmp_path / "out"
+    done = carry_out(tmp_path / "raw", out, {}, careless, ("done",), processes=processes)
+    assert done.kept == ["a", "c"] and done.rejected == {"bad": r"cannot be read: IndexError: what is caf\xe9?"}
+    assert json.loads((out / "rejected.jsonl").read_text())["model"] == "bad"
+    assert carry_out(tmp_path / "raw", out, {}, careless, ("done",)).fresh == 0
+    ball().export(tmp_path / "raw" / "full.ply")
+    with pytest.raises(WorkError, match="the disk is full"):
+        carry_out(tmp_path / "raw", out, {}, careless, ("done",), processes=processes)

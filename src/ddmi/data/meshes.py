@@ -7,21 +7,28 @@ whose longest side is 2 / 1.1.
 from __future__ import annotations
 
 import io
+import logging
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
-from ddmi.data.catalogues import ARCHIVES, entries, members, unpacked
-from ddmi.errors import UserError, missing_extra
+from ddmi.data import gltf, off, wavefront
+from ddmi.data.catalogues import ARCHIVES, entries, members, opened, unpacked
+from ddmi.data.pictures import files_below
+from ddmi.data.polygons import triangulated
+from ddmi.errors import UserError, missing_extra, readable
 
 if TYPE_CHECKING:
     import trimesh
+
+log = logging.getLogger(__name__)
 
 Up = Literal["y", "z"]
 
@@ -46,6 +53,7 @@ class Model:
     name: str  # "<class>/<model>", or "<model>" when the set has no classes; fit for a path
     file: Path  # the mesh, or the archive that it is in
     member: str = ""  # its name in the archive
+    root: Path | None = None  # the folder of data that it lies in: nothing outside of it is read
     captions: tuple[str, ...] = ()
     rotation: tuple[float, ...] | None = None  # 9 numbers, row by row: turns the mesh upright
     credit: dict[str, str] = field(default_factory=dict)
@@ -53,7 +61,7 @@ class Model:
     @property
     def place(self) -> str:
         """What an error message calls it."""
-        return f"{self.file}:{self.member}" if self.member else str(self.file)
+        return readable(f"{self.file}:{self.member}" if self.member else str(self.file))
 
 
 def find(root: str | Path) -> list[Model]:
@@ -61,26 +69,32 @@ def find(root: str | Path) -> list[Model]:
 
     A name is made of the folders and the file, without an ending and without words that say nothing
     (`chair/1a2b/models/model_normalized.obj` is "chair/1a2b"): the first folder is the class. In a furniture library
-    the class is the category and the model the catalogue's id. Hidden files are passed over.
+    the class is the category and the model the catalogue's id. Hidden files are passed over, links are followed. An
+    archive in a folder that is damaged or unsafe is left out, with a warning.
 
     Raises:
-        UserError: there is nothing at the path, no mesh in it, or an archive that is damaged or unsafe.
+        UserError: there is nothing at the path, or no mesh in it that can be read.
     """
     root = Path(root)
     if not root.exists():
         raise UserError(f"{root} does not exist: meshes are files ending in {', '.join(EXTENSIONS + ARCHIVES)}")
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-    base = root.parent if root.is_file() else root
+    base, names = (root.parent, [root.name]) if root.is_file() else (root, files_below(root))
     found: list[Model] = []
-    for path in files:
-        inside = path.relative_to(base)
-        if any(part.startswith(".") for part in inside.parts):
-            continue
+    damaged: list[UserError] = []
+    for inside in sorted(map(PurePosixPath, names)):
+        path = base / inside
         ending = path.suffix.lower()
         if ending in EXTENSIONS:
-            found.append(Model(name=_name(inside.with_suffix("").parts), file=path))
+            found.append(Model(name=_name(inside.with_suffix("").parts), file=path, root=base))
         elif ending in ARCHIVES:
-            found += _in_archive(path, inside)
+            try:
+                found += _in_archive(path, inside)
+            except UserError as error:
+                damaged.append(error)
+    if damaged and not found:
+        raise damaged[0]
+    for error in damaged:
+        log.warning("left out: %s", readable(str(error)))
     if not found:
         raise UserError(f"no mesh in {root}: files that count end in {', '.join(EXTENSIONS)}, also in .zip and .sh3f")
     if len({"/" in model.name for model in found}) == 2:  # a few beside the folders of classes
@@ -95,13 +109,43 @@ def read(model: Model | str | Path) -> trimesh.Trimesh:
         Rejected: the file is not a mesh, damaged, empty, or has more than `MOST_FACES` faces.
         MissingPackage: trimesh is not installed.
     """
+    if not isinstance(model, Model):
+        model = Model(name=Path(model).stem, file=Path(model))
+    scene = load(model)
+    import trimesh
+
+    vertices, faces, count = [], [], 0
+    for node in sorted(scene.graph.nodes_geometry):
+        matrix, name = scene.graph[node]
+        part = scene.geometry[name]
+        if isinstance(part, trimesh.Trimesh):
+            mirrored = np.linalg.det(matrix[:3, :3]) < 0
+            vertices.append(np.asarray(part.vertices, np.float64) @ matrix[:3, :3].T + matrix[:3, 3])
+            faces.append(np.asarray(part.faces, np.int64)[:, :: -1 if mirrored else 1] + count)
+            count += len(part.vertices)
+    points = np.concatenate(vertices)
+    if model.rotation is not None:
+        points = points @ np.asarray(model.rotation, np.float64).reshape(3, 3).T
+    return trimesh.Trimesh(points, np.concatenate(faces), process=False)
+
+
+def load(model: Model, *, coloured: bool = False) -> trimesh.Scene:
+    """The meshes of a model's file where the file puts them, as triangles.
+
+    Args:
+        coloured: with their materials and textures. Those in other files are looked for as the file names them or else
+            by their bare names, since many were written with the paths of another computer; upper and lower case count
+            as one. Nothing outside of `model.root` is read. What is not found is left out, with a warning.
+
+    Raises:
+        Rejected: the file is not a mesh, damaged, empty, or has more than `MOST_FACES` faces.
+        MissingPackage: trimesh is not installed.
+    """
     try:
         import trimesh
     except ImportError as error:
         raise missing_extra("trimesh", "mesh") from error
 
-    if not isinstance(model, Model):
-        model = Model(name=Path(model).stem, file=Path(model))
     ending = PurePosixPath(model.member or model.file.name).suffix.lower()
     if ending not in EXTENSIONS:
         raise Rejected(f"{model.place}: a mesh ends in {', '.join(EXTENSIONS)}, not in {ending or 'nothing'}")
@@ -112,23 +156,131 @@ def read(model: Model | str | Path) -> trimesh.Trimesh:
     except OSError as error:
         raise Rejected(f"{model.place} cannot be read: {error.strerror or error}") from error
     try:
-        mesh = trimesh.load(
-            io.BytesIO(content), file_type=ending[1:], force="mesh", process=False, skip_materials=True, resolver=None
-        )
+        scene = _loaded(content, ending, _Beside(model) if coloured else None)
+        shown = [scene.geometry[scene.graph[node][1]] for node in scene.graph.nodes_geometry]
+        parts = [part for part in shown if isinstance(part, trimesh.Trimesh)]
+    except UserError as error:
+        raise Rejected(f"{model.place} {error}") from error
     except Exception as error:  # readers raise nearly every kind of error on a broken file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise Rejected(f"{model.place} is damaged or no {ending} file: {reason[:200]}") from error
-    if not isinstance(mesh, trimesh.Trimesh) or not len(mesh.faces):
+    count = sum(len(part.faces) for part in parts)
+    if not count:
         raise Rejected(f"{model.place} has no faces")
-    if len(mesh.faces) > MOST_FACES:
-        raise Rejected(f"{model.place} has {len(mesh.faces):,} faces, at most {MOST_FACES:,} are allowed")
-    faces = np.asarray(mesh.faces, np.int64)
-    if faces.min() < 0 or faces.max() >= len(mesh.vertices):
-        raise Rejected(f"{model.place} is damaged: a face names a vertex that does not exist")
-    vertices = np.asarray(mesh.vertices, np.float64)
-    if model.rotation is not None:
-        vertices = vertices @ np.asarray(model.rotation, np.float64).reshape(3, 3).T
-    return trimesh.Trimesh(vertices, faces, process=False)
+    if count > MOST_FACES:
+        raise Rejected(f"{model.place} has {count:,} faces, at most {MOST_FACES:,} are allowed")
+    for part in parts:
+        if len(part.faces) and (part.faces.min() < 0 or part.faces.max() >= len(part.vertices)):
+            raise Rejected(f"{model.place} is damaged: a face names a vertex that does not exist")
+    return scene
+
+
+def _loaded(content: bytes, ending: str, beside: _Beside | None) -> trimesh.Scene:
+    import trimesh
+
+    if ending == ".glb":
+        return gltf.scene(content, MOST_FACES, beside and beside.get)
+    if ending == ".off":
+        return trimesh.Scene(off.mesh(content))
+    resolver: Any = beside
+    if ending == ".obj":
+        content, resolver = wavefront.plain(content, beside and beside.get)
+    scene = trimesh.load_scene(
+        io.BytesIO(content), file_type=ending[1:], process=False, resolver=resolver, skip_materials=beside is None
+    )
+    if ending == ".ply":
+        scene.geometry.update({name: _recut(part) for name, part in scene.geometry.items()})
+    elif ending == ".obj":
+        for part in scene.geometry.values():
+            wavefront.coloured(part)
+    return scene
+
+
+def _recut(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
+    """A mesh of a PLY file with its polygons cut into triangles that keep the polygons' colours."""
+    import trimesh
+
+    data = mesh.metadata.pop("_ply_raw", {}).get("face", {}).get("data")
+    columns: dict[str, Any] = {}
+    if isinstance(data, dict):  # a text file
+        columns = data
+    elif data is not None:
+        columns = {name: data[name] for name in data.dtype.names}
+    polygons = next((columns[name] for name in ("vertex_indices", "vertex_index") if name in columns), None)
+    if polygons is None or not isinstance(mesh.visual, trimesh.visual.ColorVisuals):
+        return mesh
+    if polygons.dtype.names:  # a binary file: (how many, which)
+        polygons = polygons["f1"]
+    if polygons.shape[1:] == (3,):
+        return mesh
+    owner, corner = triangulated([polygon.tolist() for polygon in polygons], np.asarray(mesh.vertices))
+    faces = np.array([polygons[k][three] for k, three in zip(owner, corner, strict=True)], np.int64).reshape(-1, 3)
+    colours: dict[str, Any] = {}
+    channels = [columns[name].reshape(-1) for name in ("red", "green", "blue", "alpha") if name in columns]
+    if len(channels) >= 3:
+        colours["face_colors"] = np.stack(channels, axis=1)[owner]
+    elif mesh.visual.kind == "vertex":
+        colours["vertex_colors"] = mesh.visual.vertex_colors
+    return trimesh.Trimesh(mesh.vertices, faces, process=False, **colours)
+
+
+class _Beside:
+    """Gives a reader of meshes the files beside a model, in its folder or in its archive."""
+
+    def __init__(self, model: Model):
+        self._model = model
+        self._root = Path(os.path.abspath(model.root or model.file.parent))
+
+    def __getitem__(self, name: str) -> bytes:
+        return self.get(name)
+
+    def get(self, name: str) -> bytes:
+        """The bytes of a file; FileNotFoundError, with a warning, where there is none that may be read."""
+        model = self._model
+        plain = PurePosixPath(name.strip().strip('"').replace("\\", "/"))
+        wanted = list(dict.fromkeys([plain, PurePosixPath(plain.name)]))
+        if model.member:
+            folder = PurePosixPath(model.member).parent
+            there = {member.lower(): member for member in opened(model.file).namelist()}
+            for path in wanted:
+                if member := there.get(_joined(folder, path).lower()):
+                    return unpacked(model.file, member)
+        else:
+            for path in wanted:
+                if (file := self._file(path)) is not None:
+                    return file.read_bytes()
+        outside = not Path(os.path.abspath(model.file.parent / plain)).is_relative_to(self._root)
+        why = "lies outside of the folder of data and is not read" if outside else "is not there"
+        log.warning("%s: %s %s: its colours are left out", model.name, readable(name), why)
+        raise FileNotFoundError(f"{name} is not beside {model.place}")
+
+    def _file(self, path: PurePosixPath) -> Path | None:
+        """The file at a path from the mesh's folder, upper and lower case as one; None outside of the data's folder."""
+        here = Path(os.path.abspath(self._model.file.parent))
+        for part in path.parts:
+            exact = here.parent if part == ".." else here / part
+            if part != ".." and not exact.exists():
+                found = (
+                    [entry for entry in here.iterdir() if entry.name.lower() == part.lower()] if here.is_dir() else []
+                )
+                if not found:
+                    return None
+                exact = min(found)
+            here = exact
+            if not here.is_relative_to(self._root):
+                return None
+        return here if here.is_file() else None
+
+
+def _joined(folder: PurePosixPath, path: PurePosixPath) -> str:
+    """The name of a member, without the .. in it."""
+    kept: list[str] = []
+    for part in (folder / path).parts:
+        if part == "..":
+            kept = kept[:-1]
+        elif part != ".":
+            kept.append(part)
+    return "/".join(kept)
 
 
 def normalised(mesh: trimesh.Trimesh, up: Up = "y") -> trimesh.Trimesh:
@@ -187,7 +339,7 @@ def _spanned(mesh: trimesh.Trimesh, samples: int = 20_000) -> Float[np.ndarray, 
     return high - low
 
 
-def _in_archive(path: Path, inside: Path) -> list[Model]:
+def _in_archive(path: Path, inside: PurePosixPath) -> list[Model]:
     listed = entries(path)
     if listed is not None:
         return [

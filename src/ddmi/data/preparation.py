@@ -28,7 +28,7 @@ from jaxtyping import Float
 from ddmi.data.catalogues import ARCHIVES, licences
 from ddmi.data.meshes import Model, Rejected, Up, find, normalised, read
 from ddmi.data.solids import ambiguous, boundary, enclosed, near, winding
-from ddmi.errors import UserError, WorkError
+from ddmi.errors import MissingPackage, UserError, WorkError, readable
 from ddmi.randomness import derive
 from ddmi.storage import aside, read_json, write_json
 
@@ -260,7 +260,7 @@ def _work(
     """Name and reason (None: kept) of each model, as they end."""
     if processes == 1 or len(models) < 2:
         for model in models:
-            yield model.name, one(model, target)
+            yield model.name, _attempt(one, model, target)
         return
     waiting = iter(models)
     running: dict[Future[str | None], Model] = {}
@@ -268,7 +268,7 @@ def _work(
     try:
         while True:
             for model in islice(waiting, 2 * processes - len(running)):
-                running[pool.submit(one, model, target)] = model
+                running[pool.submit(_attempt, one, model, target)] = model
             if not running:
                 break
             for ended in wait(running, return_when=FIRST_COMPLETED).done:
@@ -284,6 +284,18 @@ def _work(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _attempt(one: Callable[[Model, Path], str | None], model: Model, target: Path) -> str | None:
+    """What `one` says of a model. An error that nobody foresaw is a reason too: one file never stops the others."""
+    try:
+        reason = one(model, target)
+    except (MissingPackage, WorkError):  # these are the same for all models
+        raise
+    except Exception as error:
+        log.debug("%s", model.place, exc_info=True)
+        reason = f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return reason if reason is None else readable(reason)
 
 
 def _alone() -> None:

@@ -177,6 +177,8 @@ class ShapeFolder:
             self._stored(name)
         except UserError as error:
             return str(error)
+        except Exception as error:  # one bad file never stops the others
+            return f"{self._paths[name]} cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         return None
 
     def _stored(self, name: str) -> Stored:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
@@ -303,6 +303,36 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path | str) -> None:
         raise UserError(f"{path}: a mesh is written as {', '.join(FORMATS)}, by the ending of its name")
     if not len(mesh.faces):
         raise Empty(f"{path}: {EMPTY}: no mesh to write")
-    options = {"include_normals": True} if ending == ".glb" else {}
     with aside(path) as scratch, scratch.open("wb") as file:
-        mesh.export(file, file_type=ending[1:], **options)
+        if ending == ".glb":
+            _write_glb(mesh, file)
+        else:
+            mesh.export(file, file_type=ending[1:])
+
+
+def _write_glb(mesh: trimesh.Trimesh, file: BinaryIO) -> None:
+    """With normals, and a material that is no metal: its base colour is CLAY, or white beneath colours of vertices.
+
+    Colours of a glTF file are linear, ours are as displayed; eight bits would be too few for dark linear ones.
+    """
+    import trimesh
+    from trimesh.visual.color import srgb_to_linear
+
+    from ddmi.render.shading import CLAY
+
+    plain = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=mesh.vertex_normals, process=False)
+    base = srgb_to_linear(np.array(CLAY) / 255).tolist()
+    visual: Any = mesh.visual
+    if visual.kind in ("vertex", "face"):
+        base = [1.0, 1.0, 1.0]
+        plain.vertex_attributes["_colour"] = srgb_to_linear(visual.vertex_colors[:, :3] / 255).astype(np.float32)
+
+    def finish(tree: dict[str, Any]) -> None:
+        colour = {"baseColorFactor": [*base, 1.0], "metallicFactor": 0.0, "roughnessFactor": 1.0}
+        tree["materials"] = [{"pbrMetallicRoughness": colour}]
+        (part,) = tree["meshes"][0]["primitives"]
+        part["material"] = 0
+        if "_colour" in part["attributes"]:
+            part["attributes"]["COLOR_0"] = part["attributes"].pop("_colour")
+
+    plain.export(file, file_type="glb", include_normals=True, tree_postprocessor=finish)

@@ -425,7 +425,7 @@ def _surface(corners: Float[np.ndarray, "f 3 3"], mesh: trimesh.Trimesh, detail:
 
     visual, faces = mesh.visual, np.asarray(mesh.faces)
     if isinstance(visual, TextureVisuals):
-        return _textured(corners, faces, visual, detail)
+        return _textured(corners, mesh, detail)
     if isinstance(visual, ColorVisuals) and visual.kind == "vertex":
         return _Surface(colours=_visible(np.asarray(visual.vertex_colors))[faces])
     if isinstance(visual, ColorVisuals) and visual.kind == "face":
@@ -433,16 +433,18 @@ def _surface(corners: Float[np.ndarray, "f 3 3"], mesh: trimesh.Trimesh, detail:
     return _Surface(colours=_rgba(CLAY)[None, None])
 
 
-def _textured(
-    corners: Float[np.ndarray, "f 3 3"], faces: Int[np.ndarray, "f 3"], visual: Any, detail: float
-) -> _Surface:
+def _textured(corners: Float[np.ndarray, "f 3 3"], mesh: trimesh.Trimesh, detail: float) -> _Surface:
     """The surface of a material: its image where it has one and the corners have places in it, times a colour."""
+    visual: Any = mesh.visual
+    faces = np.asarray(mesh.faces)
     made = _material(visual.material)
-    uv, painted = visual.uv, visual.vertex_attributes.get("color")
+    uv, painted = visual.uv, mesh.vertex_attributes.get("COLOR_0")
     image = _read(made.image) if made.image is not None and uv is not None and len(uv) > faces.max() else None
     colours = made.plain if image is None else made.tint
-    if painted is not None and np.ndim(painted) == 2 and len(painted) > faces.max():  # of the vertices, in glTF
-        colours = colours * _rgba(painted)[faces]
+    if painted is not None:  # of glTF: linear, times the material's
+        colours = colours * _displayed(np.asarray(painted, np.float32))[faces]
+        if made.solid:
+            colours[..., 3] = 1
     if image is None:
         return _Surface(colours=colours, cutoff=made.cutoff)
     places = np.nan_to_num(np.asarray(uv, np.float64)[faces])
@@ -473,7 +475,7 @@ def _material(material: Any) -> _Made:
 
     if isinstance(material, PBRMaterial):  # of glTF: the image times a factor, which is linear
         factor = _rgba([255] * 4 if material.baseColorFactor is None else material.baseColorFactor)[None, None]
-        factor[..., :3] **= 1 / GAMMA
+        factor = _displayed(factor)
         mode = material.alphaMode or "OPAQUE"
         if mode == "OPAQUE":
             factor[..., 3] = 1
@@ -500,6 +502,15 @@ def _rgba(colours: Any) -> Float[np.ndarray, "*n 4"]:
     wide = np.ones((*values.shape[:-1], 4), np.float32)
     wide[..., : values.shape[-1]] = values
     return wide
+
+
+def _displayed(colours: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+    """Linear colours as sRGB shows them, opacity as it is."""
+    from trimesh.visual.color import linear_to_srgb
+
+    shown = np.clip(colours, 0, 1)
+    shown[..., :3] = linear_to_srgb(shown[..., :3])
+    return shown
 
 
 def _visible(colours: UInt8[np.ndarray, "n 4"]) -> Float[np.ndarray, "n 4"]:

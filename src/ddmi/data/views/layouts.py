@@ -84,6 +84,8 @@ def opened(
             return scene
         except UserError as error:
             return str(error)
+        except Exception as error:  # one bad object never stops the others
+            return f"{path} cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "views")
     try:

@@ -1,0 +1,157 @@
+"""OBJ and MTL files put into the plain form that trimesh reads: what it would misread is changed or refused."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ddmi.data.polygons import triangulated
+from ddmi.errors import UserError
+
+log = logging.getLogger(__name__)
+
+_LIBRARY, _PLACED = "all.mtl", "map_kd_placed"
+_NOT_PLAIN = re.compile(r"^f (?:.*[ /]-|\S+ \S+ \S+ \S)", re.MULTILINE)  # counted from the end, or no triangle
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_ZERO = re.compile(r"^f (?:.* )?[+-]?0+(?:[/ ]|$)", re.MULTILINE)
+_OPTIONS = dict.fromkeys(("blendu", "blendv", "boost", "bm", "cc", "clamp", "imfchan", "texres", "type"), 1)
+_OPTIONS |= {"mm": 2}
+"""Options of map_Kd that do not move the texture, and the words behind them."""
+_MOVING = ("o", "s", "t")  # up to three numbers: offset, scale, turbulence
+
+
+def plain(content: bytes, beside: Callable[[str], bytes] | None = None) -> tuple[bytes, _Library | None]:
+    """An OBJ file of triangles, all indices positive, and the files that its materials are in.
+
+    Args:
+        beside: gives the bytes of another file by its name; None leaves the materials out.
+
+    Raises:
+        UserError: a face names vertex 0.
+    """
+    text = _text(content)
+    if found := _ZERO.search(text):
+        raise UserError(f"counts its vertices from 0 ({found[0].strip()!r}), OBJ counts from 1: export it again")
+    library = None
+    if beside is not None:
+        library = _Library(re.findall(r"^mtllib (.*)$", text, re.MULTILINE), beside)
+    text = re.sub(r"^mtllib .*\n", "", text, flags=re.MULTILINE)
+    if _NOT_PLAIN.search(text):
+        text = _triangles(text)
+    head = f"mtllib {_LIBRARY}\n" if library is not None else ""
+    return (head + text).encode(), library
+
+
+def coloured(mesh: Any) -> None:
+    """Lay a mesh's texture as its material says; without a texture, colours of vertices count, not their material's."""
+    material = getattr(mesh.visual, "material", None)
+    if material is None:
+        return
+    if getattr(material, "image", None) is None and "color" in mesh.vertex_attributes:
+        from trimesh.visual import ColorVisuals
+
+        mesh.visual = ColorVisuals(mesh, vertex_colors=mesh.vertex_attributes["color"])
+    elif mesh.visual.uv is not None and _PLACED in getattr(material, "kwargs", {}):
+        values = np.array(material.kwargs[_PLACED], np.float64)
+        mesh.visual.uv = np.asarray(mesh.visual.uv) * values[:2] + values[2:]
+
+
+def _text(content: bytes) -> str:
+    """Decoded, with plain ends of lines and single blanks, without comments, indents and continued lines."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\\\n", " ").replace("\t", " ")
+    text = re.sub(r"^ +", "", text + "\n", flags=re.MULTILINE)
+    text = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^((?:v[tn]?|f) [^#\n]*)#.*$", r"\1", text, flags=re.MULTILINE)  # "#" is common in names
+    return re.sub(r" +(?= |$)", "", text, flags=re.MULTILINE)
+
+
+def _triangles(text: str) -> str:
+    """The same file with its polygons cut into triangles, and indices that count from the end counted from 1."""
+    seen = {"v": 0, "vt": 0, "vn": 0}
+    vertices: list[list[str]] = []
+    lines = text.split("\n")
+    polygons: list[list[str]] = []
+    places: list[int] = []
+    for number, line in enumerate(lines):
+        kind, _, rest = line.partition(" ")
+        if kind in seen:
+            seen[kind] += 1
+            if kind == "v":
+                vertices.append(rest.split(" ", 3)[:3])
+        elif kind == "f":
+            corners = rest.split()
+            if "-" in rest:
+                corners = ["/".join(map(_absolute, corner.split("/"), seen.values())) for corner in corners]
+            polygons.append(corners)
+            places.append(number)
+    indices = [[int(corner.partition("/")[0]) - 1 for corner in polygon] for polygon in polygons]
+    owner, corner = triangulated(indices, np.array(vertices, np.float64).reshape(-1, 3))
+    cut: dict[int, list[str]] = {number: [] for number in places}
+    for k, three in zip(owner.tolist(), corner.tolist(), strict=True):
+        cut[places[k]].append(f"f {' '.join(polygons[k][c] for c in three)}")
+    return "\n".join("\n".join(cut[number]) if number in cut else line for number, line in enumerate(lines))
+
+
+def _absolute(index: str, seen: int) -> str:
+    return str(seen + 1 + int(index)) if index.startswith("-") else index
+
+
+class _Library:
+    """The materials of all libraries of an OBJ file as one, and their textures: what trimesh calls a resolver."""
+
+    def __init__(self, named: list[str], beside: Callable[[str], bytes]) -> None:
+        self._beside = beside
+        self._text = "\n".join(_materials(content) for line in named for content in self._contents(line))
+
+    def _contents(self, line: str) -> list[bytes]:
+        """Of the libraries of one line: one name with blanks in it, or several names."""
+        for names in ([line], line.split()):
+            try:
+                return [self._beside(name) for name in names]
+            except OSError:
+                continue
+        log.warning("the materials %s are not there: their colours are left out", line)
+        return []
+
+    def get(self, name: str) -> bytes:
+        """The library, or a texture by its name."""
+        return self._text.encode() if name == _LIBRARY else self._beside(name)
+
+    __getitem__ = get
+
+
+def _materials(content: bytes) -> str:
+    """An MTL file whose textures are names without options; their scale and offset are a line of their own."""
+    lines = []
+    for line in _text(content).split("\n"):
+        key, _, rest = line.partition(" ")
+        if key.lower() == "map_kd":
+            name, placed = _texture(rest)
+            lines.append(f"map_Kd {name}")
+            lines.append(f"{_PLACED} {' '.join(map(str, placed))}")
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _texture(line: str) -> tuple[str, list[float]]:
+    """The name of a texture, and its scale and offset, from what stands behind map_Kd."""
+    placed = {"s": [1.0, 1.0], "o": [0.0, 0.0], "t": [0.0, 0.0]}
+    words = line.split(" ")
+    while len(words) > 1 and words[0][:1] == "-" and (option := words[0][1:].lower()) in (*_OPTIONS, *_MOVING):
+        del words[: 1 + _OPTIONS.get(option, 0)]
+        for axis in range(3 if option in _MOVING else 0):
+            if len(words) < 2 or not _NUMBER.fullmatch(words[0]):
+                break
+            value = float(words.pop(0))
+            if axis < 2:
+                placed[option][axis] = value
+    return " ".join(words), [*placed["s"], *placed["o"]]
