@@ -93,8 +93,8 @@ def find(root: str | Path) -> list[Model]:
                 damaged.append(error)
     if damaged and not found:
         raise damaged[0]
-    for error in damaged:
-        log.warning("left out: %s", readable(str(error)))
+    for reason in damaged:
+        log.warning("left out: %s", readable(str(reason)))
     if not found:
         raise UserError(f"no mesh in {root}: files that count end in {', '.join(EXTENSIONS)}, also in .zip and .sh3f")
     if len({"/" in model.name for model in found}) == 2:  # a few beside the folders of classes
@@ -178,13 +178,14 @@ def load(model: Model, *, coloured: bool = False) -> trimesh.Scene:
 def _loaded(content: bytes, ending: str, beside: _Beside | None) -> trimesh.Scene:
     import trimesh
 
+    get = None if beside is None else beside.get
     if ending == ".glb":
-        return gltf.scene(content, MOST_FACES, beside and beside.get)
+        return gltf.scene(content, MOST_FACES, get)
     if ending == ".off":
         return trimesh.Scene(off.mesh(content))
     resolver: Any = beside
     if ending == ".obj":
-        content, resolver = wavefront.plain(content, beside and beside.get)
+        content, resolver = wavefront.plain(content, get)
     scene = trimesh.load_scene(
         io.BytesIO(content), file_type=ending[1:], process=False, resolver=resolver, skip_materials=beside is None
     )

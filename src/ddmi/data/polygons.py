@@ -22,9 +22,9 @@ def triangulated(
     """
     sizes = np.array([len(polygon) for polygon in polygons], np.int64)
     owners, corners = [np.zeros(0, np.int64)], [np.zeros((0, 3), np.int64)]
-    for size in np.unique(sizes[sizes >= 3]):
+    for size in np.unique(sizes[sizes >= 3]).tolist():
         which = np.flatnonzero(sizes == size)
-        points = vertices[np.array([polygons[k] for k in which], np.int64)]  # (m, size, 3)
+        points = vertices[np.array([polygons[k] for k in which.tolist()], np.int64)]  # (m, size, 3)
         fan = np.stack([np.zeros(size - 2, np.int64), np.arange(1, size - 1), np.arange(2, size)], axis=1)
         convex = _convex(points)
         owners.append(np.repeat(which[convex], size - 2))
