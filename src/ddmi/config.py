@@ -34,6 +34,7 @@ class TrainingConfig:
         clip: largest gradient norm.
         checkpoint_every, preview_every, log_every: in optimiser steps; 0: never.
         keep: checkpoints that stay on disk.
+        decoder_steps: steps at the end of stage 1 that train decoder and read-out alone, on the latents as they are.
         autoencoder_ema: decay of averaged weights of the autoencoder; 0: none.
         non_finite_limit: training stops after so many non-finite steps in a row.
         workers: processes that prepare batches; 0: the training process itself.
@@ -56,6 +57,7 @@ class TrainingConfig:
     betas: tuple[float, float] = (0.9, 0.99)
     clip: float = 1.0
     autoencoder_ema: float = 0.0
+    decoder_steps: int = 0
     checkpoint_every: int = 1000
     preview_every: int = 0
     log_every: int = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ddmi.nn.attention import PlaneAttention
@@ -89,7 +89,7 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig, latent: int, layout: Layout) -> None:
         super().__init__()
         self.config = config
-        self.shapes = config.shapes(layout)
+        self.growth = {plane.name: plane.growth for plane in layout}
         widths = [config.base * level.multiplier for level in config.levels]
         self.enter = convolution(latent, widths[0])
         self.middle = nn.ModuleList(ResidualBlock(widths[0], widths[0]) for _ in range(config.middle))
@@ -107,18 +107,25 @@ class Decoder(nn.Module):
                 finest = convolution(widths[i], config.field_width)
                 self.projections[str(i)] = nn.Sequential(norm(widths[i]), nn.SiLU(), finest)
 
+    def _enlarged(self, name: str, x: Tensor, by: int) -> tuple[int, int]:
+        rows, columns = (n * by if grows else n for n, grows in zip(x.shape[2:], self.growth[name], strict=True))
+        return rows, columns
+
     def forward(self, z: Planes) -> BasisFields:
-        """Basis fields coarse to fine, each {plane: (b, field_width, h * enlarged, w * enlarged)}."""
+        """Basis fields coarse to fine, each {plane: (b, field_width, h * enlarged, w * enlarged)}.
+
+        The planes may have any number of cells, not only the layout's.
+        """
         hidden = each(self.enter, z)
         for i, block in enumerate(self.middle):
             hidden = each(block, hidden)
             if i == 0 and self.exchange is not None:
                 hidden = self.exchange(hidden)
         fields = []
-        for i, (level, shapes) in enumerate(zip(self.levels, self.shapes, strict=True)):
+        for i, (level, spec) in enumerate(zip(self.levels, self.config.levels, strict=True)):
             assert isinstance(level, _Level)
             if level.enter is not None:
-                hidden = {name: level.enter(x, shapes[name]) for name, x in hidden.items()}
+                hidden = {name: level.enter(x, self._enlarged(name, x, spec.enlarge)) for name, x in hidden.items()}
             if self.config.checkpointing and self.training:
                 hidden = {name: checkpoint(level.blocks, x, use_reentrant=False) for name, x in hidden.items()}
             else:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -26,7 +25,11 @@ class DiffusionConfig:
 
     Args:
         timesteps, beta_start, beta_end: T, from 2 to 100,000, and a schedule linear in sqrt(beta).
-        parameterisation: "mixed" (LSGM, section B.2) or "epsilon".
+        parameterisation: "mixed" (LSGM, section B.2), "epsilon", or "v": the network gives sqrt(alpha-bar) epsilon -
+            sqrt(1 - alpha-bar) z (Salimans & Ho 2022, arXiv:2202.00512). As in "mixed", a zero network is then exact
+            for standard normal latents; unlike there, no error is enlarged on the way to z, even at the last time.
+        times: "uniform" (section 3.2), or "logit-normal": logit(t / T) is normal with mean `times_mean` and standard
+            deviation `times_deviation` (Esser et al. 2024, arXiv:2403.03206).
         snr_cap: largest signal-to-noise ratio that counts in the loss: w(t) = min(SNR, cap) / SNR (Hang et al. 2023,
             arXiv:2303.09556), which spends a short training on what is seen from afar; 0: w(t) = 1, as in the paper.
         mixing_init: initial logit of a, the share of the network in the mixed prediction, one a channel.
@@ -35,6 +38,8 @@ class DiffusionConfig:
         text_encoder: "minilm", "clip", or "clip:" with a hub id or a local folder; `text_width` is its state width.
         condition_dropout: share of the training samples that see the null condition.
         guidance_scale: default w of sampling; 1 is plain conditional.
+        guidance_interval: shares of T between which it applies; outside, sampling is plain conditional (Kynkaanniemi et
+            al. 2024, arXiv:2404.07724), at one evaluation a step instead of two.
         sampler, sampling_steps: how samples are drawn where nothing else is asked for; 0 for the sampler's own number.
         ema_decay: of the averaged weights that are sampled from, reached by a warm-up.
     """
@@ -43,7 +48,10 @@ class DiffusionConfig:
     timesteps: int = 1000
     beta_start: float = 0.0015
     beta_end: float = 0.0195
-    parameterisation: Literal["mixed", "epsilon"] = "mixed"
+    parameterisation: Literal["mixed", "epsilon", "v"] = "mixed"
+    times: Literal["uniform", "logit-normal"] = "uniform"
+    times_mean: float = 0.0
+    times_deviation: float = 1.0
     snr_cap: float = 0.0
     mixing_init: float = -6.0
     condition: Literal["none", "text", "class"] = "none"
@@ -52,6 +60,7 @@ class DiffusionConfig:
     text_width: int = 768
     condition_dropout: float = 0.1
     guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     sampler: Sampler = "dpm"
     sampling_steps: int = 0
     ema_decay: float = 0.9999
@@ -62,6 +71,11 @@ class DiffusionConfig:
         if not 0 < self.beta_start <= self.beta_end < 1:
             ends = f"{self.beta_start:g} and {self.beta_end:g}"
             raise UserError(f"diffusion.beta_start and beta_end must rise and lie between 0 and 1, not {ends}")
+        if not self.times_deviation > 0:
+            raise UserError(f"diffusion.times_deviation must be more than 0, not {self.times_deviation:g}")
+        first, last = self.guidance_interval
+        if not 0 <= first <= last <= 1:
+            raise UserError(f"diffusion.guidance_interval must rise from 0 to 1 at most, not {[first, last]}")
         if self.snr_cap < 0:
             raise UserError(f"diffusion.snr_cap must be 0 (none) or more, not {self.snr_cap:g}")
         if not 0 <= self.sampling_steps <= self.timesteps:
@@ -152,13 +166,17 @@ class Diffusion(nn.Module):
     ) -> Float[Tensor, "b c l"]:
         """The predicted noise. Mixed parameterisation (LSGM eq. 10): (1 - a) sqrt(1 - alpha-bar) z_t + a net(z_t, t).
 
-        The first part is the exact answer for standard normal latents; the network learns the rest.
+        The first part is the exact answer for standard normal latents; the network learns the rest. With "v" it is
+        sqrt(1 - alpha-bar) z_t + sqrt(alpha-bar) net(z_t, t).
         """
         output = pack(self.unet(unpack(z, self.layout), t, condition), self.layout).float()
         if self.config.parameterisation == "epsilon":
             return output
+        signal, spread = (share.sqrt().to(z.dtype) for share in self.shares(t))
+        if self.config.parameterisation == "v":
+            return spread * z + signal * output
         share = torch.sigmoid(self.mixing)
-        return (1 - share) * self.shares(t)[1].sqrt().to(z.dtype) * z + share * output
+        return (1 - share) * spread * z + share * output
 
     def forward(
         self,
@@ -169,14 +187,16 @@ class Diffusion(nn.Module):
     ) -> Float[Tensor, ""]:
         """Eq. 10 as a mean over latent dimensions; z is normalised."""
         predicted = self.epsilon(self.diffuse(z, noise, t), t, condition)
-        if not self.config.snr_cap:
-            return F.mse_loss(predicted, noise)
         return (self.weight(t) * (predicted - noise).square()).mean()
 
     def weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b 1 1"]:
-        """w(t) = min(SNR, cap) / SNR with SNR = alpha-bar / (1 - alpha-bar)."""
+        """w(t) of Eq. 10: min(SNR, cap) / SNR with SNR = alpha-bar / (1 - alpha-bar). Without a cap it is 1, or, of a
+        network that predicts v, 1 / alpha-bar: then the loss is the squared error of v.
+        """
         signal, spread = self.shares(t)
-        return (self.config.snr_cap * spread / signal).clamp(max=1.0)
+        if self.config.snr_cap:
+            return (self.config.snr_cap * spread / signal).clamp(max=1.0)
+        return 1 / signal if self.config.parameterisation == "v" else torch.ones_like(signal)
 
     # conditions ------------------------------------------------------------------------------------------------------
 
@@ -191,15 +211,21 @@ class Diffusion(nn.Module):
     def guided(
         self, z: Float[Tensor, "b c l"], t: Float[Tensor, "b"], condition: Condition | None, scale: float
     ) -> Float[Tensor, "b c l"]:
-        """Classifier-free guidance (section 4.2): e(null) + w (e(condition) - e(null)); one evaluation at w = 0, 1."""
+        """Classifier-free guidance (section 4.2): e(null) + w (e(condition) - e(null)); one evaluation at w = 0, 1.
+
+        Outside of the guidance interval w is 1; w = 0 (no condition) holds everywhere.
+        """
         null = self.null(len(z))
         if condition is None or null is None or scale == 0:
             return self.epsilon(z, t, null)
-        if scale == 1:
+        first, last = (share * (self.config.timesteps - 1) for share in self.config.guidance_interval)
+        inside = (first <= t) & (t <= last)
+        if scale == 1 or not inside.any():
             return self.epsilon(z, t, condition)
         both = self.epsilon(torch.cat([z, z]), torch.cat([t, t]), null.join(condition))
         without, with_condition = both.chunk(2)
-        return without + scale * (with_condition - without)
+        weight = torch.where(inside, scale, 1.0)[:, None, None]
+        return without + weight * (with_condition - without)
 
 
 def dropped(condition: Condition, null: Condition, keep: Tensor) -> Condition:

@@ -41,6 +41,12 @@ def check_positive(name: str, value: float | None) -> None:
         raise UserError(f"{name} must be more than 0, not {value:g}")
 
 
+def check_share(name: str, value: float) -> None:
+    """Raises UserError for a setting that is no share."""
+    if not 0 <= value <= 1:
+        raise UserError(f"{name} must be from 0 to 1, not {value:g}")
+
+
 def unknown(kind: str, given: str, allowed: Iterable[str]) -> UserError:
     """The error for a name that does not exist: names the nearest one that does, and what is allowed."""
     names = sorted(allowed)

@@ -24,6 +24,9 @@ class ElboConfig:
             likelihood of Eq. 8; where Eq. 9 takes means, the sum of spectral norms is divided by the number of latent
             dimensions, as the KL is.
         spectral_iterations: power iterations a step; the vectors are kept from step to step.
+        latent_noise: z is decoded as (1 - tau) z + tau r epsilon, with tau uniform up to this for each signal, epsilon
+            standard normal and r the root mean square of that z: a decoder that forgives what the denoiser leaves
+            (Yang et al. 2025, arXiv:2507.15856). 0: off.
         perceptual: "" (off), "efficientnet-lite0", or the path of an LPIPS-VGG weights file. Needs patch sampling.
         adversarial_weight: 0 is off. Otherwise a scale-aware patch discriminator joins after `adversarial_start`
             (a share of training). Needs patch sampling.
@@ -34,6 +37,7 @@ class ElboConfig:
     kl_portion: float = 0.9
     spectral_weight: float = 10.0
     spectral_iterations: int = 1
+    latent_noise: float = 0.0
     perceptual: str = ""
     perceptual_weight: float = 0.1
     adversarial_weight: float = 0.0
@@ -41,6 +45,13 @@ class ElboConfig:
     discriminator_width: int = 64
     discriminator_layers: int = 3
     discriminator_learning_rate: float = 5e-5
+
+
+def noisy(z: Float[Tensor, "b c l"], noise: Float[Tensor, "b c l"], share: Float[Tensor, "b"]) -> Float[Tensor, "b c l"]:
+    """(1 - share) z + share r noise, r being the root mean square of each z, which takes no gradient."""
+    scale = z.detach().square().mean(dim=(1, 2), keepdim=True).sqrt()
+    share = share[:, None, None].to(z)
+    return (1 - share) * z + share * scale * noise.to(z)
 
 
 def linear_anneal(start: float, end: float, portion: float, progress: float) -> float:

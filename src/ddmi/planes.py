@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -62,6 +63,14 @@ def triplane(side: int) -> Layout:
 def dimensions(layout: Layout) -> int:
     """Number of coordinates that the planes of a layout are laid over: 2 of a picture, 3 of a cube."""
     return 1 + max(axis for plane in layout for axis in plane.axes)
+
+
+def reduced(planes: Planes, factor: float) -> Planes:
+    """Planes with `factor` times as many cells along each axis (rounded, at least one), each the mean of what it covers."""
+    if factor == 1:
+        return planes
+    sizes = {name: [max(1, round(factor * n)) for n in z.shape[2:]] for name, z in planes.items()}
+    return {name: F.adaptive_avg_pool2d(z, sizes[name]) for name, z in planes.items()}
 
 
 def cells(layout: Layout) -> int:

@@ -22,6 +22,10 @@ class UNetConfig:
         blocks: residual blocks a level on the way down; one more on the way up.
         attention: downsampling factors at which there is attention across all cells of all planes.
         head_width: channels of an attention head.
+        film: time and pooled condition also scale the normalised features of a block, not only shift them (Perez et al.
+            2018; adaptive group normalisation of Dhariwal & Nichol 2021).
+        groups: largest number of groups of a normalisation. With at least eight channels each, CPUs are several times
+            faster at it.
         patch: cells along each axis that are folded into channels at the entrance and unfolded at the exit: the same
             latent at a fraction of the cost, for small budgets. An axis that it does not divide is left alone.
     """
@@ -31,6 +35,8 @@ class UNetConfig:
     blocks: int = 2
     attention: tuple[int, ...] = (2, 4, 8)
     head_width: int = 32
+    film: bool = False
+    groups: int = 32
     patch: int = 1
     dropout: float = 0.0
 
@@ -73,9 +79,10 @@ class _Stage(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, embedding: int, attend: bool, text: int, config: UNetConfig) -> None:
         super().__init__()
-        self.block = ResidualBlock(inputs, outputs, embedding, config.dropout)
-        self.attention = PlaneAttention(outputs, config.head_width) if attend else None
-        self.text = TextAttention(outputs, text, config.head_width) if attend and text else None
+        groups = config.groups
+        self.block = ResidualBlock(inputs, outputs, embedding, config.dropout, config.film, groups)
+        self.attention = PlaneAttention(outputs, config.head_width, groups) if attend else None
+        self.text = TextAttention(outputs, text, config.head_width, groups) if attend and text else None
 
     def forward(self, planes: Planes, times: Planes, condition: Condition | None) -> Planes:
         planes = each(self.block, planes, times)
@@ -143,7 +150,7 @@ class UNet(nn.Module):
                 width = widths[i - 1]
                 stages.append(Upsample(outputs, width))
             self.up.append(stages)
-        self.exit = nn.Sequential(norm(width), nn.SiLU(), zeroed(convolution(width, self.folded)))
+        self.exit = nn.Sequential(norm(width, config.groups), nn.SiLU(), zeroed(convolution(width, self.folded)))
 
     def forward(self, planes: Planes, t: Float[Tensor, "b"], condition: Condition | None = None) -> Planes:
         """One evaluation. Raises ValueError when a conditional network is given no condition."""

@@ -36,6 +36,17 @@ def test_what_came_first_stays_and_what_is_smaller_may_still_fit():
     assert (memory.get((0, 1, 1)) == 4).all() and memory.used == memory.budget == 15
 
 
+def test_compressed_memory_gives_back_the_same_pixels_and_holds_more():
+    memory = Memory(1000, compressed=True)
+    drawing = picture(3, size=64)
+    drawing[10:20, 5:9] = (1, 2, 255)
+    assert (memory.read(0, 64, lambda index, size: drawing) == drawing).all()
+    read = memory.read(0, 64, lambda index, size: picture(0, size))  # kept: not made again
+    assert (read == drawing).all() and 0 < memory.used < 1000 < drawing.nbytes
+    read[:] = 0
+    assert (memory.get((0, 64)) == drawing).all()
+
+
 def test_a_copy_in_another_process_starts_empty():
     memory = Memory(12)
     memory.keep((0,), picture(7))

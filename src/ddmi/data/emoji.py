@@ -25,6 +25,9 @@ from ddmi.errors import UserError, missing_extra
 
 ATTRIBUTION = "Twemoji, Copyright Twitter, Inc and other contributors, CC-BY 4.0"
 
+WHOLE = 256
+"""Largest size at which the whole set is rendered at once and kept on disk, uncompressed: 0.8 GB."""
+
 TONES = {"1f3fb": "light", "1f3fc": "medium-light", "1f3fd": "medium", "1f3fe": "medium-dark", "1f3ff": "dark"}
 
 # Two people with a tone each are spelled out person by person; this is the one code point of the pair without tones.
@@ -85,7 +88,7 @@ class Twemoji:
         self.cache = _default_cache() if cache is None else Path(cache)
         self._texts = [_square(text) for text in texts]
         self._wholes: dict[int, Picture | None] = {}
-        self._memory = Memory(1 << 30)
+        self._memory = Memory(1 << 30, compressed=True)
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Twemoji], tuple[Path]]:
@@ -97,9 +100,12 @@ class Twemoji:
         return np.array(whole[index]) if whole is not None else self._memory.read(index, size, self._draw)
 
     def prefetch(self, sizes: Iterable[int]) -> None:
-        """Draw all of the set at each size, unless the cache has it; later reads at that size are look-ups."""
+        """Draw all of the set at each size, unless the cache has it; later reads at that size are look-ups.
+
+        Sizes above WHOLE are drawn when they are first read, and kept in memory.
+        """
         for size in sizes:
-            if self._whole(size) is None:  # one thread: resvg holds the interpreter while it draws
+            if size <= WHOLE and self._whole(size) is None:  # one thread: resvg holds the interpreter while it draws
                 saved = self._load(size) if self._save(size) else None
                 if saved is None:
                     saved = np.stack([self._draw(index, size) for index in range(len(self.names))])

@@ -31,6 +31,8 @@ class Batch:
         periods: sampling periods of the targets, one set for the whole batch; None where the domain has none.
         patch: (height, width) when the points of each signal form a picture, else None.
         extras: what the head reads beside the features, else None.
+        shrink: factor by which the latent planes are reduced, low-pass filtered, before they are decoded; the targets
+            are then those of the signal at equally reduced resolution (scale equivariance).
         seeds: one number a signal; all noise of the step derives from it, whatever process the signal lands on.
     """
 
@@ -40,12 +42,25 @@ class Batch:
     periods: Float[Tensor, "p"] | None = None
     patch: tuple[int, int] | None = None
     extras: Float[Tensor, "#b n e"] | None = None
+    shrink: float = 1.0
     seeds: tuple[int, ...] = ()
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on another device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)  # type: ignore[arg-type]
+
+
+SHRINKAGES = (0.5, 0.25)
+"""Factors by which planes are reduced in the steps of scale equivariance."""
+
+
+def shrinkage(share: float, choice: torch.Generator) -> float:
+    """The `Batch.shrink` of a step: one of SHRINKAGES in this share of the steps, else 1."""
+    if not share:
+        return 1.0
+    u, v = torch.rand(2, generator=choice).tolist()
+    return SHRINKAGES[int(v * len(SHRINKAGES))] if u < share else 1.0
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -19,7 +20,8 @@ from ddmi.planes import Planes
 class ConvEncoderConfig:
     """Widths are base * multiplier; every level but the last halves the resolution.
 
-    `middle` blocks follow, with attention behind the first. Defaults are those of 256x256 pictures.
+    `middle` blocks follow, with attention behind the first. `patch` pixels along each axis are folded into channels at
+    the entrance: the finest level, which costs most, is then left out. Defaults are those of 256x256 pictures.
     """
 
     base: int = 128
@@ -27,12 +29,13 @@ class ConvEncoderConfig:
     blocks: int = 2
     middle: int = 2
     head_width: int = 512
+    patch: int = 1
     checkpointing: bool = False
 
     @property
     def factor(self) -> int:
         """How many times as many cells as the latent plane the input has along each side."""
-        return 2 ** (len(self.multipliers) - 1)
+        return self.patch * 2 ** (len(self.multipliers) - 1)
 
     def cells(self, resolution: int) -> int:
         """Cells of the latent plane along each side, for an input of `resolution` cells.
@@ -46,14 +49,15 @@ class ConvEncoderConfig:
 
 
 class ConvEncoder(nn.Module):
-    """(b, inputs, H, W) -> (b, width, H / 2^k, W / 2^k), k = levels - 1 (the first half of a U-Net, Ho et al. 2020)."""
+    """(b, inputs, H, W) -> (b, width, H / f, W / f), f = patch * 2^(levels - 1) (the first half of a U-Net, Ho et al. 2020)."""
 
     def __init__(self, config: ConvEncoderConfig, inputs: int) -> None:
         super().__init__()
         self.checkpointing = config.checkpointing
         widths = [config.base * multiplier for multiplier in config.multipliers]
         self.width = widths[-1]
-        self.enter = convolution(inputs, widths[0])
+        self.patch = config.patch
+        self.enter = convolution(inputs * config.patch**2, widths[0])
         self.levels = nn.ModuleList()
         for i, width in enumerate(widths):
             blocks: list[nn.Module] = [ResidualBlock(widths[max(i - 1, 0)], width)]
@@ -66,7 +70,7 @@ class ConvEncoder(nn.Module):
         self.exit = nn.Sequential(norm(self.width), nn.SiLU())
 
     def forward(self, x: Float[Tensor, "b i H W"]) -> Float[Tensor, "b c h w"]:
-        x = self.enter(x)
+        x = self.enter(F.pixel_unshuffle(x, self.patch))
         for level in self.levels:
             x = checkpoint(level, x, use_reentrant=False) if self.checkpointing and self.training else level(x)
         for i, block in enumerate(self.middle):

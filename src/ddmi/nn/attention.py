@@ -60,10 +60,10 @@ class PlaneAttention(nn.Module):
     With one plane this is the usual self-attention. Weights are shared between planes.
     """
 
-    def __init__(self, channels: int, head_width: int) -> None:
+    def __init__(self, channels: int, head_width: int, groups: int = 32) -> None:
         super().__init__()
         self.heads = heads_of(channels, head_width)
-        self.norm = norm(channels)
+        self.norm = norm(channels, groups)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
         nn.init.zeros_(self.out.weight)
@@ -83,10 +83,10 @@ class PlaneAttention(nn.Module):
 class TextAttention(nn.Module):
     """Cross-attention from the cells of a plane to the tokens of a condition."""
 
-    def __init__(self, channels: int, condition: int, head_width: int) -> None:
+    def __init__(self, channels: int, condition: int, head_width: int, groups: int = 32) -> None:
         super().__init__()
         self.heads = heads_of(channels, head_width)
-        self.norm = norm(channels)
+        self.norm = norm(channels, groups)
         self.query = nn.Linear(channels, channels)
         self.context = nn.LayerNorm(condition)
         self.key_value = nn.Linear(condition, 2 * channels)

@@ -19,12 +19,12 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(x.float()).to(x.dtype)
 
 
-def norm(channels: int) -> GroupNorm:
-    """GroupNorm with 32 groups, eps 1e-6; fewer in narrow networks, so that a group has at least four channels.
+def norm(channels: int, groups: int = 32) -> GroupNorm:
+    """GroupNorm with 32 groups, or as many as asked for, eps 1e-6; fewer in narrow networks, so that a group has at least four channels.
 
     A channel that is a group of its own would lose its mean, and with it whatever an embedding has added to it.
     """
-    groups = math.gcd(32, channels)
+    groups = math.gcd(groups, channels)
     while groups > 1 and channels // groups < 4:
         groups //= 2
     return GroupNorm(groups, channels, eps=1e-6)
@@ -54,14 +54,25 @@ class ResidualBlock(nn.Module):
 
     Args:
         embedding: width of a vector added between the convolutions (the diffusion time); 0 for none.
+        film: the embedding scales and shifts what comes out of the second normalisation instead.
+        groups: of the normalisations, at most.
     """
 
-    def __init__(self, inputs: int, outputs: int, embedding: int = 0, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        embedding: int = 0,
+        dropout: float = 0.0,
+        film: bool = False,
+        groups: int = 32,
+    ) -> None:
         super().__init__()
-        self.first = nn.Sequential(norm(inputs), nn.SiLU(), convolution(inputs, outputs))
-        self.shift = nn.Linear(embedding, outputs) if embedding else None
+        self.film = film
+        self.first = nn.Sequential(norm(inputs, groups), nn.SiLU(), convolution(inputs, outputs))
+        self.shift = nn.Linear(embedding, 2 * outputs if film else outputs) if embedding else None
         last = zeroed(convolution(outputs, outputs))
-        self.second = nn.Sequential(norm(outputs), nn.SiLU(), nn.Dropout(dropout), last)
+        self.second = nn.Sequential(norm(outputs, groups), nn.SiLU(), nn.Dropout(dropout), last)
         self.shortcut = convolution(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(
@@ -69,7 +80,12 @@ class ResidualBlock(nn.Module):
     ) -> Float[Tensor, "b o h w"]:
         h = self.first(x)
         if self.shift is not None:
-            h = h + self.shift(embedding)[:, :, None, None]
+            shift = self.shift(embedding)[:, :, None, None]
+            if self.film:
+                scale, shift = shift.chunk(2, dim=1)
+                h = torch.addcmul(shift, self.second[0](h), 1 + scale)
+                return self.shortcut(x) + self.second[1:](h)
+            h = h + shift
         return self.shortcut(x) + self.second(h)
 
 

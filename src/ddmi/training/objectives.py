@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ddmi.autoencoder import D2CVAE, as_channels_last
 from ddmi.config import Config
-from ddmi.diffusion import Diffusion, dropped
+from ddmi.diffusion import Diffusion, DiffusionConfig, dropped
 from ddmi.domains.base import Batch
 from ddmi.errors import UserError
-from ddmi.losses import PatchDiscriminator, SpectralNorm, hinge_discriminator, hinge_generator, linear_anneal
+from ddmi.losses import PatchDiscriminator, SpectralNorm, hinge_discriminator, hinge_generator, linear_anneal, noisy
+from ddmi.planes import pack, reduced, unpack
 from ddmi.posterior import Posterior
 from ddmi.randomness import normal, uniform
 from ddmi.training.latents import LatentBatch
@@ -24,14 +27,20 @@ Terms = dict[str, Tensor]
 
 
 class AutoencoderObjective(nn.Module):
-    """Stage 1, Eq. 9: likelihood + lambda_z KL + spectral regularisation (+ perceptual and adversarial options)."""
+    """Stage 1, Eq. 9: likelihood + lambda_z KL + spectral regularisation (+ perceptual and adversarial options).
 
-    def __init__(self, config: Config) -> None:
+    `decoder_only` keeps the encoder as it is, so that the latents stay the same, and leaves out what regularises it.
+    """
+
+    def __init__(self, config: Config, decoder_only: bool = False) -> None:
         super().__init__()
-        self.config, self.settings = config, config.autoencoder.objective
+        self.config, self.settings, self.decoder_only = config, config.autoencoder.objective, decoder_only
         self.model = as_channels_last(D2CVAE(config.autoencoder, config.domain))
+        if decoder_only:
+            for part in (self.model.encoder, self.model.moments):
+                part.requires_grad_(False)  # type: ignore[operator]
         self.spectral = None
-        if self.settings.spectral_weight:
+        if self.settings.spectral_weight and not decoder_only:
             encoder = nn.ModuleList([self.model.encoder, self.model.moments])  # type: ignore[list-item]
             self.spectral = SpectralNorm(encoder, self.settings.spectral_iterations)
         self.perceptual: tuple[nn.Module, ...] = ()  # a tuple, so that its frozen weights enter no checkpoint
@@ -48,7 +57,8 @@ class AutoencoderObjective(nn.Module):
     def groups(self) -> list[dict[str, Any]]:
         """Parameter groups of the optimiser."""
         training = self.config.training
-        own = {"params": list(self.model.parameters()), "lr": training.autoencoder_learning_rate}
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        own = {"params": trained, "lr": training.autoencoder_learning_rate}
         if self.discriminator is None:
             return [own]
         other = {
@@ -62,11 +72,18 @@ class AutoencoderObjective(nn.Module):
         """Terms to be added up; `progress` is the share of training that is done."""
         settings, model = self.settings, self.model
         channels, cells = model.latent_shape  # type: ignore[misc]
-        posterior, signal = model(batch.x, normal((channels, cells), batch.seeds, "posterior"))
+        posterior = model.encode(batch.x)  # type: ignore[operator]
+        z = posterior.sample(normal((channels, cells), batch.seeds, "posterior"))
+        if settings.latent_noise:
+            noise = normal((channels, cells), batch.seeds, "latent noise")
+            share = settings.latent_noise * uniform(batch.seeds, "latent noise share")
+            z = unpack(noisy(pack(z, model.layout), noise, share), model.layout)  # type: ignore[arg-type]
+        signal = model.decode(reduced(z, batch.shrink))  # type: ignore[operator]
         score = self.config.domain.likelihood(signal, batch)
         terms = {"reconstruction": score.loss}
-        weight = linear_anneal(settings.kl_start, settings.kl_end, settings.kl_portion, progress)
-        terms["kl"] = weight * posterior.kl().mean()
+        if not self.decoder_only:
+            weight = linear_anneal(settings.kl_start, settings.kl_end, settings.kl_portion, progress)
+            terms["kl"] = weight * posterior.kl().mean()
         if self.spectral is not None:
             weight = linear_anneal(settings.spectral_weight, 0.0, 1.0, progress) / (channels * cells)
             terms["spectral"] = weight * self.spectral()
@@ -114,7 +131,7 @@ class DiffusionObjective(nn.Module):
         deviation = torch.exp(0.5 * posterior.log_variance)
         z = model.normalise(posterior.mean + deviation * normal(shape, batch.seeds, "posterior").to(device))
         noise = normal(shape, batch.seeds, "noise").to(device)
-        t = (uniform(batch.seeds, "time") * model.config.timesteps).floor().to(device)
+        t = times(model.config, batch.seeds).to(device)
         condition = batch.condition
         null = model.null(len(z))
         if condition is not None and null is not None and model.config.condition_dropout:
@@ -123,6 +140,15 @@ class DiffusionObjective(nn.Module):
         whole = self.config.training.diffusion_precision == "fp32"
         with torch.autocast(device.type, enabled=False) if whole else nullcontext():
             return {"diffusion": model(z, noise, t, condition)}
+
+
+def times(config: DiffusionConfig, seeds: Sequence[int]) -> Float[Tensor, "b"]:
+    """Diffusion times of a training step, whole numbers in [0, T)."""
+    if config.times == "uniform":
+        share = uniform(seeds, "time")
+    else:
+        share = torch.sigmoid(config.times_mean + config.times_deviation * normal((), seeds, "time"))
+    return (share * config.timesteps).floor().clamp(max=config.timesteps - 1)
 
 
 @dataclass(frozen=True)

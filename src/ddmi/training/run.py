@@ -205,6 +205,11 @@ def _autoencoder(
 
     stage = Stage("autoencoder", training.autoencoder_steps, training.batch_size, training.autoencoder_ema)
     fitted = fit(objective, dataset, stage, training, run, accelerator, interruption, preview)
+    if fitted.finished and training.decoder_steps:
+        tuned = AutoencoderObjective(config, decoder_only=True)
+        tuned.model.load_state_dict(fitted.model.state_dict())
+        stage = Stage("decoder", training.decoder_steps, training.batch_size, training.autoencoder_ema)
+        fitted = fit(tuned, dataset, stage, training, run, accelerator, interruption, preview)
     if accelerator.is_main_process and _to_export(fitted, run / "model" / AUTOENCODER):
         with interruption.patience():
             export(run / "model", config, autoencoder=fitted.model)

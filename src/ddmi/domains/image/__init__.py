@@ -17,7 +17,7 @@ from ddmi.data.pictures import open_pictures
 from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
 from ddmi.domains.image.dataset import PictureDataset
 from ddmi.encoders.image import ConvEncoderConfig, ImageEncoder
-from ddmi.errors import UserError
+from ddmi.errors import UserError, check_share
 from ddmi.losses import laplace
 from ddmi.planes import Layout, Plane
 from ddmi.readout import ColourHead
@@ -36,6 +36,9 @@ class Image(Domain):
         source: "folder" (pictures of your own, or CIFAR-10's batches) or "emoji" (the Twemoji drawings, exact at any
             size).
         scales: target resolutions, as multiples of `resolution`; one is drawn for each batch.
+        equivariance: share of the steps that decode planes of half or a quarter of the size against the image at an
+            equally reduced resolution (Kouzelis et al. 2025, arXiv:2502.09509): a latent whose coarse cells tell of
+            coarse structure, which is easier to denoise. 0: off, as in the paper.
         points: pixels of each target at which the read-out is evaluated in a step (Eq. 9 is an expectation over
             coordinates); 0 for a full crop of resolution x resolution.
         sampling: "points" scattered over the whole frame, or one square "patch" of about as many.
@@ -47,6 +50,7 @@ class Image(Domain):
     resolution: int = 256
     source: Literal["folder", "emoji"] = "folder"
     scales: tuple[float, ...] = (1.0, 1.5, 2.0)
+    equivariance: float = 0.0
     points: int = 0
     sampling: Literal["points", "patch"] = "points"
     flip: bool = False
@@ -71,6 +75,7 @@ class Image(Domain):
         self.encode.cells(self.resolution)  # raises for what it does not allow
         if not self.scales or min(self.scales) < 1:
             raise UserError(f"domain.scales must be numbers of at least 1, not {list(self.scales)}")
+        check_share("domain.equivariance", self.equivariance)
         if not 0 <= self.points <= self.resolution**2:
             raise UserError(f"domain.points must be from 0 (all) to {self.resolution**2}, not {self.points}")
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from ddmi.data.pictures import PictureSource
 from ddmi.data.splits import split
-from ddmi.domains.base import Batch, Split
+from ddmi.domains.base import Batch, Split, shrinkage
 from ddmi.randomness import generator
 from ddmi.render.grid import to_signal
 
@@ -89,10 +90,15 @@ class PictureDataset:
         """One target resolution for the batch; in it, for each picture, a random crop, patch or set of pixels."""
         domain = self.domain
         size = self.sizes[int(torch.randint(len(self.sizes), (), generator=choice))]
+        shrink = shrinkage(domain.equivariance, choice)
+        inputs = self.inputs(indices)
+        if shrink < 1:
+            size = max(1, round(shrink * domain.resolution))
+            reduced = F.adaptive_avg_pool2d(inputs, size).permute(0, 2, 3, 1)
         scattered = domain.points > 0 and domain.sampling == "points"
-        edge = round(math.sqrt(domain.points)) if domain.points else domain.resolution
+        edge = min(size, round(math.sqrt(domain.points)) if domain.points else domain.resolution)
         rows, columns, targets = [], [], []
-        for index, seed in zip(indices, seeds, strict=True):
+        for k, (index, seed) in enumerate(zip(indices, seeds, strict=True)):
             own = generator(seed, "pixels")
             if scattered:
                 y, x = (torch.randint(size, (domain.points,), generator=own) for _ in range(2))
@@ -102,13 +108,17 @@ class PictureDataset:
                 y, x = (t.flatten() for t in torch.meshgrid(corner[0] + window, corner[1] + window, indexing="ij"))
             rows.append(y)
             columns.append(x)
-            targets.append(self.pixels(index, size)[y.numpy(), x.numpy()])
+            if shrink < 1:
+                targets.append(reduced[k, y, x])
+            else:
+                targets.append(to_signal(self.pixels(index, size)[y.numpy(), x.numpy()]))
         at = torch.stack([torch.stack(columns), torch.stack(rows)], dim=2)  # (b, n, 2), x first
         return Batch(
-            x=self.inputs(indices),
+            x=inputs,
             coordinates=(2 * at + 1) / size - 1,  # the exact cell centres of the size x size grid
-            targets=to_signal(np.stack(targets)),
-            periods=torch.tensor([domain.resolution / size]),
+            targets=torch.stack(targets),
+            periods=torch.tensor([shrink * domain.resolution / size]),  # 1 for reduced planes: they have larger cells
             patch=None if scattered else (edge, edge),
+            shrink=shrink,
             seeds=tuple(seeds),
         )

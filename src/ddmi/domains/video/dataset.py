@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddmi.data.splits import split
-from ddmi.domains.base import Batch, Split
+from ddmi.domains.base import Batch, Split, shrinkage
 from ddmi.randomness import generator
 from ddmi.render.grid import to_signal
 
@@ -149,6 +149,9 @@ class VideoDataset:
     def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
         """One size and frame rate for the batch; a fresh window of each clip, and in it pixels of some frames."""
         domain = self.domain
+        shrink = shrinkage(domain.equivariance, choice)
+        if shrink < 1:
+            return self._reduced(indices, shrink, seeds)
         scale = domain.scales[int(torch.randint(len(domain.scales), (), generator=choice))]
         rate = domain.rates[int(torch.randint(len(domain.rates), (), generator=choice))]
         size = (round(domain.size[0] * scale), round(domain.size[1] * scale))
@@ -170,6 +173,28 @@ class VideoDataset:
             targets=torch.stack(targets),
             periods=torch.tensor([domain.size[0] / size[0], 1 / rate]),
             patch=None if domain.sampling == "points" and domain.points else self._edges(size),
+            seeds=tuple(seeds),
+        )
+
+    def _reduced(self, indices: Sequence[int], shrink: float, seeds: Sequence[int]) -> Batch:
+        """Pixels of the windows at reduced size and frame rate, of which each covers several of the encoder's."""
+        clips, coordinates, targets = [], [], []
+        for index, seed in zip(indices, seeds, strict=True):
+            own = generator(seed, "window")
+            clip = self.pixels(self._drawn(self.windows[index], own), self.offsets(), 1.0).transpose(0, 1)
+            sides = [max(1, round(shrink * side)) for side in clip.shape[1:]]
+            low = F.adaptive_avg_pool3d(clip, sides).permute(1, 2, 3, 0)
+            at = [torch.randint(side, (self.domain.points or math.prod(sides),), generator=own) for side in sides]
+            clips.append(clip)
+            targets.append(low[tuple(at)])
+            pairs = zip(reversed(at), reversed(sides), strict=True)  # x, y, t
+            coordinates.append(torch.stack([(2 * k + 1) / side - 1 for k, side in pairs], dim=1))
+        return Batch(
+            x=torch.stack(clips),
+            coordinates=torch.stack(coordinates),
+            targets=torch.stack(targets),
+            periods=torch.ones(2),
+            shrink=shrink,
             seeds=tuple(seeds),
         )
 
