@@ -186,3 +186,55 @@ def test_the_null_text_travels_with_the_weights():
     assert "log_share" not in diffusion.state_dict()
     null = diffusion.null(4)
     assert null.tokens.shape == (4, 1, 6) and null.mask.all()
+
+
+def test_predicting_v_a_zero_network_is_exact_for_standard_normal_latents():
+    """E[epsilon | z_t] = sqrt(1 - alpha-bar) z_t, so v = 0; and the loss is then the variance of v, which is 1."""
+    diffusion = Diffusion(replace(tiny.DIFFUSION, parameterisation="v"), LAYOUT, 3)  # its last layer starts at zero
+    z, noise = latents(4096), latents(4096, seed=1)
+    t = torch.arange(4096.0) % 50
+    with torch.no_grad():
+        noised = diffusion.diffuse(z, noise, t)
+        assert torch.allclose(diffusion.epsilon(noised, t), diffusion.shares(t)[1].sqrt() * noised, atol=1e-6)
+        assert diffusion(z, noise, t).item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_the_loss_of_v_is_its_squared_error():
+    diffusion, z, noise = model(parameterisation="v"), latents(), latents(seed=1)
+    t = torch.tensor([3.0, 44.0])
+    with torch.no_grad():
+        signal, spread = (share.sqrt() for share in diffusion.shares(t))
+        noised = signal * z + spread * noise
+        v = torch.cat([x.flatten(2) for x in diffusion.unet(unpack(noised, LAYOUT), t).values()], dim=2)
+        expected = (v - (signal * noise - spread * z)).square().mean()
+        assert torch.allclose(diffusion(z, noise, t), expected, rtol=1e-4)
+        at_z = (noised - spread * diffusion.epsilon(noised, t)) / signal
+        assert torch.allclose(at_z, signal * noised - spread * v, atol=1e-4)
+
+
+def test_a_cap_weights_v_as_it_weights_the_noise():
+    diffusion, t = model(parameterisation="v", snr_cap=2.0), torch.tensor([0.0, 20.0, 49.0])
+    signal, spread = diffusion.shares(t)
+    assert torch.allclose(diffusion.weight(t), (2 * spread / signal).clamp(max=1))
+
+
+def test_guidance_can_be_limited_to_an_interval():
+    diffusion, z, _, condition = conditional()
+    limited = Diffusion(replace(diffusion.config, guidance_interval=(0.2, 0.6)), LAYOUT, 3).eval()
+    limited.load_state_dict(diffusion.state_dict())
+    edges = 49 * 0.2, 49 * 0.6
+    for t, guided in ((edges[0] - 0.1, 0), (edges[0] + 0.1, 1), (edges[1] - 0.1, 1), (edges[1] + 0.1, 0)):
+        at = torch.full((2,), t)
+        expected = diffusion.guided(z, at, condition, 3.0 if guided else 1.0)
+        assert torch.allclose(limited.guided(z, at, condition, 3.0), expected, atol=1e-5)
+    mixed = torch.tensor([25.0, 45.0])  # one row inside, one outside
+    expected = [diffusion.guided(z, mixed, condition, w)[i] for i, w in enumerate((3.0, 1.0))]
+    assert torch.allclose(limited.guided(z, mixed, condition, 3.0), torch.stack(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"guidance_interval": (0.5, 0.2)}, {"guidance_interval": (0.0, 1.5)}, {"times_deviation": 0.0}]
+)
+def test_impossible_options_of_stage_2_are_named(settings):
+    with pytest.raises(UserError, match=rf"diffusion.{next(iter(settings))} must"):
+        DiffusionConfig(**settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddmi.planes import Plane, cells, each, pack, triplane, unpack
+from ddmi.planes import Plane, cells, each, pack, reduced, triplane, unpack
 
 LAYOUT = (
     Plane(name="xy", axes=(0, 1), size=(3, 2)),
@@ -97,3 +97,10 @@ def test_each_plane_goes_through_the_function_apart_from_the_others(shapes):
     assert sum(calls) == 2 * len(planes) and len(calls) == (1 if len(set(shapes)) == 1 else 3)
     for name, x in planes.items():
         assert torch.allclose(found[name], function(x, shifts[name]))
+
+
+def test_reduced_planes_hold_the_means_of_what_they_cover():
+    found = reduced({"xy": torch.arange(16.0).reshape(1, 1, 4, 4), "t": torch.arange(5.0).reshape(1, 1, 1, 5)}, 0.5)
+    assert found["xy"].tolist() == [[[[2.5, 4.5], [10.5, 12.5]]]]
+    assert found["t"].shape == (1, 1, 1, 2) and found["t"].mean() == 2.0
+    assert reduced(found, 1.0) is found

@@ -282,3 +282,19 @@ def test_a_domain_survives_its_data(tmp_path: Any) -> None:
 def test_a_rate_that_no_clip_has_is_refused_before_any_work() -> None:
     with pytest.raises(UserError, match="frames a second"):
         video(fps=12.0).check(8, ".gif", frames=1_000_000)
+
+
+def test_reduced_planes_are_scored_against_an_equally_reduced_clip() -> None:
+    seen = set()
+    for seed in range(8):
+        source = VideoDataset(video(equivariance=1.0), Ramps(), "train")
+        made = source.batch([0, 1], torch.Generator().manual_seed(seed), [5, 6])
+        sides = [max(1, round(made.shrink * side)) for side in made.x.shape[2:]]
+        coarse = torch.nn.functional.interpolate(made.x, sides, mode="area")  # (b, 3, t, h, w)
+        scale = torch.tensor(sides[::-1])
+        x, y, t = ((made.coordinates + 1) * scale / 2 - 0.5).round().long().unbind(2)
+        rows = torch.arange(2)[:, None]
+        assert torch.allclose(made.targets, coarse[rows, :, t, y, x], atol=1e-5)
+        assert torch.allclose((2 * torch.stack([x, y, t], 2) + 1) / scale - 1, made.coordinates, atol=1e-5)
+        seen.add(made.shrink)
+    assert seen == {0.5, 0.25}

@@ -47,7 +47,9 @@ class ElboConfig:
     discriminator_learning_rate: float = 5e-5
 
 
-def noisy(z: Float[Tensor, "b c l"], noise: Float[Tensor, "b c l"], share: Float[Tensor, "b"]) -> Float[Tensor, "b c l"]:
+def noisy(
+    z: Float[Tensor, "b c l"], noise: Float[Tensor, "b c l"], share: Float[Tensor, "b"]
+) -> Float[Tensor, "b c l"]:
     """(1 - share) z + share r noise, r being the root mean square of each z, which takes no gradient."""
     scale = z.detach().square().mean(dim=(1, 2), keepdim=True).sqrt()
     share = share[:, None, None].to(z)

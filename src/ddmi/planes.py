@@ -66,7 +66,7 @@ def dimensions(layout: Layout) -> int:
 
 
 def reduced(planes: Planes, factor: float) -> Planes:
-    """Planes with `factor` times as many cells along each axis (rounded, at least one), each the mean of what it covers."""
+    """Planes with `factor` times as many cells along each axis (at least one), each the mean of what it covers."""
     if factor == 1:
         return planes
     sizes = {name: [max(1, round(factor * n)) for n in z.shape[2:]] for name, z in planes.items()}

@@ -268,3 +268,27 @@ def test_a_batch_moves_whole():
     batch = batch_of(tiny.image()).to("meta")
     assert isinstance(batch, Batch) and batch.x.device.type == batch.targets.device.type == "meta"
     assert batch.seeds == (11, 12, 13)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_reduced_planes_are_scored_against_an_equally_reduced_picture(settings):
+    """The mean of the pixels that a coarse pixel covers, at its centre, at the period of a picture of that size."""
+    domain, seen = tiny.image(resolution=16, equivariance=1.0, **settings), set()
+    for seed in range(8):
+        batch = batch_of(domain, seed=seed)
+        side = round(16 * batch.shrink)
+        coarse = batch.x.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean(dim=(3, 5))  # (b, 3, side, side)
+        x, y = ((batch.coordinates + 1) * side / 2 - 0.5).unbind(2)
+        assert torch.allclose(x, x.round(), atol=1e-4) and torch.allclose(y, y.round(), atol=1e-4)
+        rows = torch.arange(3)[:, None]
+        assert torch.allclose(batch.targets, coarse[rows, :, y.round().long(), x.round().long()], atol=1e-5)
+        assert batch.periods.tolist() == [1.0]
+        seen.add(batch.shrink)
+    assert seen == {0.5, 0.25}
+
+
+def test_a_share_of_the_steps_is_equivariant():
+    domain = tiny.image(resolution=16, equivariance=0.3)
+    share = sum(batch_of(domain, seed=seed).shrink < 1 for seed in range(200)) / 200
+    assert 0.2 < share < 0.4  # three standard deviations
+    assert all(batch_of(tiny.image(resolution=16), seed=seed).shrink == 1 for seed in range(8))

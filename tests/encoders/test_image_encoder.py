@@ -20,3 +20,14 @@ def test_the_cells_that_are_told_are_those_that_come(multipliers):
 def test_what_cannot_be_halved_so_often_is_named(resolution):
     with pytest.raises(UserError, match=f"domain.resolution must be a multiple of 4 and at least 4, not {resolution}"):
         ConvEncoderConfig(multipliers=(1, 2, 4)).cells(resolution)
+
+
+def test_folded_pixels_are_channels_of_a_coarser_picture():
+    folded = ConvEncoder(ConvEncoderConfig(base=4, multipliers=(1, 2), blocks=1, middle=0, patch=2), 3)
+    plain = ConvEncoder(ConvEncoderConfig(base=4, multipliers=(1, 2), blocks=1, middle=0), 12)
+    plain.load_state_dict(folded.state_dict())
+    x = torch.randn(2, 3, 16, 16)
+    parts = [x[:, :, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    channels = torch.stack(parts, dim=2).flatten(1, 2)  # channel, then row and column in its patch
+    assert torch.allclose(folded(x), plain(channels), atol=1e-6) and folded(x).shape == (2, 8, 4, 4)
+    assert ConvEncoderConfig(multipliers=(1, 2), patch=2).cells(16) == 4

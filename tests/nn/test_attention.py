@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddmi.nn.attention import PlaneAttention, TextAttention, attend, heads_of
+from ddmi.nn.attention import SHORT, PlaneAttention, TextAttention, attend, attention, heads_of
 
 
 def awake(layer):
@@ -76,3 +76,16 @@ def test_text_is_read_but_its_padding_is_not():
     assert torch.allclose(layer(x, noisy, mask), out, atol=1e-6)
     assert torch.allclose(layer(x[:1], tokens[:1, :2], mask[:1, :2]), out[:1], atol=1e-6)
     assert not torch.allclose(layer(x, tokens + torch.randn(1, 1, 4), mask), out, atol=1e-3)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_half_precision_attention_is_the_same_by_plain_products(masked):
+    """On a CPU short rows are multiplied out; more keys than SHORT take torch's kernel: both near the fp32 answer."""
+    numbers = torch.Generator().manual_seed(0)
+    for keys in (7, SHORT + 1):
+        q, k, v = (torch.randn(2, 3, n, 8, generator=numbers) for n in (5, keys, keys))
+        mask = torch.rand(2, 1, 1, keys, generator=numbers) < 0.6 if masked else None
+        expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        found = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask)
+        assert found.dtype == torch.bfloat16
+        assert (found.float() - expected).abs().max() < 0.06  # bfloat16 keeps 8 bits of scores of up to about 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ddmi.nn.blocks import Downsample, ResidualBlock, Shuffle, Upsample, norm
@@ -68,3 +69,27 @@ def test_shuffling_lays_out_the_channels_as_torch_does():
     torch.testing.assert_close(layer(x, (12, 15)), whole)
     torch.testing.assert_close(layer(x, (4, 15)), whole.unflatten(2, (4, 3)).mean(3))
     torch.testing.assert_close(layer(x, (12, 5)), whole.unflatten(3, (5, 3)).mean(4))
+
+
+def test_an_embedding_can_scale_and_shift_the_normalised_features():
+    """Adaptive group normalisation by hand."""
+    torch.manual_seed(0)
+    block = ResidualBlock(6, 12, embedding=3, film=True, groups=2)
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    x, embedding = torch.randn(2, 6, 4, 4), torch.randn(2, 3)
+    scale, shift = block.shift(embedding)[:, :, None, None].chunk(2, dim=1)
+    hidden = (1 + scale) * F.group_norm(block.first(x), 2, block.second[0].weight, block.second[0].bias, 1e-6) + shift
+    expected = block.shortcut(x) + block.second[3](F.silu(hidden))
+    assert torch.allclose(block(x, embedding), expected, atol=1e-5)
+
+
+def test_normalisation_is_exact_in_half_precision():
+    """A mean of 100 with a deviation of 1 would lose all but two digits if the sums were taken in bfloat16."""
+    x = (100 + torch.randn(2, 32, 8, 8, generator=torch.Generator().manual_seed(0))).bfloat16()
+    layer = norm(32)
+    found = layer(x)
+    assert found.dtype == torch.bfloat16
+    expected = F.group_norm(x.double(), layer.num_groups, eps=1e-6)
+    assert (found.double() - expected).abs().max() < 0.02  # a bfloat16 of up to 4 is rounded by 2^-7
+    assert norm(128, groups=8).num_groups == 8 and norm(128).num_groups == 32

@@ -12,9 +12,10 @@ from ddmi.diffusion import Diffusion, alpha_bar
 from ddmi.domains.image import PictureDataset
 from ddmi.errors import UserError
 from ddmi.losses import ElboConfig, laplace
+from ddmi.planes import pack, unpack
 from ddmi.randomness import normal, uniform
 from ddmi.training.latents import LatentBatch
-from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective
+from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, times
 from ddmi.unet import Condition
 
 
@@ -147,3 +148,55 @@ def test_conditions_are_dropped_as_often_as_asked():
     )
     keep = uniform(list(range(5000)), "condition") >= 0.1
     assert 0.88 < float(keep.float().mean()) < 0.92
+
+
+def test_noise_on_the_latent_is_interpolated_in_units_of_that_latent(pictures):
+    made, given = objective(latent_noise=0.6, spectral_weight=0.0), batch(pictures, tiny.image())
+    model, seeds = made.model, [21, 22]
+    with torch.no_grad():
+        z = pack(model.encode(given.x).sample(normal((4, 16), seeds, "posterior")), model.layout)
+        share = 0.6 * uniform(seeds, "latent noise share")[:, None, None]
+        size = z.square().mean(dim=(1, 2), keepdim=True).sqrt()
+        mixed = (1 - share) * z + share * size * normal((4, 16), seeds, "latent noise")
+        signal = model.decode(unpack(mixed, model.layout))
+        expected = laplace(signal(given.coordinates, given.periods), given.targets)
+    assert torch.allclose(made(given, 0.0)["reconstruction"], expected, rtol=1e-4)
+    plain = objective(spectral_weight=0.0)(given, 0.0)["reconstruction"]
+    assert not torch.allclose(plain, expected, rtol=1e-3)
+
+
+def test_reduced_planes_are_what_is_decoded(pictures):
+    domain = tiny.image(equivariance=1.0)
+    made, given = objective(domain, spectral_weight=0.0), batch(pictures, domain)
+    model = made.model
+    with torch.no_grad():
+        z = model.encode(given.x).sample(normal((4, 16), [21, 22], "posterior"))
+        small = torch.nn.functional.avg_pool2d(z["xy"], round(1 / given.shrink))
+        expected = laplace(model.decode({"xy": small})(given.coordinates, given.periods), given.targets)
+    assert torch.allclose(made(given, 0.0)["reconstruction"], expected, rtol=1e-4)
+
+
+def test_decoder_only_training_leaves_the_encoder_alone(pictures):
+    config, given = tiny.config(), batch(pictures, tiny.image())
+    made = AutoencoderObjective(config, decoder_only=True)
+    tiny.awake(made, 0.05)
+    terms = made(given, 0.5)
+    assert terms.keys() == {"reconstruction"}
+    terms["reconstruction"].backward()
+    model = made.model
+    still = {*model.encoder.parameters(), *model.moments.parameters()}
+    trained = {parameter for group in made.groups() for parameter in group["params"]}
+    assert all(parameter.grad is None for parameter in still) and not still & trained
+    assert still | trained == set(model.parameters()) and all(p.grad is not None for p in trained)
+
+
+def test_times_are_uniform_or_logit_normal():
+    uniformly = times(replace(tiny.DIFFUSION, timesteps=1000), range(2000))
+    assert uniformly.min() >= 0 and uniformly.max() <= 999 and (uniformly == uniformly.floor()).all()
+    quantiles = torch.tensor([0.1587, 0.5, 0.8413])  # of the normal: mean -1, 0, +1 deviations
+    assert torch.allclose(uniformly.quantile(quantiles), 1000 * quantiles, atol=40)
+    settings = replace(tiny.DIFFUSION, timesteps=1000, times="logit-normal", times_mean=0.4, times_deviation=0.8)
+    found = times(settings, range(2000))
+    expected = 1000 * torch.sigmoid(torch.tensor([0.4 - 0.8, 0.4, 0.4 + 0.8]))
+    assert torch.allclose(found.quantile(quantiles), expected, atol=20)  # four standard errors of a quantile
+    assert found.max() <= 999 and (found == found.floor()).all()

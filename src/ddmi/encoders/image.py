@@ -49,7 +49,7 @@ class ConvEncoderConfig:
 
 
 class ConvEncoder(nn.Module):
-    """(b, inputs, H, W) -> (b, width, H / f, W / f), f = patch * 2^(levels - 1) (the first half of a U-Net, Ho et al. 2020)."""
+    """(b, inputs, H, W) -> (b, width, H / f, W / f), f = patch * 2^(levels - 1) (half a U-Net, Ho et al. 2020)."""
 
     def __init__(self, config: ConvEncoderConfig, inputs: int) -> None:
         super().__init__()

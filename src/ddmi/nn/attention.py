@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ddmi.nn.blocks import norm
 from ddmi.planes import Planes
 
-
 SHORT = 256
 """Keys up to which half-precision attention on a CPU is multiplied out: the backward pass of torch's fused kernel takes
 two to seven times as long there (measured from 8 to 256 keys)."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 
 class GroupNorm(nn.GroupNorm):
-    """Computed in fp32 whatever the precision, as autocast does on CUDA: more exact, and on CPUs up to three times faster
-    than torch's half-precision kernel.
+    """Computed in fp32 whatever the precision, as autocast does on CUDA: more exact, and on CPUs up to three times as
+    fast as torch's half-precision kernel.
     """
 
     def forward(self, x: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
@@ -20,7 +20,7 @@ class GroupNorm(nn.GroupNorm):
 
 
 def norm(channels: int, groups: int = 32) -> GroupNorm:
-    """GroupNorm with 32 groups, or as many as asked for, eps 1e-6; fewer in narrow networks, so that a group has at least four channels.
+    """GroupNorm with 32 groups (or `groups`), eps 1e-6; fewer in narrow networks, so that a group has four channels.
 
     A channel that is a group of its own would lose its mean, and with it whatever an embedding has added to it.
     """
