@@ -70,7 +70,7 @@ def reduced(planes: Planes, factor: float) -> Planes:
     if factor == 1:
         return planes
     sizes = {name: [max(1, round(factor * n)) for n in z.shape[2:]] for name, z in planes.items()}
-    return {name: F.adaptive_avg_pool2d(z, sizes[name]) for name, z in planes.items()}
+    return {name: F.interpolate(z, sizes[name], mode="area") for name, z in planes.items()}
 
 
 def cells(layout: Layout) -> int:

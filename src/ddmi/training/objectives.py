@@ -38,7 +38,7 @@ class AutoencoderObjective(nn.Module):
         self.model = as_channels_last(D2CVAE(config.autoencoder, config.domain))
         if decoder_only:
             for part in (self.model.encoder, self.model.moments):
-                part.requires_grad_(False)  # type: ignore[operator]
+                part.requires_grad_(False)
         self.spectral = None
         if self.settings.spectral_weight and not decoder_only:
             encoder = nn.ModuleList([self.model.encoder, self.model.moments])  # type: ignore[list-item]

@@ -183,7 +183,7 @@ class VideoDataset:
             own = generator(seed, "window")
             clip = self.pixels(self._drawn(self.windows[index], own), self.offsets(), 1.0).transpose(0, 1)
             sides = [max(1, round(shrink * side)) for side in clip.shape[1:]]
-            low = F.adaptive_avg_pool3d(clip, sides).permute(1, 2, 3, 0)
+            low = F.interpolate(clip[None], sides, mode="area")[0].permute(1, 2, 3, 0)
             at = [torch.randint(side, (self.domain.points or math.prod(sides),), generator=own) for side in sides]
             clips.append(clip)
             targets.append(low[tuple(at)])
