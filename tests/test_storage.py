@@ -110,7 +110,7 @@ def test_what_fails_leaves_no_empty_folders(tmp_path):
 
 
 def test_a_folder_is_held_once(tmp_path):
-    with locked(tmp_path), pytest.raises(BlockingIOError), locked(tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match="another process is at work"), locked(tmp_path):
         pass
     with locked(tmp_path):  # free again
         pass

@@ -67,6 +67,13 @@ def check_folder(folder: Path) -> None:
             return
 
 
+def check_file(path: Path) -> None:
+    """Make sure that this can become a file, before any work. Raises UserError naming what is in the way."""
+    if path.is_dir():
+        raise UserError(f"--out {path} is a folder: name a file")
+    check_folder(path.parent)
+
+
 def slug(text: str) -> str:
     """A text as part of a file name: letters and digits of any script, joined by hyphens, at most 40."""
     return re.sub(r"[\W_]+", "-", text.lower()).strip("-")[:40].strip("-") or "text"
@@ -76,7 +83,6 @@ class Names:
     """File names of one command in one folder: none is given twice."""
 
     def __init__(self, folder: Path, ending: str) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.ending, self.given = folder, ending, set[str]()
 
     def free(self, stem: str) -> Path:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ddmi.errors import UserError, WorkError
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -77,32 +80,65 @@ def _check_folder(target: Path, own: Sequence[str]) -> None:
 
 @contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold a folder that exists for one process; the operating system lets go of it however the process ends.
+    """Hold a folder, made where it is missing, for this process; it is free again however the process ends.
 
-    Nothing is held where the system or its file system has no such locks (Windows, some network drives).
+    Nothing is held where the operating system or the file system has no such locks (Windows, some network drives).
 
     Args:
         wait: for another process that holds it.
 
     Raises:
-        BlockingIOError: another process holds it, and it was not to `wait`.
+        UserError: another process holds it and it was not to `wait`, or it cannot be a folder.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with ExitStack() as stack:
         try:
+            stack.enter_context(parents(folder / "inside"))
+            handle = os.open(folder, os.O_RDONLY)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be a folder: {error.strerror}") from error
+        stack.callback(os.close, handle)
+        try:
+            import fcntl
+
             fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise
-        except OSError:
-            log.debug("%s: no locks on this file system", folder)
+        except BlockingIOError as error:
+            raise UserError(f"another process is at work in {folder}: wait for it, or name another folder") from error
+        except (ImportError, OSError) as error:
+            log.debug("%s is not locked: %s", folder, error)
         yield
-    finally:
-        os.close(handle)
+
+
+def reserve(file: IO[bytes], size: int, name: Path) -> None:
+    """Take the space of a file that will be written through a memory map, where a full disk kills the process.
+
+    Args:
+        name: what an error says is full.
+
+    Raises:
+        OSError: there is no space.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(name)) from error
+
+
+def unnamed(shape: Sequence[int], folder: Path | None) -> np.ndarray:
+    """8-bit zeros in a file without a name, for what is too large for memory; the space is free when the array is.
+
+    Args:
+        folder: where the space is taken; None for that of temporary files.
+
+    Raises:
+        OSError: there is no space.
+    """
+    import numpy as np
+
+    place = Path(tempfile.gettempdir()) if folder is None else folder
+    with parents(place / "inside"), tempfile.TemporaryFile(dir=place) as file:  # the map outlives name and handle
+        reserve(file, math.prod(shape), place)
+        return np.memmap(file, np.uint8, "w+", shape=tuple(shape))
 
 
 @contextmanager

@@ -229,7 +229,7 @@ def test_sheets_and_formats(tmp_path):
     domain.save(picture, tmp_path / "one.png")
     assert Pictures.open(tmp_path / "one.png").size == (6, 4)
     domain.save([picture] * 5, tmp_path / "sheet.png")
-    with pytest.raises(UserError, match=r"\.xyz is no picture format"):
+    with pytest.raises(UserError, match=r"\.xyz is no image format"):
         domain.save(picture, tmp_path / "one.xyz")
 
 

@@ -171,3 +171,11 @@ def test_shapes_that_cannot_be_told_apart_are_refused(tmp_path):
         train(tmp_path)
     with pytest.raises(UserError, match="steps must be at least 1"):
         train(tmp_path / "judge", steps=0)
+
+
+def test_a_folder_of_the_user_is_neither_used_nor_removed(tmp_path):
+    (tmp_path / "judge.training").mkdir()
+    (tmp_path / "judge.training" / "notes.txt").write_text("of the user")
+    with pytest.raises(UserError, match=r"judge.training is not empty, and not of a training"):
+        train(tmp_path / "judge")
+    assert [path.name for path in (tmp_path / "judge.training").iterdir()] == ["notes.txt"]

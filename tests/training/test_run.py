@@ -23,7 +23,7 @@ from ddmi.errors import UserError, WorkError
 from ddmi.interruption import Interruption
 from ddmi.model import load_autoencoder, load_diffusion, open_folder
 from ddmi.planes import cells
-from ddmi.storage import load_tensors
+from ddmi.storage import load_tensors, locked
 from ddmi.training.checkpoint import find
 from ddmi.training.latents import LatentBatch
 from ddmi.training.objectives import DiffusionObjective
@@ -158,6 +158,37 @@ def test_a_folder_with_another_run_is_refused_and_unharmed(whole, config, pictur
     assert (whole / "config.json").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "complaint"),
+    [
+        ("config.json", '{"of": "the user"}', r"config.json is not of a run"),
+        ("config.json", "[]", r"config.json is not of a run"),
+        ("model/config.json", "{}", r"model/config.json is not of a model that was written here"),
+        ("model", "", r"model is a file"),
+        ("manifest.json", "{}", r"it is a model and no run"),
+    ],
+)
+def test_what_the_user_keeps_in_the_folder_is_refused_before_data_is_read(config, tmp_path, name, content, complaint):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=complaint):
+        train(config, tmp_path, tmp_path / "no data")
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file()] == [name]
+    assert (tmp_path / name).read_text() == content
+
+
+def test_what_fails_before_training_leaves_no_folder(config, tmp_path):
+    with pytest.raises(UserError, match="no data"):
+        train(config, tmp_path / "runs" / "a", tmp_path / "no data")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_trained_in_by_one_process_at_a_time(config, pictures, tmp_path):
+    with locked(tmp_path), pytest.raises(UserError, match="another process is at work in"):
+        train(config, tmp_path, pictures, resume=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_resume_on_an_empty_folder_simply_starts(config, pictures, tmp_path):
     assert train(config, tmp_path / "new", pictures, stage="autoencoder", resume=True)
 
@@ -190,7 +221,7 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint(config, pictures, tmp
 
     def full(descriptor):
         synced.append(descriptor)
-        if len(synced) > 5:  # config.json, then the four files of the first checkpoint
+        if len(synced) > 6:  # config.json, the log, then the four files of the first checkpoint
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 

@@ -21,6 +21,7 @@ from ddmi.bench.start import first, start
 from ddmi.bench.training import autoencoder, diffusion, memory, recomputation
 from ddmi.bench.video import clips, frames
 from ddmi.bench.views import pictures, rays
+from ddmi.storage import aside, write_json
 
 SHORT = (
     product,
@@ -103,7 +104,8 @@ def main(arguments: list[str] | None = None) -> int:
     console.print(table)
     if given.json:
         about_run = {"threads": given.threads, "quick": given.quick, "rows": rows}
-        given.json.write_text(json.dumps(about_run, indent=2) + "\n")
+        with aside(given.json) as scratch:
+            write_json(about_run, scratch)
     failed = any("error" in row for row in rows)
     if given.figure and not failed:
         plot(rows, given.figure)

@@ -165,15 +165,13 @@ def interpolate(
 
     The way is the great circle between their latents; the ending of --out chooses a strip or an animation.
     """
-    from ddmi.canvas import Canvas, check_folder, size_of
+    from ddmi.canvas import Canvas, check_file, size_of
     from ddmi.pipeline import DDMIPipeline
 
     if out.suffix.lower() not in (*STRIPS, *ANIMATIONS):
         known = f"{', '.join(STRIPS)} (a strip) or {', '.join(ANIMATIONS)} (moving; the last two of clips or views)"
         raise UserError(f"--out {out} must end in {known}")
-    if out.is_dir():
-        raise UserError(f"--out {out} is a folder, not a file")
-    check_folder(out.parent)
+    check_file(out)
     shape = size_of(size)
     pipe = DDMIPipeline.from_pretrained(run)
     if out.suffix.lower() in ANIMATIONS[1:] and not pipe.config.domain.films:
@@ -183,6 +181,5 @@ def interpolate(
         raise UserError(f"--size {size} is too large for an interpolation")
     a, b = reading.latent(pipe, start, "--from", text), reading.latent(pipe, end, "--to", text)
     drawn = [canvas.render(field) for field in pipe.interpolate(a, b, frames)]
-    out.parent.mkdir(parents=True, exist_ok=True)
     pipe.config.domain.save(drawn, out, columns=frames)
     say(str(out))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ddmi import evaluation, features, weights
-from ddmi.canvas import check_folder
+from ddmi.canvas import check_file, check_folder
 from ddmi.config import Config
 from ddmi.errors import UserError, unknown
 from ddmi.evaluation import Protocol, nfe
@@ -108,7 +108,5 @@ def _metrics_file(run: str, out: Path | None) -> Path:
         raise UserError(f"--out {target} must end in .json")
     if out is None and not Path(run).is_dir():
         raise UserError(f"{run} is no run folder, which would keep the numbers: add --out {Path(run).name}.json")
-    if target.is_dir():
-        raise UserError(f"--out {target} is a folder, not a file")
-    check_folder(target.parent)
+    check_file(target)
     return target

@@ -137,10 +137,12 @@ def train_classifier(
 
     The same command goes on where it was stopped.
     """
+    from ddmi.canvas import check_file
     from ddmi.training import classifier
 
     if out.suffix != ".safetensors":
         raise UserError(f"--out {out} must end in .safetensors")
+    check_file(out)
     check_positive("--max-minutes", max_minutes)
     if data == "furniture" and Path(data).is_dir():
         raise UserError("furniture may be the pieces made by rule or the folder here: rename it, or say ./furniture")

@@ -30,7 +30,7 @@ from ddmi.data.meshes import Model, Rejected, Up, find, normalised, read
 from ddmi.data.solids import ambiguous, boundary, enclosed, near, winding
 from ddmi.errors import MissingPackage, UserError, WorkError, readable
 from ddmi.randomness import derive
-from ddmi.storage import aside, read_json, write_json
+from ddmi.storage import aside, locked, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -144,8 +144,25 @@ def carry_out(
         raise UserError(f"processes must be at least 1, not {processes}")
     settings = json.loads(json.dumps(settings))
     sources = [Path(path) for path in ([src] if isinstance(src, str | Path) else src)]
+    _check_settings(target, settings)  # before the sources are searched
     models = _all(sources)
-    _same_settings(target, settings)
+    with locked(target):
+        return _carry_out(models, target, settings, one, files, processes, progress)
+
+
+def _carry_out(
+    models: dict[str, Model],
+    target: Path,
+    settings: dict[str, Any],
+    one: Callable[[Model, Path], str | None],
+    files: Sequence[str],
+    processes: int,
+    progress: Progress | None,
+) -> Summary:
+    """What is left to do, in a folder that is ours alone."""
+    _check_settings(target, settings)
+    with aside(target / SETTINGS) as scratch:
+        write_json(settings, scratch)
 
     def done(name: str) -> bool:
         return all((target / name / file).is_file() for file in files)
@@ -237,8 +254,8 @@ def _all(sources: list[Path]) -> dict[str, Model]:
     return dict(sorted(models.items()))
 
 
-def _same_settings(target: Path, settings: dict[str, Any]) -> None:
-    """Write the settings down, or raise UserError when the folder has others."""
+def _check_settings(target: Path, settings: dict[str, Any]) -> None:
+    """Raises UserError when the folder was prepared with other settings, or is not one that was prepared."""
     path = target / SETTINGS
     if path.is_file():
         if (there := read_json(path)) != settings:
@@ -249,9 +266,6 @@ def _same_settings(target: Path, settings: dict[str, Any]) -> None:
         raise UserError(f"{target} is a file: a folder is needed")
     elif target.is_dir() and any(target.iterdir()):
         raise UserError(f"{target} is not empty, and not a folder that was prepared: name another folder")
-    else:
-        with aside(path) as scratch:
-            write_json(settings, scratch)
 
 
 def _work(

@@ -99,7 +99,6 @@ def run(
                 one = _run(wanted, out / f"{variant.name}-seed-{seed}", data, protocol)
                 found.setdefault(variant.name, []).append({"seed": seed, **one})
             result = summary(config, budget, protocol, found)
-            out.mkdir(parents=True, exist_ok=True)
             with aside(out / FILE) as scratch:
                 write_json(result, scratch)
     return result

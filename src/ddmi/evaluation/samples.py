@@ -19,7 +19,7 @@ from ddmi.errors import UserError
 from ddmi.field import Field
 from ddmi.processes import Processes
 from ddmi.progress import Bar
-from ddmi.storage import aside, write_json
+from ddmi.storage import aside, reserve, write_json
 
 BATCHES = {"cpu": 16}
 """Samples that are drawn, and decoded, together on a kind of device, `BATCH` on others; the same ones whatever the
@@ -126,8 +126,11 @@ def _arrays(
     if processes.main and not place.is_dir():
         with aside(place) as scratch:
             scratch.mkdir(parents=True)
-            np.lib.format.open_memmap(scratch / "latents.npy", mode="w+", dtype=np.float32, shape=whole).flush()
-            np.lib.format.open_memmap(scratch / "done.npy", mode="w+", dtype=np.float64, shape=(count, 2)).flush()
+            shapes = {"latents.npy": (np.float32, whole), "done.npy": (np.float64, (count, 2))}
+            for name, (dtype, shape) in shapes.items():
+                np.lib.format.open_memmap(scratch / name, mode="w+", dtype=dtype, shape=shape).flush()
+                with (scratch / name).open("r+b") as file:
+                    reserve(file, (scratch / name).stat().st_size, place / name)
             write_json({**about, "samples": count}, scratch / "about.json")
     processes.wait()
     z, done = (np.load(place / name, mmap_mode="r+", allow_pickle=False) for name in ("latents.npy", "done.npy"))

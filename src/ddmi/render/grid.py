@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ddmi.coordinates import axis, mesh
+from ddmi.errors import UserError
+from ddmi.storage import aside
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -67,10 +70,37 @@ def picture_rows(
         yield to_pixels(values)
 
 
+def save_image(image: Image.Image, path: str | Path) -> None:
+    """Write an image, aside first, then renamed, in the format that its name ends with.
+
+    Raises:
+        UserError: the name has no ending of an image format.
+        WorkError: the disk is full or the place cannot be written; what stood there is untouched.
+    """
+    from PIL import Image
+
+    path = Path(path)
+    ending = path.suffix.lower()
+    kind = Image.registered_extensions().get(ending)
+    if kind is None:
+        known = "use .png, .jpg, .webp or .tif"
+        raise UserError(f"{path}: {ending or 'no ending'} is no image format that can be written; {known}")
+    stream = io.BytesIO()  # where PIL itself writes a JPEG to a full disk, the error has no reason
+    try:
+        image.save(stream, kind)
+    except (ValueError, KeyError, OSError) as error:
+        raise UserError(
+            f"{path}: an image of {image.width}x{image.height} cannot be written as {kind}: {error}"
+        ) from error
+    with aside(path) as scratch:
+        scratch.write_bytes(stream.getbuffer())
+
+
 def animate(pictures: Sequence[Image.Image], path: str | Path, seconds: float = 2.0) -> None:
     """Pictures of one size one after another as an endless .gif of about so many seconds, 20 ms a picture at least."""
     pause = max(20, round(1000 * seconds / len(pictures)))
-    pictures[0].save(path, "GIF", save_all=True, append_images=list(pictures[1:]), duration=pause, loop=0)
+    with aside(Path(path)) as scratch:
+        pictures[0].save(scratch, "GIF", save_all=True, append_images=list(pictures[1:]), duration=pause, loop=0)
 
 
 def contact_sheet(pictures: Sequence[Image.Image], columns: int = 0, gap: int = 2) -> Image.Image:

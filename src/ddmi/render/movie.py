@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -234,7 +235,9 @@ def _write_png(clip: Clip, path: Path) -> None:
 
 
 def _write_jpg(clip: Clip, path: Path) -> None:
-    filmstrip([clip], SAMPLED).save(path, format="JPEG", quality=95)
+    stream = io.BytesIO()  # where PIL itself writes a JPEG to a full disk, the error has no reason
+    filmstrip([clip], SAMPLED).save(stream, format="JPEG", quality=95)
+    path.write_bytes(stream.getbuffer())
 
 
 _WRITERS: dict[str, tuple[Callable[[Clip, Path], None], int]] = {

@@ -13,7 +13,7 @@ from ddmi.config import Config
 from ddmi.evaluation import nfe
 from ddmi.sampling import own_way
 from ddmi.shipping.recipes import Recipe
-from ddmi.storage import digest
+from ddmi.storage import aside, digest
 
 
 def text(
@@ -53,13 +53,13 @@ def copied(out: Path, pictures: Path) -> list[Path]:
     Args:
         out: the folder to write into. pictures: the folder of the gallery, relative to it.
     """
-    out.mkdir(parents=True, exist_ok=True)
     written = []
     for name in weights.names():
         first, _, rest = (weights.ROOT / name / weights.CARD).read_text(encoding="utf-8").partition("\n\n```bash")
         picture = f"![Unchosen samples of {name}.]({pictures.as_posix()}/{name}.png)"
         written.append(out / f"{name}.md")
-        written[-1].write_text(f"{first}\n\n{picture}\n\n```bash{rest}", encoding="utf-8")
+        with aside(written[-1]) as scratch:
+            scratch.write_text(f"{first}\n\n{picture}\n\n```bash{rest}", encoding="utf-8")
     return written
 
 

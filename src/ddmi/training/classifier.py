@@ -6,6 +6,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from ddmi.features.voxels import VoxelClassifier, VoxelClassifierConfig, save
 from ddmi.interruption import Interrupted, Interruption
 from ddmi.progress import Bar
 from ddmi.randomness import generator
-from ddmi.storage import aside, read_json, write_json
+from ddmi.storage import aside, locked, read_json, write_json
+from ddmi.terminal import rank
 from ddmi.training.loop import Stage, accelerate, fit
 
 STAGE = "classifier"
@@ -172,34 +174,35 @@ def train_classifier(
         raise UserError("a classifier needs shapes to train on and others to be judged by: there is one part only")
 
     run = out.with_name(f"{out.name}.training")
-    interruption = Interruption(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
-    training = replace(training, seed=seed)
-    accelerator = accelerate(training, run)
-    main = accelerator.is_main_process
-    if main:
-        _claim(run, source, (steps, seed, resolution, held_out, training.batch_size))
-    accelerator.wait_for_everyone()
-    try:
-        with interruption.listening():
-            with Bar("voxels", len(kept) + len(judged), visible=main) as bar:
-                dataset = VoxelDataset(source, kept, resolution, bar.advance)
-                others = VoxelDataset(source, judged, resolution, lambda done: bar.advance(len(kept) + done))
-            torch.manual_seed(seed)
-            model = VoxelClassifier(VoxelClassifierConfig(classes=tuple(source.classes), resolution=resolution))
-            stage = Stage(STAGE, steps, training.batch_size)
-            fitted = fit(ClassifierObjective(model), dataset, stage, training, run, accelerator, interruption)
-    except Interrupted:
-        return Summary(False, 0, list(source.classes), len(kept), len(judged))
-    finally:
-        accelerator.end_training()
-    summary = Summary(fitted.finished, fitted.step, list(source.classes), len(dataset), len(others))
-    if not fitted.finished:
-        return summary
-    model.accuracy, by_class = accuracy(model, others)
-    if main:
-        save(model, out)
-        shutil.rmtree(run, ignore_errors=True)
-    return replace(summary, accuracy=model.accuracy, by_class=by_class)
+    with nullcontext() if rank() else locked(run):
+        interruption = Interruption(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
+        training = replace(training, seed=seed)
+        accelerator = accelerate(training, run)
+        main = accelerator.is_main_process
+        if main:
+            _claim(run, source, (steps, seed, resolution, held_out, training.batch_size))
+        accelerator.wait_for_everyone()
+        try:
+            with interruption.listening():
+                with Bar("voxels", len(kept) + len(judged), visible=main) as bar:
+                    dataset = VoxelDataset(source, kept, resolution, bar.advance)
+                    others = VoxelDataset(source, judged, resolution, lambda done: bar.advance(len(kept) + done))
+                torch.manual_seed(seed)
+                model = VoxelClassifier(VoxelClassifierConfig(classes=tuple(source.classes), resolution=resolution))
+                stage = Stage(STAGE, steps, training.batch_size)
+                fitted = fit(ClassifierObjective(model), dataset, stage, training, run, accelerator, interruption)
+        except Interrupted:
+            return Summary(False, 0, list(source.classes), len(kept), len(judged))
+        finally:
+            accelerator.end_training()
+        summary = Summary(fitted.finished, fitted.step, list(source.classes), len(dataset), len(others))
+        if not fitted.finished:
+            return summary
+        model.accuracy, by_class = accuracy(model, others)
+        if main:
+            save(model, out)
+            shutil.rmtree(run, ignore_errors=True)
+        return replace(summary, accuracy=model.accuracy, by_class=by_class)
 
 
 def accuracy(model: VoxelClassifier, dataset: VoxelDataset) -> tuple[float, dict[str, float]]:
@@ -222,5 +225,7 @@ def _claim(run: Path, source: Any, settings: tuple[Any, ...]) -> None:
         if read_json(path) != made:
             raise UserError(f"{run} holds a training with other data or settings: remove it, or choose another --out")
         return
+    if any(run.iterdir()):  # it is removed in the end
+        raise UserError(f"{run} is not empty, and not of a training: remove it, or choose another --out")
     with aside(path) as scratch:
         write_json(made, scratch)

@@ -52,18 +52,16 @@ def encode(
     if path.exists() and about.exists() and read_json(about).get("key") == key:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     channels, cells = model.latent_shape
-    with aside(path) as scratch:
+    with aside(path) as scratch, scratch.open("wb") as file:
         shape = (len(dataset), 2, channels, cells)
-        stored = np.lib.format.open_memmap(scratch, mode="w+", dtype=np.float16, shape=shape)
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f2", "fortran_order": False, "shape": shape})
         for start in range(0, len(dataset), batch):
             indices = range(start, min(start + batch, len(dataset)))
             posterior = model.encode(dataset.inputs(indices).to(device))
             both = torch.stack([posterior.mean, posterior.log_variance], dim=1)
-            stored[start : start + len(indices)] = both.cpu().half().numpy()
+            file.write(both.cpu().half().numpy().astype("<f2").tobytes())
             if progress:
                 progress(start + len(indices), len(dataset))
-        stored.flush()
-        del stored
     with aside(about) as scratch:
         write_json({"key": key}, scratch)
     return np.load(path, mmap_mode="r", allow_pickle=False)

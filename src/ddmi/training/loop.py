@@ -22,6 +22,7 @@ from ddmi.interruption import Interrupted, Interruption
 from ddmi.processes import check_all_here, wanted
 from ddmi.progress import Bar
 from ddmi.randomness import derive
+from ddmi.storage import aside
 from ddmi.training import checkpoint
 from ddmi.training.batches import Batches, Source, load
 from ddmi.training.objectives import Average
@@ -126,6 +127,8 @@ def fit(
             child.compile()
     step_module, step_optimiser = accelerator.prepare(objective, optimiser)
     main = accelerator.is_main_process
+    if accelerator.log_with and not accelerator.trackers:
+        accelerator.init_trackers("tensorboard")
     journal = Journal(run / "logs" / f"{stage.name}.jsonl", start, accelerator) if main else None
     began = time.monotonic()
 
@@ -224,16 +227,14 @@ class Journal:
     """Mean loss terms over the steps between two lines of `logs/<stage>.jsonl`, and the same for tensorboard."""
 
     def __init__(self, path: Path, start: int, accelerator: Accelerator) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [
             line for line in lines if _step(line) <= start
         ]  # a resumed run writes again what came after its checkpoint
-        try:
-            path.write_text("".join(line + "\n" for line in kept))
-            self.file = path.open("a")
-        except OSError as error:
-            raise WorkError(f"cannot write {path}: {error.strerror}") from error
+        with aside(path) as scratch:
+            scratch.write_text("".join(line + "\n" for line in kept))
+        self.file = path.open("a")
+        self.path = path
         self.stage, self.trackers = path.stem, accelerator.trackers
         self.sums: dict[str, Tensor] = {}
         self.count, self.began = 0, time.monotonic()
@@ -249,8 +250,11 @@ class Journal:
         means = {name: float(total) / max(self.count, 1) for name, total in self.sums.items()}
         seconds = (time.monotonic() - self.began) / max(self.count, 1)
         line = {"step": step, **means, "learning_rate": rate, "skipped": skipped, "seconds_per_step": seconds}
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        try:
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise WorkError(f"cannot write {self.path}: {error.strerror}") from error
         for tracker in self.trackers:
             tracker.log({f"{self.stage}/{k}": v for k, v in line.items() if k != "step"}, step=step)
         self.sums, self.count, self.began = {}, 0, time.monotonic()
@@ -286,6 +290,4 @@ def accelerate(config: TrainingConfig, run: Path) -> Accelerator:
     except ValueError as error:
         raise UserError(f"cannot train here with training.precision={config.precision}: {error}") from error
     check_all_here(accelerator.num_processes)
-    if tracking:
-        accelerator.init_trackers("tensorboard")
     return accelerator

@@ -8,7 +8,8 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,11 +27,12 @@ from ddmi.domains.base import Dataset
 from ddmi.errors import UserError, WorkError
 from ddmi.field import Field, fields_of
 from ddmi.interruption import Interrupted, Interruption
-from ddmi.model import AUTOENCODER, DIFFUSION, export
+from ddmi.model import AUTOENCODER, DIFFUSION, check_export, export
 from ddmi.planes import unpack
 from ddmi.progress import Bar
 from ddmi.sampling import SamplingConfig, draw, sample_seeds
-from ddmi.storage import aside, digest, read_json, write_json
+from ddmi.storage import MANIFEST, aside, digest, locked, read_json, write_json
+from ddmi.terminal import rank
 from ddmi.training import latents
 from ddmi.training.checkpoint import find
 from ddmi.training.loop import Fitted, Stage, accelerate, fit
@@ -90,22 +92,24 @@ def _train(
     config: Config, run: Path, data: str | Path | None, stage: Part, resume: bool, interruption: Interruption
 ) -> bool:
     config = replace(config, training=resolved(config.training))
-    dataset = config.domain.dataset(data, "train")
-    config = _fitted_to(config, dataset)
-    accelerator = accelerate(config.training, run)
-    if accelerator.is_main_process:
-        _claim(run, config, resume)
-    accelerator.wait_for_everyone()
-    if accelerator.num_processes > 1 and accelerator.is_main_process:
-        log.warning("training with %d processes", accelerator.num_processes)
-    try:
-        finished = True
-        if stage in ("autoencoder", "all"):
-            finished = _autoencoder(config, run, dataset, accelerator, interruption, data).finished
-        if stage in ("diffusion", "all") and finished:
-            finished = _diffusion(config, run, dataset, accelerator, interruption).finished
-    finally:
-        accelerator.end_training()
+    with nullcontext() if rank() else locked(run):
+        _check_run(run, resume)
+        dataset = config.domain.dataset(data, "train")
+        config = _fitted_to(config, dataset)
+        accelerator = accelerate(config.training, run)
+        if accelerator.is_main_process:
+            _claim(run, config)
+        accelerator.wait_for_everyone()
+        if accelerator.num_processes > 1 and accelerator.is_main_process:
+            log.warning("training with %d processes", accelerator.num_processes)
+        try:
+            finished = True
+            if stage in ("autoencoder", "all"):
+                finished = _autoencoder(config, run, dataset, accelerator, interruption, data).finished
+            if stage in ("diffusion", "all") and finished:
+                finished = _diffusion(config, run, dataset, accelerator, interruption).finished
+        finally:
+            accelerator.end_training()
     return finished
 
 
@@ -159,21 +163,36 @@ def _fitted_to(config: Config, dataset: Dataset) -> Config:
     return replace(config, diffusion=replace(diffusion, classes=classes))
 
 
-def _claim(run: Path, config: Config, resume: bool) -> None:
+def _started(run: Path) -> bool:
+    """Whether the folder has checkpoints."""
+    return bool(find(run / "checkpoints", "autoencoder") or find(run / "checkpoints", "diffusion"))
+
+
+def _check_run(run: Path, resume: bool) -> None:
+    """Make sure that this folder can be trained in, before data is read.
+
+    Raises:
+        UserError: it holds a run that is not to be resumed, or a config.json or a model that no training wrote here.
+    """
+    if _started(run) and not resume:
+        raise UserError(f"{run} already holds a run: add --resume to go on with it, or choose another --out")
+    path = run / "config.json"
+    there = read_json(path) if path.exists() else None
+    if there is not None and not (isinstance(there, dict) and there.keys() >= {f.name for f in fields(Config)}):
+        raise UserError(f"{path} is not of a run: choose another --out")
+    if (run / MANIFEST).exists():
+        raise UserError(f"{run} holds a {MANIFEST}, so it is a model and no run: choose another --out")
+    check_export(run / "model")
+
+
+def _claim(run: Path, config: Config) -> None:
     """Write config.json, or check that the one that is there is the same run."""
     path = run / "config.json"
-    started = bool(find(run / "checkpoints", "autoencoder") or find(run / "checkpoints", "diffusion"))
-    if started and not resume:
-        raise UserError(f"{run} already holds a run: add --resume to go on with it, or choose another --out")
-    if started:
+    if _started(run):
         before, now = to_dict(configuration.load(path)), to_dict(config)
         for name in ("domain", "autoencoder", "diffusion"):
             if (difference := _difference(before[name], now[name], name)) is not None:
                 raise UserError(f"{path} was made with other settings: {difference}; choose another --out")
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {run} cannot be a folder: {error.strerror}") from error
     with aside(path) as scratch:
         configuration.save(config, scratch)
 

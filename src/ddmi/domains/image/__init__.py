@@ -149,19 +149,13 @@ class Image(Domain):
         return Pictures.fromarray(np.concatenate(list(rows)))
 
     def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
-        from ddmi.render.grid import animate, contact_sheet
+        from ddmi.render.grid import animate, contact_sheet, save_image
 
         several = isinstance(sample, list | tuple)
         if several and Path(path).suffix.lower() == ".gif":
             animate(sample, path)
             return
-        picture = contact_sheet(sample, columns) if several else sample
-        try:
-            picture.save(path)
-        except (ValueError, KeyError) as error:
-            raise UserError(
-                f"{path}: {Path(path).suffix or 'no ending'} is no picture format; use .png, .jpg, .webp or .tif"
-            ) from error
+        save_image(contact_sheet(sample, columns) if several else sample, path)
 
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.image.metrics import PictureMetrics

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from ddmi.domains.image.dataset import PictureDataset
 from ddmi.metrics.distributions import Gaussian, gaussian
 from ddmi.randomness import generator
 from ddmi.render.grid import to_signal
-from ddmi.storage import aside, load_metadata, load_tensors, save_tensors
+from ddmi.storage import aside, load_metadata, load_tensors, save_tensors, unnamed
 
 if TYPE_CHECKING:
     from ddmi.domains.image import Image
@@ -48,10 +47,7 @@ class Rendered:
         if np.prod(shape, dtype=np.int64) <= IN_MEMORY:
             self.kept: np.ndarray = np.empty(shape, np.uint8)
             return
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:  # the map outlives the name and the handle
-            self.kept = np.memmap(file, np.uint8, "w+", shape=shape)
+        self.kept = unnamed(shape, folder)
 
     def first(self, count: int) -> Float[Tensor, "n 3 h w"]:
         """The first samples in [-1, 1]."""

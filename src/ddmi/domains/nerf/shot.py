@@ -18,7 +18,7 @@ from ddmi.domains.base import FieldLike
 from ddmi.errors import UserError
 from ddmi.render.cameras import Camera
 from ddmi.render.clip import Clip, tiled
-from ddmi.render.grid import contact_sheet
+from ddmi.render.grid import contact_sheet, save_image
 from ddmi.render.volume import Occupancy, Quadrature, View, picture
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def write_shots(shots: Sequence[Shot], path: str | Path, columns: int = 0) -> No
     check_shot(ending)
     if ending in PICTURES:
         pictures = [shot.picture for shot in shots]
-        (contact_sheet(pictures, columns) if len(shots) > 1 else pictures[0]).save(path)
+        save_image(contact_sheet(pictures, columns) if len(shots) > 1 else pictures[0], path)
     elif ending in MOVIES:
         from ddmi.render.movie import write
 

@@ -145,7 +145,7 @@ class Shape(Domain):
 
     def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
         """Write a mesh as .glb, .ply, .obj or .stl, a picture of it (.png, .jpg, .webp) or a turntable (.gif)."""
-        from ddmi.render.grid import contact_sheet
+        from ddmi.render.grid import contact_sheet, save_image
         from ddmi.render.mesh import write_mesh
         from ddmi.render.shading import shaded, turntable, write_animation
 
@@ -153,7 +153,7 @@ class Shape(Domain):
         ending, several = path.suffix.lower(), isinstance(sample, list | tuple)
         if ending in PICTURES:
             pictures = [shaded(mesh) for mesh in (sample if several else [sample])]
-            (contact_sheet(pictures, columns) if several else pictures[0]).save(path)
+            save_image(contact_sheet(pictures, columns) if several else pictures[0], path)
         elif ending in ANIMATIONS:
             write_animation([shaded(mesh) for mesh in sample] if several else turntable(sample), path)
         elif several:

@@ -22,7 +22,7 @@ from ddmi.losses import laplace
 from ddmi.planes import Layout, Plane
 from ddmi.readout import ColourHead
 from ddmi.render.clip import Clip, filmstrip, tiled
-from ddmi.render.grid import picture_rows
+from ddmi.render.grid import picture_rows, save_image
 from ddmi.signal import Signal
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class Video(Domain):
         if not isinstance(sample, list | tuple):
             write(sample, path)
         elif Path(path).suffix.lower() in PICTURES:
-            filmstrip(sample).save(path)
+            save_image(filmstrip(sample), path)
         else:
             write(tiled(sample, columns), path)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -29,6 +28,7 @@ from ddmi.metrics.sliced import sliced_clips
 from ddmi.metrics.uncertainty import bootstrap, jackknife, share_error
 from ddmi.randomness import generator
 from ddmi.render.grid import to_pixels, to_signal
+from ddmi.storage import unnamed
 
 if TYPE_CHECKING:
     from ddmi.domains.video import Video
@@ -337,10 +337,7 @@ class Reel:
         if math.prod(whole) <= IN_MEMORY:
             self.kept: np.ndarray = np.empty(whole, np.uint8)
             return
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as file:  # the map outlives the name and the handle
-            self.kept = np.memmap(file, np.uint8, "w+", shape=whole)
+        self.kept = unnamed(whole, folder)
 
     def __len__(self) -> int:
         return len(self.kept)
