@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import re
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -427,6 +429,113 @@ def test_bad_transforms(tmp_path, change, message):
     with pytest.raises(UserError, match=message) as told:
         open_views(tmp_path)
     assert "transforms.json" in str(told.value)
+
+
+def test_hidden_files_are_passed_over(tmp_path):
+    """What macOS leaves beside each file in archives and on foreign disks."""
+    folder = srn(tmp_path / "a")
+    for name in ("rgb/._000000.png", "pose/._000000.txt", "rgb/.hidden.png"):
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    assert open_views(tmp_path).counts == [COUNT]
+
+
+FACING = views_of(around(6, 4.0, up="z"), SIZE, 66.0)
+FACED = photograph(FACING, (ball((0, 0, 0), 0.6), plain(RED)))
+
+
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        ({"camera_model": "OPENCV_FISHEYE"}, "OPENCV_FISHEYE"),
+        ({"camera_model": "EQUIRECTANGULAR"}, "EQUIRECTANGULAR"),
+        ({"camera_model": 3}, "3"),
+        ({"is_fisheye": True, "camera_model": "OPENCV"}, "OPENCV_FISHEYE"),
+    ],
+)
+def test_cameras_that_are_no_pinholes_are_refused(tmp_path, given, model):
+    transforms(tmp_path / "a", FACING, FACED, fl_x=66.0, **given)
+    with pytest.raises(
+        UserError, match=rf"transforms\.json, frame 0: {model} is no pinhole camera; allowed are PINHOLE"
+    ):
+        open_views(tmp_path)
+
+
+def test_distortion_is_said_and_not_undone(tmp_path, caplog):
+    for name, given in {"a": {"k1": 0.1, "p2": -0.01}, "b": {"k1": 0.0, "k2": 0}, "c": {"k3": 0.2}}.items():
+        transforms(tmp_path / name, FACING, FACED, fl_x=66.0, camera_model="opencv", **given)
+    assert open_views(tmp_path).names == ["a", "b", "c"]
+    (told,) = caplog.messages
+    assert told.startswith("of 2 of 3 objects: ") and "frame 0: lens distortion (k1 = 0.1, p2 = -0.01) is not" in told
+
+
+def test_files_of_windows_and_rounded_poses(tmp_path):
+    """A byte order mark, backslashes, and three decimals: the worst rounding moves a product of axes by 0.0017."""
+    folder = transforms(tmp_path / "a", FACING, FACED)
+    content = json.loads((folder / "transforms.json").read_text())
+    for frame in content["frames"]:
+        frame["file_path"] = frame["file_path"].replace("/", "\\")
+        frame["transform_matrix"] = np.round(frame["transform_matrix"], 3).tolist()
+    (folder / "transforms.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    views = open_views(tmp_path).cameras(0)
+    assert all(np.allclose(pose[:3, :3].T @ pose[:3, :3], np.eye(3), atol=1e-12) for pose in views.poses)
+    (tmp_path / "a" / "transforms.json").unlink()
+    exact = open_views(transforms(tmp_path / "b", FACING, FACED)).cameras(0)
+    assert np.abs(views.poses[:, :3, :3] - exact.poses[:, :3, :3]).max() < 1e-3
+
+
+def test_every_rotation_of_three_decimals_is_a_pose():
+    turns, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((2000, 3, 3)))
+    poses = np.tile(np.eye(4), (2000, 1, 1))
+    poses[:, :3, :3] = turns * np.sign(np.linalg.det(turns))[:, None, None]
+    assert not any(askew(pose.round(3)) for pose in poses)
+    assert max(np.abs(p[:, :3].T @ p[:, :3] - np.eye(3)).max() for p in poses[:, :3].round(3)) > 1e-3
+    assert all(askew(pose @ np.diag([1.003, 1, 1, 1])) for pose in poses[:10])
+
+
+def test_links_that_lead_back_end(tmp_path):
+    srn(tmp_path / "sets" / "a")
+    (tmp_path / "sets" / "back").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "sets" / "itself").symlink_to("itself")
+    (tmp_path / "again").symlink_to(tmp_path / "sets", target_is_directory=True)
+    assert open_views(tmp_path).names == ["again/a", "sets/a"]
+
+
+def test_whatever_one_object_raises_leaves_the_others(tmp_path, monkeypatch, caplog):
+    for name in "ab":
+        srn(tmp_path / name)
+    read = srn_layout.read
+    monkeypatch.setattr(srn_layout, "read", lambda path, facts: read(path, facts) if path.name == "b" else 1 / 0)
+    source = open_views(tmp_path)
+    assert source.names == ["b"] and source.bad == [
+        ("a", f"{tmp_path / 'a'} cannot be read: ZeroDivisionError: division by zero")
+    ]
+    assert "1 of 2 objects are left out" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names of text alone")
+def test_names_that_are_no_text_stop_nothing(tmp_path):
+    srn(tmp_path / "a")
+    os.rename(os.fsencode(srn(tmp_path / "b")), os.fsencode(tmp_path) + b"/caf\xe9")
+    source = open_views(tmp_path)
+    assert source.names == ["a"] and [name for name, _ in source.bad] == ["caf\\udce9"]
+    assert source.bad[0][1].endswith("its name is not UTF-8")
+
+
+def test_points_say_how_far_a_scene_reaches(tmp_path, caplog):
+    """From above alone, the hull of a cabinet goes on below it to the end of the box."""
+    views = views_of(around(20, 4.0, lowest=0.3), (64, 64), 80.0)
+    corners = np.array([(-0.85, -0.85, -0.85), (0.85, 0.85, 0.85)])
+    folder = srn(tmp_path / "a", views, photograph(views, (box(*map(tuple, corners)), plain(RED))))
+    (folder / "scene.json").write_text('{"radius": 1.0}')
+    open_views(tmp_path)
+    assert "radius is too small" in caplog.text, "the hull alone would say so"
+    points = np.random.default_rng(0).uniform(-0.85, 0.85, (600, 3))
+    axis = np.arange(600) % 3
+    points[np.arange(600), axis] = 0.85 * np.sign(points[np.arange(600), axis])
+    np.savez(folder / "points.npz", points=points, colours=np.full((600, 3), RED, np.uint8))
+    caplog.clear()
+    open_views(tmp_path)
+    assert not caplog.messages
 
 
 def test_places_without_views(tmp_path):

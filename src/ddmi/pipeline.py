@@ -283,7 +283,7 @@ class DDMIPipeline:
             raise UserError(f"a tensor to encode has floating-point numbers in [-1, 1], not {x.dtype}")
         if x.dim() == axes:
             x = x[None]
-        if x.dim() != axes + 1 or len(x) != 1:
+        if x.dim() == 0 or len(x) != 1 or x[0].dim() != axes:
             raise UserError(f"encode reads one item, a tensor with {axes} axes, not of shape {tuple(x.shape)}")
         reach = float(x.abs().max()) if x.numel() else 0.0
         if reach > BEYOND * getattr(self.autoencoder.encoder, "reach", math.inf):

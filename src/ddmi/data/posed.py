@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, UInt8
 
-TOLERANCE = 1e-3
-"""How far the products of a pose's axes may be from those of a rotation."""
+TOLERANCE = 2e-3
+"""How far the products of a pose's axes may be from those of a rotation: rounding to three decimals moves them by up to
+2 sqrt(3) 0.0005 = 0.0017."""
 FIELDS = (3.0, 100.0)
 """Degrees: a field of view beyond these is that of a focal length in a wrong unit."""
 SOUND = 0.35
@@ -169,15 +170,21 @@ def check(views: Views, pictures: UInt8[np.ndarray, "n h w c"]) -> list[str]:
     return [finding.text for finding in findings(views, pictures)]
 
 
-def findings(views: Views, pictures: UInt8[np.ndarray, "n h w c"]) -> list[Finding]:
-    """As `check`, with what is fatal; what follows from another finding is not told again."""
+def findings(
+    views: Views, pictures: UInt8[np.ndarray, "n h w c"], points: Float[np.ndarray, "m 3"] | None = None
+) -> list[Finding]:
+    """As `check`, with what is fatal; what follows from another finding is not told again.
+
+    Args:
+        points: of the scene's surface, where they are known: they say how far it reaches, better than a hull.
+    """
     found = _poses(views)
     if not any(finding.fatal for finding in found):
         found += _focal(views)
     if not any(finding.fatal for finding in found):
         found += _where(views)
     if not any(finding.fatal for finding in found):
-        found += _seen(views, pictures, carved=not found)
+        found += _seen(views, pictures, points, carved=not found)
     return found
 
 
@@ -259,7 +266,12 @@ def _inverted(views: Views) -> bool:
     return any(meet is not None and meet.sound(reach) != 0 for meet in meets)
 
 
-def _seen(views: Views, pictures: UInt8[np.ndarray, "n h w c"], carved: bool) -> list[Finding]:
+def _seen(
+    views: Views,
+    pictures: UInt8[np.ndarray, "n h w c"],
+    points: Float[np.ndarray, "m 3"] | None,
+    carved: bool,
+) -> list[Finding]:
     """What the pictures tell, by their silhouettes and, where nothing else is wrong, the hull of these."""
     from ddmi.data.hull import backdrop, carve, silhouettes
 
@@ -292,7 +304,7 @@ def _seen(views: Views, pictures: UInt8[np.ndarray, "n h w c"], carved: bool) ->
         return [*found, Finding(f"{told}: the poses, the focal length or the radius are wrong", True)]
     cells = np.argwhere(inside)[:, ::-1]
     centres = (cells + 0.5) * (2 / COARSE) - 1
-    rim = float(np.mean([inside[side].mean() for side in _SIDES]))
+    rim = 0.0 if points is not None else float(np.mean([inside[side].mean() for side in _SIDES]))
     if rim > 0.02 and _spread(small):
         found.append(
             Finding(
@@ -300,7 +312,7 @@ def _seen(views: Views, pictures: UInt8[np.ndarray, "n h w c"], carved: bool) ->
                 False,
             )
         )
-    elif (reach := float(np.abs(centres).max()) + 1 / COARSE) < 0.3:
+    elif (reach := float(np.abs(points).max() if points is not None else np.abs(centres).max() + 1 / COARSE)) < 0.3:
         found.append(
             Finding(f"the scene takes only the inner {reach:.2g} of the box [-1, 1]^3: the radius is too large", False)
         )

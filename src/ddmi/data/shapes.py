@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Integer
 from ddmi.data.captions import json_captions, matched
 from ddmi.data.catalogues import ARCHIVES
 from ddmi.data.meshes import EXTENSIONS, Up
+from ddmi.data.pictures import NOT_TEXT, is_text, printable
 from ddmi.data.preparation import CAPTIONS, CLOUD, SPACE
 from ddmi.data.single_mesh import SingleMesh
 from ddmi.data.stored import Stored, load, ours, some
@@ -145,7 +146,7 @@ class ShapeFolder:
             elif on_bad == "stop":
                 raise UserError(f'bad shape {reason}; on_bad="skip" leaves such models out')
             else:
-                self.bad.append((name, reason))
+                self.bad.append((printable(name), reason))
         if not self.names:
             raise UserError(f"no shape in {self.root} can be used, the first, {self.bad[0][0]}: {self.bad[0][1]}")
         if self.bad:
@@ -173,6 +174,8 @@ class ShapeFolder:
             pool.shutdown(cancel_futures=True)
 
     def _bad(self, name: str) -> str | None:
+        if not is_text(name):
+            return f"{printable(name)}: {NOT_TEXT}"
         try:
             self._stored(name)
         except UserError as error:

@@ -13,6 +13,7 @@ from jaxtyping import Float32, UInt8
 
 from ddmi.data.memory import Memory
 from ddmi.data.meshes import Up
+from ddmi.data.pictures import printable
 from ddmi.data.posed import Views
 from ddmi.data.stored import some
 from ddmi.data.views.box import boxed
@@ -37,9 +38,9 @@ class ViewFolder:
 
     Poses and the headers of pictures are read when a source is opened, so that a bad object is known before training:
     views without poses, poses that are no rotations, a focal length of 0, pictures of different sizes, files that are
-    damaged or cut off, pictures of nothing but background. Pictures are read when asked for. Where no points come with
-    the views, `cloud` carves a coloured visual hull from the silhouettes; they must then have alpha or a white or black
-    background.
+    damaged or cut off, pictures of nothing but background, cameras that are no pinholes. Pictures are read when asked
+    for. Where no points come with the views, `cloud` carves a coloured visual hull from the silhouettes; they must then
+    have alpha or a white or black background.
 
     Args:
         path: a folder of objects at any depth, one object's folder, an npz or a json file.
@@ -89,14 +90,16 @@ class ViewFolder:
                 self.names.append(name)
                 scenes.append(scene)
             elif on_bad == "stop":
-                raise UserError(f'bad object {name}: {scene}; on_bad="skip" leaves such objects out')
+                raise UserError(f'bad object {printable(name)}: {scene}; on_bad="skip" leaves such objects out')
             else:
-                self.bad.append((name, scene))
+                self.bad.append((printable(name), scene))
         if not self.names:
             raise UserError(f"no object in {self.root} can be used, the first, {self.bad[0][0]}: {self.bad[0][1]}")
         if self.bad:
             told = "; ".join(reason for _, reason in self.bad[:3])
             log.warning("%s of %s objects are left out: %s", len(self.bad), len(objects), told)
+        if remarks := [scene.remark for scene in scenes if scene.remark]:
+            log.warning("of %s of %s objects: %s", len(remarks), len(scenes), remarks[0])
         self.counts = [len(scene.views) for scene in scenes]
         said = folders_of(self.names)
         self.parts, self.labels, self.classes, self.groups = said.parts, said.labels, said.classes, said.groups

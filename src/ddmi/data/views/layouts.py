@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ddmi.data.catalogues import ARCHIVES
 from ddmi.data.meshes import EXTENSIONS as MESHES
+from ddmi.data.pictures import NOT_TEXT, is_text, printable
 from ddmi.data.views import npz, srn, transforms
 from ddmi.data.views.facts import Facts, told
 from ddmi.data.views.pixels import Pixels
@@ -43,7 +44,7 @@ def found(root: Path) -> dict[str, tuple[Reader, Path]]:
     if not root.is_dir():
         raise UserError(f"{root} does not exist: {_COUNTING}")
     objects: dict[str, tuple[Reader, Path]] = {}
-    for path in _objects(root, 0):
+    for path in _objects(root, ()):
         name = path.relative_to(root).as_posix().removesuffix(".npz")
         reader = npz.read if path.is_file() else srn.read if srn.is_here(path) else transforms.read
         objects[root.resolve().name if name == "." else name] = (reader, path)
@@ -55,15 +56,17 @@ def found(root: Path) -> dict[str, tuple[Reader, Path]]:
     return dict(sorted(objects.items()))
 
 
-def _objects(folder: Path, depth: int) -> Iterator[Path]:
+def _objects(folder: Path, above: tuple[str, ...]) -> Iterator[Path]:
+    """Objects in a folder; `above` are the real paths of the folders that lead to it, since a link may lead back."""
+    real = os.path.realpath(folder)
     if srn.is_here(folder) or transforms.tables(folder):
         yield folder
-    elif depth < _DEPTH:
+    elif len(above) < _DEPTH and real not in above:
         for path in sorted(folder.iterdir()):
             if path.name.startswith("."):
                 continue
             if path.is_dir():
-                yield from _objects(path, depth + 1)
+                yield from _objects(path, (*above, real))
             elif path.suffix.lower() == ".npz" and path.name not in _OTHERS:
                 yield path
 
@@ -73,10 +76,12 @@ def opened(
     objects: dict[str, tuple[Reader, Path]],
     progress: Progress | None,
 ) -> Iterator[tuple[str, Scene | str]]:
-    """The name and the scene of each object in order, or the reason why it cannot be used."""
+    """The name and the scene of each object in order, or the reason why it cannot be used, whatever that is."""
 
-    def look(entry: tuple[Reader, Path]) -> Scene | str:
-        reader, path = entry
+    def look(name: str) -> Scene | str:
+        reader, path = objects[name]
+        if not is_text(name):
+            return f"{printable(str(path))}: {NOT_TEXT}"
         try:
             scene = reader(path, told(path, root))
             if _plain(scene.pixels(0)) and all(_plain(scene.pixels(view)) for view in range(1, len(scene.views))):
@@ -89,7 +94,7 @@ def opened(
 
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "views")
     try:
-        for done, (name, scene) in enumerate(zip(objects, pool.map(look, objects.values()), strict=True), 1):
+        for done, (name, scene) in enumerate(zip(objects, pool.map(look, objects), strict=True), 1):
             yield name, scene
             if progress is not None:
                 progress(done, len(objects))

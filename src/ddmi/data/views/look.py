@@ -8,6 +8,7 @@ from ddmi.data.hull import silhouettes
 from ddmi.data.posed import Finding, findings, fits
 from ddmi.data.views.box import Boxed, evenly
 from ddmi.data.views.clouds import Clouds
+from ddmi.data.views.contents import one_line
 from ddmi.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -43,17 +44,20 @@ def _named(one: Boxed, text: str) -> str:
 def _findings(one: Boxed, clouds: Clouds, index: int) -> list[Finding]:
     try:
         views, pictures = one.some()
-        found = findings(views, pictures)
-        masks = silhouettes(pictures)
         given = one.scene.cloud is not None
+        points = clouds.read(index)[0] if given else None
+        found = findings(views, pictures, points)
+        masks = silhouettes(pictures)
         if masks is None and not given:
             told = "there are no coloured points, and the pictures have neither alpha nor a white or black background"
             found.append(Finding(told, True))
-        if masks is not None and given and not any(finding.fatal for finding in found):
-            share = fits(views, masks, clouds.read(index)[0])
+        if masks is not None and points is not None and not any(finding.fatal for finding in found):
+            share = fits(views, masks, points)
             if share < LEAST_FITTING:
                 told = f"only {share:.0%} of the coloured points lie in the silhouettes of the views"
                 found.append(Finding(told, False))
     except UserError as error:
         return [Finding(str(error), True)]
+    except Exception as error:  # what one object's files make numpy raise
+        return [Finding(f"cannot be looked at: {one_line(error) or type(error).__name__}", True)]
     return found

@@ -35,6 +35,8 @@ class Scene:
     """None: to be estimated."""
     cloud: Path | None = None
     """The file of its coloured points, where some come with the views."""
+    remark: str = ""
+    """What a user should know of its cameras."""
     loose: bool = False
     """Its coloured points may be turned and smaller than the scene."""
 
@@ -59,7 +61,7 @@ def views_of(poses: Float64[np.ndarray, "n 4 4"], focal: Any, centre: Any, size:
 
 
 def upright(path: Path, what: str, rows: np.ndarray) -> Float64[np.ndarray, "4 4"]:
-    """A pose given by 3 or 4 rows of 4 numbers, as 4 x 4.
+    """A pose given by 3 or 4 rows of 4 numbers, as 4 x 4; its rotation, which may be rounded, is made exact.
 
     Raises:
         UserError: it is no rotation and translation; the file and `what` are named.
@@ -67,7 +69,10 @@ def upright(path: Path, what: str, rows: np.ndarray) -> Float64[np.ndarray, "4 4
     pose = np.concatenate([rows, [[0, 0, 0, 1]]]) if len(rows) == 3 else rows
     if reason := askew(pose):
         raise UserError(f"{path}: {what} {reason}")
-    return pose
+    left, _, right = np.linalg.svd(pose[:3, :3])
+    exact = np.eye(4)
+    exact[:3, :3], exact[:3, 3] = left @ right, pose[:3, 3]
+    return exact
 
 
 def enough(path: Path, points: np.ndarray) -> Float64[np.ndarray, "n 3"]:

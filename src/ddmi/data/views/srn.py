@@ -41,8 +41,8 @@ def read(folder: Path, facts: Facts) -> Files:
         raise UserError(f"{folder / 'rgb'} is missing: there are poses without pictures")
     if not (folder / "pose").is_dir():
         raise UserError(f"{folder / 'pose'} is missing: there are pictures without poses")
-    files = sorted(path for path in (folder / "rgb").iterdir() if path.suffix.lower() in EXTENSIONS)
-    texts = {path.stem: path for path in (folder / "pose").glob("*.txt")}
+    files = sorted(path for path in _shown(folder / "rgb") if path.suffix.lower() in EXTENSIONS)
+    texts = {path.stem: path for path in _shown(folder / "pose") if path.suffix == ".txt"}
     if not files:
         raise UserError(f"{folder / 'rgb'} holds no pictures: they end in {', '.join(EXTENSIONS)}")
     if len(files) != len(texts):
@@ -68,6 +68,11 @@ def read(folder: Path, facts: Facts) -> Files:
         files=files,
         cloud=beside(folder),
     )
+
+
+def _shown(folder: Path) -> list[Path]:
+    """What is in a folder without hidden files, such as the `._000000.png` that macOS leaves in archives."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
 
 
 def _numbers(path: Path) -> list[float]:

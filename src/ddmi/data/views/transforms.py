@@ -2,8 +2,8 @@
 
 `transforms.json`, or `transforms_train.json`, `_val`, `_test`, all views of one object: `frames` of `file_path` and
 `transform_matrix` (camera-to-world, axes of OpenGL), `camera_angle_x` in radians, or `fl_x`, `cx`, `cy`, `w`, `h` in
-pixels. z points up; the box is around the point where the optical axes meet, and as large as the ball that (nearly) all
-views show whole.
+pixels. Cameras are pinholes: any other `camera_model` is refused, and lens distortion is not undone. z points up; the
+box is around the point where the optical axes meet, and as large as the ball that (nearly) all views show whole.
 """
 
 from __future__ import annotations
@@ -52,9 +52,10 @@ def read(path: Path, facts: Facts) -> Files:
         for number, frame in enumerate(frames):
             where = f"frame {number}"
             try:
-                named = folder / frame["file_path"]
+                named = frame["file_path"]
+                named = folder / (named if (folder / named).is_file() else named.replace("\\", "/"))  # of Windows
                 pose = np.array(frame["transform_matrix"], dtype=np.float64)
-            except (TypeError, KeyError, ValueError) as error:
+            except (AttributeError, TypeError, KeyError, ValueError) as error:
                 raise UserError(f"{table}, {where}: needs `file_path` and `transform_matrix`") from error
             files.append(_picture(table, named))
             if pose.shape not in ((3, 4), (4, 4)):
@@ -73,6 +74,7 @@ def read(path: Path, facts: Facts) -> Files:
         centre=facts.centre,
         files=files,
         cloud=beside(folder),
+        remark=next(filter(None, (_distortion(place, given) for place, given in lenses)), ""),
     )
 
 
@@ -86,9 +88,23 @@ def _picture(table: Path, named: Path) -> Path:
     raise UserError(f"{table}: there is no picture {named}")
 
 
+_PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
+"""Camera models of COLMAP and nerfstudio that are a pinhole but for their distortion."""
+_COEFFICIENTS = ("k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2")
+
+
+def _distortion(place: str, given: dict[str, Any]) -> str:
+    """What to say of lens distortion; "" where there is none."""
+    found = [f"{key} = {given[key]:g}" for key in _COEFFICIENTS if is_number(given.get(key)) and given[key] != 0]
+    return f"{place}: lens distortion ({', '.join(found)}) is not undone; undistort the images first" if found else ""
+
+
 def _lens(place: str, given: dict[str, Any], size: tuple[int, int]) -> tuple[float, tuple[float, float]]:
     """Focal length and principal point in pixels of a picture of this size."""
     height, width = size
+    model = "OPENCV_FISHEYE" if given.get("is_fisheye") else given.get("camera_model", "PINHOLE")
+    if str(model).upper() not in _PINHOLES:
+        raise UserError(f"{place}: {model} is no pinhole camera; allowed are {', '.join(_PINHOLES)}")
     keys = ("camera_angle_x", "fl_x", "fl_y", "cx", "cy", "w", "h")
     if wrong := [key for key in keys if key in given and not is_number(given[key])]:
         raise UserError(f"{place}: `{wrong[0]}` must be a number, not {given[wrong[0]]!r}")
