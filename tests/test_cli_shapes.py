@@ -84,6 +84,20 @@ def test_a_mesh_is_reconstructed_from_its_file(home, tmp_path, capsys):
     assert Path(path) == tmp_path / "0.png"
 
 
+def test_a_reconstruction_lies_where_its_file_has_it(home, tmp_path, capsys, monkeypatch):
+    """Whatever the model makes of it: here, exactly what it was given, in the frame of shapes."""
+    import trimesh
+
+    given = trimesh.creation.box((2, 4, 1)).apply_translation((10, -20, 30))
+    given.export(tmp_path / "far.ply")
+    whole = trimesh.creation.box(np.array([2, 4, 1]) * (2 / 1.1) / 4)
+    monkeypatch.setattr(Shape, "render", lambda self, field, size=16: whole)
+    for ending in ("glb", "stl"):
+        call = ["reconstruct", home / "run", tmp_path / "far.ply", "--size", 12, "--format", ending]
+        (path,) = ok(capsys, *call, "--out", tmp_path / "out")
+        assert np.allclose(trimesh.load(path, force="mesh").bounds, given.bounds, atol=1e-5)
+
+
 def test_an_interpolation_is_a_row_or_an_animation(home, tmp_path, capsys):
     (row,) = ok(capsys, "interpolate", home / "run", "--frames", 3, "--size", 12, "--out", tmp_path / "row.png")
     (film,) = ok(capsys, "interpolate", home / "run", "--frames", 3, "--size", 12, "--out", tmp_path / "film.gif")

@@ -283,6 +283,47 @@ def test_textures_outside_of_the_data_are_not_read(tmp_path, caplog):
     assert front(model).argmax() == 0
 
 
+MATERIALS = {
+    "options": {"m.mtl": "newmtl paper\nmap_Kd -clamp on -s 1 1 1 -o 0 0 0 -mm 0 1 p.png\n"},
+    "the case of names": {"M.MTL": "newmtl paper\nMAP_KD P.PNG\n"},
+    "a byte order mark": {"m.mtl": "\ufeffnewmtl paper\r\nmap_Kd\tp.png\r\n"},
+    "several libraries": {"m.mtl": "newmtl leaf\nKd 0 1 0\n", "n.mtl": "newmtl paper\nmap_Kd p.png\n"},
+}
+
+
+@pytest.mark.parametrize("kind", MATERIALS)
+def test_materials_of_any_program_are_found(tmp_path, kind):
+    """Blue, not the grey that a material without its texture has."""
+    named = {"several libraries": "mtllib m.mtl n.mtl\n", "options": "mtllib gone.mtl\nmtllib m.mtl\n"}
+    obj = square_obj("")["q.obj"].replace(b"mtllib m.mtl\n", named.get(kind, "mtllib m.mtl\n").encode())
+    (tmp_path / "q.obj").write_bytes(obj)
+    for name, text in MATERIALS[kind].items():
+        (tmp_path / name).write_bytes(text.encode())
+    (tmp_path / "p.png").write_bytes(png((0, 0, 255)))
+    assert front(Model(name="q", file=tmp_path / "q.obj")).argmax() == 2
+
+
+@pytest.mark.parametrize(("options", "channel"), [("", 0), ("-o 0.5 0", 1), ("-s 0.2 0.2 -o .7", 1), ("-o 0 0.5", 2)])
+def test_a_texture_is_scaled_and_moved_as_its_options_say(tmp_path, options, channel):
+    """All corners of the square lie at (0.25, 0.25) in four quarters: red, green below; blue, white above."""
+    files = square_obj(f"{options} p.png".strip())
+    obj = b"\n".join(b"vt 0.25 0.25" if line[:2] == b"vt" else line for line in files["q.obj"].split(b"\n"))
+    (tmp_path / "q.obj").write_bytes(obj)
+    (tmp_path / "m.mtl").write_bytes(files["m.mtl"])
+    pixels = np.array([[[0, 0, 255], [255, 255, 255]], [[255, 0, 0], [0, 255, 0]]], np.uint8)
+    Image.fromarray(pixels.repeat(32, 0).repeat(32, 1)).save(tmp_path / "p.png")
+    colour = front(Model(name="q", file=tmp_path / "q.obj"))
+    assert colour.argmax() == channel and np.sort(colour)[1] < 0.2 * colour.max()
+
+
+def test_colours_of_vertices_count_where_a_material_has_no_texture(tmp_path):
+    """As MeshLab writes them, with a white material."""
+    text = "mtllib m.mtl\nv -1 -1 0 0 1 0\nv 1 -1 0 0 1 0\nv 1 1 0 0 1 0\nv -1 1 0 0 1 0\nv 0 0 -1 0 1 0\n"
+    (tmp_path / "q.obj").write_text(text + "usemtl white\nf 1 2 3 4\nf 1 2 5\n")
+    (tmp_path / "m.mtl").write_text("newmtl white\nKd 1 1 1\n")
+    assert front(Model(name="q", file=tmp_path / "q.obj")).argmax() == 1
+
+
 def test_the_frame_is_that_of_shapes(tmp_path):
     signs().export(tmp_path / "signs.glb")
     model = Model(name="signs", file=tmp_path / "signs.glb")

@@ -361,6 +361,21 @@ def test_a_bad_object_is_named_in_one_line(tmp_path, name):
     assert "\n" not in str(told.value) and str(tmp_path / "bad") in str(told.value)
 
 
+def test_an_error_that_nobody_foresaw_leaves_one_object_out(tmp_path, monkeypatch):
+    srn(tmp_path / "a")
+    srn(tmp_path / "b")
+    read = srn_layout.read
+
+    def careless(path, told):
+        if path.name == "b":
+            raise IndexError("off by one")
+        return read(path, told)
+
+    monkeypatch.setattr(srn_layout, "read", careless)
+    source = open_views(tmp_path)
+    assert source.names == ["a"] and "b cannot be read: IndexError: off by one" in source.bad[0][1]
+
+
 def test_bad_objects_are_left_out_or_stop(tmp_path, caplog):
     srn(tmp_path / "a")
     spoil("mirrored", srn(tmp_path / "b"))

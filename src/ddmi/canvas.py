@@ -113,11 +113,17 @@ class Canvas:
         """What the domain draws."""
         return field.render(self.size, **self.options)
 
-    def write(self, field: Field, path: Path) -> Any:
-        """Draw into a file; what was drawn is returned (a path when it was streamed)."""
+    def write(self, field: Field, path: Path, given: str | None = None) -> Any:
+        """Draw into a file; what was drawn is returned (a path when it was streamed).
+
+        Args:
+            given: the file that the field was encoded from: what is drawn is placed as that file has it.
+        """
         if self.streamed:
             return field.render(self.size, to=path, **self.options)
         drawn = self.render(field)
+        if given is not None:
+            drawn = self.domain.as_given(drawn, given, f".{self.ending}")
         self.domain.save(drawn, path)
         return drawn
 

@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 
 from ddmi.data import furniture
-from ddmi.data.meshes import LONGEST, Model, Up, load, normalised
+from ddmi.data.meshes import Model, Up, load, normalised, placement
 from ddmi.data.posed import Views
 from ddmi.data.preparation import Progress, Summary, carry_out
 from ddmi.errors import MissingPackage, UserError, WorkError
@@ -158,19 +158,14 @@ def upright(scene: trimesh.Scene, rotation: tuple[float, ...] | None = None, up:
     matrix = np.eye(4)
     if rotation is not None:
         matrix[:3, :3] = np.reshape(rotation, (3, 3))
-    if up == "z":
-        matrix = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]]) @ matrix
     found = [(vertices @ matrix[:3, :3].T, np.asarray(part.faces)) for vertices, part in parts(scene)]
     shifts = np.cumsum([0, *(len(vertices) for vertices, _ in found)])
     vertices = np.concatenate([vertices for vertices, _ in found])
     faces = np.concatenate([faces + shift for (_, faces), shift in zip(found, shifts, strict=False)])
-    normalised(trimesh.Trimesh(vertices, faces, process=False))
-    used = vertices[np.unique(faces)]
-    low, high = used.min(0), used.max(0)
-    frame = np.diag([*[LONGEST / (high - low).max()] * 3, 1.0])
-    frame[:3, 3] = -frame[0, 0] * (low / 2 + high / 2)
+    whole = trimesh.Trimesh(vertices, faces, process=False)
+    normalised(whole, up)
     turned = scene.copy()
-    turned.apply_transform(frame @ matrix)
+    turned.apply_transform(placement(whole, up) @ matrix)
     return turned
 
 

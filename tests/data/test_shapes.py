@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from ddmi.data import shapes
 from ddmi.data.preparation import UNIT
 from ddmi.data.shapes import CLOSE, ShapeFolder, ShapeSource, open_shapes
 from ddmi.data.single_mesh import SingleMesh
@@ -194,6 +195,20 @@ def test_a_bad_model_is_told_by_its_file(tmp_path, kind, caplog):
     assert "1 of 2 shapes are left out: bad" in caplog.text
     with pytest.raises(UserError, match=r"on_bad=\"skip\" leaves such models out"):
         ShapeFolder(tmp_path, on_bad="stop")
+
+
+def test_an_error_that_nobody_foresaw_leaves_one_shape_out(tmp_path, monkeypatch):
+    ball(tmp_path / "bad")
+    ball(tmp_path / "good")
+
+    def careless(folder):
+        if folder.name == "bad":
+            raise IndexError("off by one")
+        return load(folder)
+
+    monkeypatch.setattr(shapes, "load", careless)
+    source = ShapeFolder(tmp_path)
+    assert source.names == ["good"] and "bad cannot be read: IndexError: off by one" in source.bad[0][1]
 
 
 def test_damaged_missing_and_incomplete_files(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 
@@ -16,6 +17,7 @@ trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("skimage")
 
 from ddmi.render.mesh import dense_surface, inside, iso_surface, simplified, write_mesh  # noqa: E402
+from ddmi.render.shading import CLAY  # noqa: E402
 
 
 def ball(radius, centre=(0.0, 0.0, 0.0)):
@@ -243,6 +245,33 @@ def test_a_written_mesh_reads_back(tmp_path, ending):
     assert read.volume == pytest.approx(made.volume, rel=1e-4) and read.is_watertight
     assert np.allclose(read.bounds, made.bounds, atol=1e-6)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("painted", [True, False])
+def test_a_viewer_shows_the_colours_of_a_written_glb(tmp_path, painted):
+    """Base colour times COLOR_0 is light (glTF 2.0, 3.9.2 and 3.7.2.1); as sRGB it is the colour that we had."""
+    made = iso_surface(ball(0.5), 8)
+    expected = np.tile([*CLAY], (len(made.vertices), 1))
+    if painted:
+        expected = np.random.default_rng(0).integers(0, 256, expected.shape)
+        made.visual.vertex_colors = expected
+    write_mesh(made, tmp_path / "a.glb")
+    content = (tmp_path / "a.glb").read_bytes()
+    length = int.from_bytes(content[12:16], "little")
+    tree, binary = json.loads(content[20 : 20 + length]), content[28 + length :]
+    (part,) = tree["meshes"][0]["primitives"]
+    material = tree["materials"][part["material"]]["pbrMetallicRoughness"]
+    assert material["metallicFactor"] == 0
+    light = np.tile(np.array(material["baseColorFactor"][:3]), (len(expected), 1))
+    if painted:
+        accessor = tree["accessors"][part["attributes"]["COLOR_0"]]
+        assert (accessor["componentType"], accessor["type"], accessor["count"]) == (5126, "VEC3", len(expected))
+        start = tree["bufferViews"][accessor["bufferView"]]["byteOffset"]
+        light *= np.frombuffer(binary, "<f4", 3 * len(expected), start).reshape(-1, 3)
+    else:
+        assert "COLOR_0" not in part["attributes"]
+    shown = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    assert np.abs(255 * shown - expected).max() < 0.01
 
 
 def test_a_failed_mesh_leaves_the_old_one(tmp_path, monkeypatch):

@@ -140,7 +140,7 @@ def reconstruct(
             continue
         path = names.free(Path(file).stem)
         try:
-            canvas.write(field, path)
+            canvas.write(field, path, file)
         except Empty as error:
             complain(str(error))
             empty += 1

@@ -331,6 +331,18 @@ def normalised(mesh: trimesh.Trimesh, up: Up = "y") -> trimesh.Trimesh:
     return kept
 
 
+def placement(mesh: trimesh.Trimesh, up: Up = "y") -> Float[np.ndarray, "4 4"]:
+    """The matrix that takes a mesh's own coordinates into our frame, where `normalised` puts it."""
+    matrix = np.eye(4)
+    if up == "z":
+        matrix[1:3, 1:3] = [[0, 1], [-1, 0]]
+    used = np.asarray(mesh.vertices, np.float64)[np.unique(mesh.faces)] @ matrix[:3, :3].T
+    low, high = used.min(0), used.max(0)
+    frame = np.diag([*[LONGEST / (high - low).max()] * 3, 1.0])
+    frame[:3, 3] = -frame[0, 0] * (low / 2 + high / 2)
+    return frame @ matrix
+
+
 def _spanned(mesh: trimesh.Trimesh, samples: int = 20_000) -> Float[np.ndarray, "3"]:
     """The sides of the box that holds 99.5 % of the surface along each axis."""
     from trimesh.sample import sample_surface

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from ddmi.data import solids
-from ddmi.data.meshes import Rejected, Up, normalised, read
+from ddmi.data.meshes import Rejected, Up, normalised, placement, read
 from ddmi.data.preparation import MOST_AMBIGUOUS
 from ddmi.data.stored import some
 from ddmi.errors import UserError
@@ -22,6 +22,8 @@ class SingleMesh:
     """A source of one shape: a mesh file, put into our frame; its points are drawn and judged when they are asked for.
 
     Of a mesh that is not closed all faces count as surface, with a warning: what is inside it is then a guess.
+
+    `placement` is the matrix that took the file's coordinates into our frame.
 
     Raises:
         UserError: the file does not exist or no shape can be made of it; it is named, with the reason.
@@ -41,6 +43,7 @@ class SingleMesh:
         raw = read(path)
         try:
             self.mesh = normalised(raw, up)
+            self.placement = placement(raw, up)
         except Rejected as error:
             raise UserError(f"{path} cannot be used: {error}") from error
         self.names = [path.name]

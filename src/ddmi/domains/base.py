@@ -222,6 +222,10 @@ class Domain(ABC):
         A list becomes a sheet of so many columns (0: a good number), or, as .gif, one picture after another.
         """
 
+    def as_given(self, sample: Any, path: str | Path, ending: str) -> Any:
+        """A rendered reconstruction of a file, placed as that file has it, to be saved with this ending."""
+        return sample
+
     def check(self, size: Any, ending: str, **options: Any) -> None:  # noqa: B027
         """Raise the UserError that `render` and `save` would for these, before any work. By default there is none."""
 

@@ -161,6 +161,18 @@ class Shape(Domain):
         else:
             write_mesh(sample, path)
 
+    def as_given(self, sample: Trimesh, path: str | Path, ending: str) -> Trimesh:
+        """The reconstruction in the coordinates of the mesh file that was encoded; pictures show our frame."""
+        import numpy as np
+
+        from ddmi.data.shapes import open_shapes
+        from ddmi.render.mesh import FORMATS
+
+        placement = getattr(open_shapes(path), "placement", None)
+        if placement is None or ending not in FORMATS:
+            return sample
+        return sample.copy().apply_transform(np.linalg.inv(placement))
+
     def check(self, size: Any, ending: str, **options: Any) -> None:
         from ddmi.render.mesh import FORMATS, LARGEST
 
