@@ -585,11 +585,36 @@ def test_points_that_are_not_those_of_the_scene(tmp_path, caplog):
     np.savez(folder / "points.npz", points=10 * points, colours=colours)
     with pytest.raises(UserError, match=r"points\.npz: 100% of its points lie outside of the box: they reach 3\.98 "):
         open_views(folder)
-    with pytest.raises(UserError, match=r"points\.npz: 100%"):
-        open_views(folder, looked=0).cloud(0, 50, rng())
-    np.savez(folder / "points.npz", points=points[:20], colours=colours[:20])
-    with pytest.raises(UserError, match=r"points\.npz has 20 points, at least 100 are needed"):
-        open_views(folder, looked=0).cloud(0, 50, rng())
+    srn(tmp_path / "b")
+    np.savez(srn(tmp_path / "c") / "points.npz", points=points[:20], colours=colours[:20])
+    source = open_views(tmp_path, looked=0)
+    assert source.names == ["b"] and [name for name, _ in source.bad] == ["a", "c"]
+    assert "points.npz: 100% of its points lie outside" in source.bad[0][1]
+    assert source.bad[1][1].endswith("points.npz has 20 points, at least 100 are needed")
+    assert source.counts == [COUNT] and source.radii == [0.5] and len(source.cameras(0)) == COUNT
+    with pytest.raises(UserError, match=r"bad object a: .*points\.npz: 100%"):
+        open_views(tmp_path, on_bad="stop")
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_a_picture_that_is_cut_off_is_known_at_once(tmp_path, ending):
+    """Even one that is read late; what cameras put behind the end of a picture does no harm."""
+    for name in ("cut", "longer"):
+        folder = srn(tmp_path / name)
+        for path in (folder / "rgb").iterdir():
+            pixels = on(np.asarray(Image.open(path))[None])[0]
+            noise = np.random.default_rng(0).integers(0, 30, pixels.shape, dtype=np.uint8)
+            path.unlink()
+            Image.fromarray(pixels - np.minimum(noise, pixels)).save(path.with_suffix(f".{ending}"))
+    path = tmp_path / "cut" / "rgb" / f"000007.{ending}"
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 3 // 4])
+    path = tmp_path / "longer" / "rgb" / f"000007.{ending}"
+    path.write_bytes(path.read_bytes() + bytes(5000))
+    source = open_views(tmp_path, looked=0)
+    assert source.names == ["longer"] and source.bad == [
+        ("cut", f"{tmp_path / 'cut' / 'rgb'}/000007.{ending} is cut off")
+    ]
 
 
 # What wrong poses look like

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,7 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from ddmi.data.hull import NoHull, coloured_hull, silhouettes
 from ddmi.data.posed import Views
 from ddmi.data.views.box import TURN, Box, Boxed
-from ddmi.data.views.contents import arrays
+from ddmi.data.views.contents import arrays, one_line
 from ddmi.data.views.npz import ENLARGED
 from ddmi.errors import UserError
 from ddmi.randomness import derive
@@ -57,6 +60,24 @@ class Clouds:
                 self._kept[index] = kept
         return kept
 
+    def bad(self) -> dict[int, str]:
+        """Why objects cannot be used whose points come with their views, by number, in order; nothing is kept."""
+
+        def reason(index: int) -> str | None:
+            try:
+                self._given(index)
+            except UserError as error:
+                return str(error)
+            except Exception as error:  # one bad object never stops the others
+                return f"{self._objects[index].scene.cloud} cannot be read: {type(error).__name__}: {one_line(error)}"
+            return None
+
+        with suppress(UserError):  # each object then says it for itself
+            if any(one.scene.loose and one.scene.cloud for one in self._objects):
+                self._fit()
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "points") as pool:
+            return {k: text for k, text in enumerate(pool.map(reason, range(len(self._objects)))) if text}
+
     def _given(self, index: int) -> Cloud | None:
         """Those that come with the views."""
         scene = self._objects[index].scene
@@ -73,11 +94,10 @@ class Clouds:
         They are those of the scene, or of the shape before it was turned, enlarged, or both.
         """
         if self._fitting is None:
-            one, file = next((o, o.scene.cloud) for o in self._objects if o.scene.loose and o.scene.cloud)
-            points, _ = one.scene.points(file)
+            best, fitting = 0.0, np.eye(3)
+            one, points = self._first_loose()
             views, pictures = one.some()
             masks = silhouettes(pictures)
-            best, fitting = 0.0, np.eye(3)
             if masks is not None:
                 for enlarged in (1.0, ENLARGED):
                     for turn in (np.eye(3), TURN.T):
@@ -86,6 +106,17 @@ class Clouds:
                             best, fitting = overlap, enlarged * turn
             self._fitting = fitting
         return self._fitting
+
+    def _first_loose(self) -> tuple[Boxed, Float64[np.ndarray, "n 3"]]:
+        """The first object whose points may be turned and can be read, and these; else what is wrong with the last."""
+        wrong: Exception | None = None
+        for one in self._objects:
+            if one.scene.loose and one.scene.cloud:
+                try:
+                    return one, one.scene.points(one.scene.cloud)[0]
+                except UserError as error:
+                    wrong = error
+        raise wrong or UserError("no object has points of its own")
 
     def _hull(self, index: int) -> Cloud:
         """Those of a hull, kept in the folder of hulls."""

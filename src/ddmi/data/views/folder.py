@@ -36,11 +36,11 @@ class ViewFolder:
     are two or more, ShapeNet's in words. Captions: `captions.jsonl` at the root, one {"model": name, "text": caption} a
     line. One object's views that come in parts (`transforms_test.json`) are told apart by `cameras(index).parts`.
 
-    Poses and the headers of pictures are read when a source is opened, so that a bad object is known before training:
-    views without poses, poses that are no rotations, a focal length of 0, pictures of different sizes, files that are
-    damaged or cut off, pictures of nothing but background, cameras that are no pinholes. Pictures are read when asked
-    for. Where no points come with the views, `cloud` carves a coloured visual hull from the silhouettes; they must then
-    have alpha or a white or black background.
+    Poses, the headers of pictures, and points are read when a source is opened, so that a bad object is known before
+    training: views without poses, poses that are no rotations, a focal length of 0, pictures of different sizes, files
+    that are damaged or cut off, pictures of nothing but background, cameras that are no pinholes, points that are too
+    few or outside of the box. Pictures are read when asked for. Where no points come with the views, `cloud` carves a
+    coloured visual hull from the silhouettes; they must then have alpha or a white or black background.
 
     Args:
         path: a folder of objects at any depth, one object's folder, an npz or a json file.
@@ -83,31 +83,37 @@ class ViewFolder:
         self.background = background
         objects = found(self.root)
         self.bad: list[tuple[str, str]] = []
-        self.names: list[str] = []
-        scenes: list[Scene] = []
+        scenes: dict[str, Scene] = {}
         for name, scene in opened(self.root, objects, progress):
-            if not isinstance(scene, str):
-                self.names.append(name)
-                scenes.append(scene)
-            elif on_bad == "stop":
-                raise UserError(f'bad object {printable(name)}: {scene}; on_bad="skip" leaves such objects out')
+            if isinstance(scene, str):
+                self._leave_out(name, scene, on_bad)
             else:
-                self.bad.append((printable(name), scene))
+                scenes[name] = scene
+        boxes = boxed(list(scenes), list(scenes.values()), radius, up)
+        for index, reason in Clouds(boxes, 0, None).bad().items():
+            self._leave_out(boxes[index].name, reason, on_bad)
+            del scenes[boxes[index].name]
+        self.names = list(scenes)
         if not self.names:
             raise UserError(f"no object in {self.root} can be used, the first, {self.bad[0][0]}: {self.bad[0][1]}")
         if self.bad:
             told = "; ".join(reason for _, reason in self.bad[:3])
             log.warning("%s of %s objects are left out: %s", len(self.bad), len(objects), told)
-        if remarks := [scene.remark for scene in scenes if scene.remark]:
+        if remarks := [scene.remark for scene in scenes.values() if scene.remark]:
             log.warning("of %s of %s objects: %s", len(remarks), len(scenes), remarks[0])
-        self.counts = [len(scene.views) for scene in scenes]
+        self.counts = [len(scene.views) for scene in scenes.values()]
         said = folders_of(self.names)
         self.parts, self.labels, self.classes, self.groups = said.parts, said.labels, said.classes, said.groups
         self.captions = captions_of(self.root, self.names)
-        self._objects = boxed(self.names, scenes, radius, up)
+        self._objects = [one for one in boxes if one.name in scenes]
         self._memory = Memory(memory)
         self._clouds = Clouds(self._objects, memory // 4, None if hulls is None else Path(hulls))
         look(self._objects, self._clouds, looked)
+
+    def _leave_out(self, name: str, reason: str, on_bad: str) -> None:
+        if on_bad == "stop":
+            raise UserError(f'bad object {printable(name)}: {reason}; on_bad="skip" leaves such objects out')
+        self.bad.append((printable(name), reason))
 
     @property
     def radii(self) -> list[float]:

@@ -37,20 +37,30 @@ def common_size(files: list[Path]) -> tuple[int, int]:
 def _size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            if image.format == "PNG" and not _ended(path):
+            if not _ended(path, image):
                 raise UserError(f"{path} is cut off")
             return image.height, image.width
+    except UserError:
+        raise
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is not a picture") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
 
 
-def _ended(path: Path) -> bool:
-    """Whether the last chunk of a PNG is there."""
+def _ended(path: Path, image: Image.Image) -> bool:
+    """Whether a PNG has its last chunk, and a JPEG its end marker; behind it may lie what a camera has put there."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 1024))
-        return b"IEND" in file.read()
+        tail = file.read()
+    if image.format == "PNG":
+        return b"IEND" in tail or b"IEND" in path.read_bytes()
+    if image.format == "JPEG" and b"\xff\xd9" not in tail:
+        try:
+            image.load()
+        except OSError:
+            return False
+    return True
 
 
 def decoded(path: Path) -> Pixels:
