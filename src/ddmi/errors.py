@@ -30,11 +30,6 @@ def missing_extra(package: str, extra: str) -> MissingPackage:
     return MissingPackage(f'this needs the package {package}: pip install "ddmi[{extra}]"')
 
 
-def readable(text: str) -> str:
-    """The text with what stands for bytes that are no UTF-8 (in names of files) as hexadecimal numbers."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def check_positive(name: str, value: float | None) -> None:
     """Raises UserError for an option that is given and not more than 0."""
     if value is not None and not value > 0:

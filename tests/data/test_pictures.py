@@ -8,7 +8,6 @@ import pickle
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -331,8 +330,3 @@ def test_a_wrong_split_is_refused():
     for held_out in (0.0, 1.0, float("nan")):
         with pytest.raises(UserError, match="held_out"):
             split(Sets(3), "test", held_out)
-
-
-def test_a_split_takes_names_of_any_bytes():
-    source = SimpleNamespace(names=["a", os.fsdecode(b"caf\xe9"), "b"], groups=[[0], [1], [2]])
-    assert sorted(split(source, "train") + split(source, "test")) == [0, 1, 2]

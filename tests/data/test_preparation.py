@@ -255,7 +255,7 @@ def test_an_error_that_nobody_foresaw_rejects_one_model_alone(tmp_path, processe
         ball().export(tmp_path / "raw" / f"{name}.ply")
     out = tmp_path / "out"
     done = carry_out(tmp_path / "raw", out, {}, careless, ("done",), processes=processes)
-    assert done.kept == ["a", "c"] and done.rejected == {"bad": r"cannot be read: IndexError: what is caf\xe9?"}
+    assert done.kept == ["a", "c"] and done.rejected == {"bad": r"cannot be read: IndexError: what is caf\udce9?"}
     assert json.loads((out / "rejected.jsonl").read_text())["model"] == "bad"
     assert carry_out(tmp_path / "raw", out, {}, careless, ("done",)).fresh == 0
     ball().export(tmp_path / "raw" / "full.ply")

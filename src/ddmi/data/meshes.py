@@ -21,9 +21,9 @@ from jaxtyping import Float
 
 from ddmi.data import gltf, off, wavefront
 from ddmi.data.catalogues import ARCHIVES, entries, members, opened, unpacked
-from ddmi.data.pictures import files_below
+from ddmi.data.pictures import files_below, printable
 from ddmi.data.polygons import triangulated
-from ddmi.errors import UserError, missing_extra, readable
+from ddmi.errors import UserError, missing_extra
 
 if TYPE_CHECKING:
     import trimesh
@@ -61,7 +61,7 @@ class Model:
     @property
     def place(self) -> str:
         """What an error message calls it."""
-        return readable(f"{self.file}:{self.member}" if self.member else str(self.file))
+        return printable(f"{self.file}:{self.member}" if self.member else str(self.file))
 
 
 def find(root: str | Path) -> list[Model]:
@@ -94,7 +94,7 @@ def find(root: str | Path) -> list[Model]:
     if damaged and not found:
         raise damaged[0]
     for reason in damaged:
-        log.warning("left out: %s", readable(str(reason)))
+        log.warning("left out: %s", printable(str(reason)))
     if not found:
         raise UserError(f"no mesh in {root}: files that count end in {', '.join(EXTENSIONS)}, also in .zip and .sh3f")
     if len({"/" in model.name for model in found}) == 2:  # a few beside the folders of classes
@@ -252,7 +252,7 @@ class _Beside:
                     return file.read_bytes()
         outside = not Path(os.path.abspath(model.file.parent / plain)).is_relative_to(self._root)
         why = "lies outside of the folder of data and is not read" if outside else "is not there"
-        log.warning("%s: %s %s: its colours are left out", model.name, readable(name), why)
+        log.warning("%s: %s %s: its colours are left out", model.name, printable(name), why)
         raise FileNotFoundError(f"{name} is not beside {model.place}")
 
     def _file(self, path: PurePosixPath) -> Path | None:

@@ -27,8 +27,9 @@ from jaxtyping import Float
 
 from ddmi.data.catalogues import ARCHIVES, licences
 from ddmi.data.meshes import Model, Rejected, Up, find, normalised, read
+from ddmi.data.pictures import printable
 from ddmi.data.solids import ambiguous, boundary, enclosed, near, winding
-from ddmi.errors import MissingPackage, UserError, WorkError, readable
+from ddmi.errors import MissingPackage, UserError, WorkError
 from ddmi.randomness import derive
 from ddmi.storage import aside, locked, read_json, write_json
 
@@ -309,7 +310,7 @@ def _attempt(one: Callable[[Model, Path], str | None], model: Model, target: Pat
     except Exception as error:
         log.debug("%s", model.place, exc_info=True)
         reason = f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return reason if reason is None else readable(reason)
+    return reason if reason is None else printable(reason)
 
 
 def _alone() -> None:

@@ -35,8 +35,7 @@ def split(source: Splittable, part: Literal["train", "test", "all"], held_out: f
         wanted = part if part in parts else "val"
         return [index for index, given in enumerate(parts) if given == wanted]
 
-    names = [source.names[group[0]].encode("utf-8", "surrogatepass") for group in source.groups]  # of files: any bytes
-    digests = [hashlib.sha256(name).digest() for name in names]
+    digests = [hashlib.sha256(source.names[group[0]].encode()).digest() for group in source.groups]
     fractions = [int.from_bytes(digest[:8], "big") / 2**64 for digest in digests]
     order = sorted(range(len(fractions)), key=fractions.__getitem__)
     count = sum(fraction < held_out for fraction in fractions)
