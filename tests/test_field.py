@@ -17,7 +17,7 @@ from ddmi.coordinates import grid
 from ddmi.errors import UserError, WorkError
 from ddmi.field import fields_of
 from ddmi.render.grid import to_pixels
-from ddmi.storage import save_tensors
+from ddmi.storage import load_metadata, save_tensors
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +197,39 @@ def test_what_is_no_field_is_refused(field, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"cut.safetensors is damaged"):
         Field.load(tmp_path / "cut.safetensors")
+
+
+def test_a_flipped_bit_in_a_file_is_noticed(field, tmp_path):
+    path = tmp_path / "one.safetensors"
+    field.save(path)
+    whole = path.read_bytes()
+    for k in range(30):
+        place = (11 + 1013 * k) % len(whole)
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << k % 8)]) + whole[place + 1 :])
+        with pytest.raises(UserError, match=r"one.safetensors is (damaged|not a saved Field)"):
+            Field.load(path)
+
+
+@pytest.mark.parametrize(
+    ("about", "tensors"),
+    [
+        ("{", {}),
+        ("[" * 100_000, {}),
+        ("{}", {}),
+        (None, {}),
+        (None, {"fields.0.xy": torch.zeros(1, 16, 4, 4)}),
+        (None, {"fields.9999999999999.xy": torch.zeros(1, 16, 4, 4)}),
+        (None, {"fields.0.xy": torch.zeros(3)}),
+        (None, {"elsewhere": torch.zeros(3)}),
+    ],
+)
+def test_a_file_of_a_stranger_is_refused_in_one_line(field, tmp_path, about, tensors):
+    path = tmp_path / "strange.safetensors"
+    field.save(path)
+    save_tensors(tensors, path, {"ddmi.field": load_metadata(path)["ddmi.field"] if about is None else about})
+    with pytest.raises(UserError, match=r"strange.safetensors") as error:
+        Field.load(path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_place_that_cannot_be_written_is_named(field, tmp_path):

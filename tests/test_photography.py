@@ -395,7 +395,7 @@ def test_a_view_does_not_depend_on_what_else_was_asked():
             source.pictures(2, [0, wrong])
 
 
-def test_what_is_kept_is_not_taken_again(tmp_path, monkeypatch):
+def test_what_is_kept_is_not_taken_again(tmp_path, monkeypatch, caplog):
     taken = []
     camera_shutter = photography.photograph
     monkeypatch.setattr(photography, "photograph", lambda *given: taken.append(1) or camera_shutter(*given))
@@ -412,9 +412,14 @@ def test_what_is_kept_is_not_taken_again(tmp_path, monkeypatch):
         assert np.array_equal(again.pictures(0, range(6)), whole) and len(taken) == 6
     other = FurnitureViews(2, views=6, size=24, elevation=(0.0, 10.0), cache=tmp_path)
     assert not np.array_equal(other.pictures(0, range(6)), whole) and len(taken) == 12
-    for file in tmp_path.rglob("*.npz"):
-        file.write_bytes(file.read_bytes()[:100])
-    assert np.array_equal(FurnitureViews(2, views=6, size=24, cache=tmp_path).pictures(0, range(6)), whole)
+    (file,) = (path for path in tmp_path.rglob("*.npz") if np.array_equal(np.load(path)["pictures"], whole))
+    content = file.read_bytes()
+    for damaged in (content[:100], content[:300] + bytes([content[300] ^ 8]) + content[301:]):
+        file.write_bytes(damaged)
+        caplog.clear()
+        assert np.array_equal(FurnitureViews(2, views=6, size=24, cache=tmp_path).pictures(0, range(6)), whole)
+        (line,) = caplog.messages
+        assert f"{file} is damaged and is made again" in line
 
 
 def test_nearly_all_views_of_furniture_show_it_whole():

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tiny
 import torch
+from safetensors.torch import save
 from torch import nn
 
 from ddmi.errors import UserError, WorkError
 from ddmi.storage import (
     aside,
+    build,
     digest,
     fill,
     load_metadata,
@@ -207,6 +211,86 @@ def test_a_sealed_folder_notices_every_change(tmp_path):
     (tmp_path / "b").unlink()
     with pytest.raises(UserError, match=r"/b is missing"):
         verify(tmp_path)
+
+
+def flips(whole: bytes) -> Iterator[bytes]:
+    """Copies with one bit changed: some in the header, some in the values."""
+    for k in range(40):
+        place = (13 + 97 * k) % len(whole)
+        yield whole[:place] + bytes([whole[place] ^ (1 << k % 8)]) + whole[place + 1 :]
+
+
+def test_a_file_that_stands_alone_notices_a_flipped_bit(tmp_path):
+    """A file with metadata carries its digest; the same without it, as older versions wrote it, is still read."""
+    tensors, path = {"a": torch.randn(9, 20), "b": torch.arange(5)}, tmp_path / "a.safetensors"
+    save_tensors(tensors, path, {"about": "this"})
+    whole = path.read_bytes()
+    save_tensors(tensors, path, {"about": "this"})
+    assert path.read_bytes() == whole  # equal contents are equal files
+    for damaged in flips(whole):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"a.safetensors is damaged"):
+            load_tensors(path)
+    path.write_bytes(save(tensors, {"about": "this"}))
+    assert torch.equal(load_tensors(path)["a"], tensors["a"]) and load_metadata(path) == {"about": "this"}
+
+
+@pytest.mark.parametrize(
+    ("manifest", "said"),
+    [
+        ("{}", "lists no file"),
+        ("[]", "lists no file"),
+        ('{"../a": "0"}', r"names '\.\./a': only files in the folder itself"),
+        ('{"/etc/passwd": "0"}', "names '/etc/passwd': only files in the folder itself"),
+        ('{"a\\u0000": "0"}', "only files in the folder itself"),
+        ('{"..": "0"}', "is missing"),
+        ('{"a": 3}', "/a was altered"),
+        ("[" * 100_000, "nested too deeply"),
+        ("1" * 5000, "not valid JSON"),
+        (" " * (1 << 20) + "{}", "has more than 1,048,576 bytes"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused_in_one_line(tmp_path, manifest, said):
+    (tmp_path / "a").write_text("one")
+    (tmp_path / "manifest.json").write_text(manifest)
+    with pytest.raises(UserError, match=said) as error:
+        verify(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_read_must_be_listed(tmp_path):
+    (tmp_path / "a").write_text("one")
+    seal(tmp_path)
+    (tmp_path / "b").write_text("two")
+    verify(tmp_path, ["a", "c"])
+    with pytest.raises(UserError, match=r"/b is not listed in manifest.json"):
+        verify(tmp_path, ["a", "b"])
+
+
+class Greedy(nn.Module):
+    """Asks for more than any file has."""
+
+    def __init__(self, layers: int, width: int, spare: int = 0) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.register_buffer("spare", torch.zeros(spare), persistent=False)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((1, 1 << 24), r"w: layers.0.bias has the shape \(2,\), not \(16777216,\)"),  # 2^48 numbers
+        ((1, 1 << 40), "w: its configuration describes no network"),  # 2^80
+        ((1 << 40, 2), "w has 2 tensors, fewer than its configuration asks for"),
+        ((1, 2, 1 << 40), "w: its configuration asks for more memory"),
+        ((1, -1), "w: its configuration describes no network"),
+    ],
+)
+def test_no_memory_is_spent_on_what_the_file_has_not(sizes, said):
+    tensors = Greedy(1, 2).state_dict()
+    with pytest.raises(UserError, match=said):
+        build(lambda: Greedy(*sizes), tensors, Path("w"))
+    assert tiny.equal(build(lambda: Greedy(1, 2), tensors, Path("w")), tensors)
 
 
 def test_the_digest_of_nothing(tmp_path):

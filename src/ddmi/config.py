@@ -17,6 +17,7 @@ from ddmi.autoencoder import AutoencoderConfig
 from ddmi.diffusion import DiffusionConfig
 from ddmi.domains.base import Domain
 from ddmi.errors import UserError, unknown
+from ddmi.storage import SMALL, read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +192,7 @@ def pairs(given: Sequence[str]) -> dict[str, str]:
 def _parse(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         return {"True": True, "False": False}.get(text, text)
 
 
@@ -226,13 +227,12 @@ def begun(run: Path, wanted: Config) -> Config:
 def load(path: str | Path) -> Config:
     """Read what `save` wrote. Raises UserError naming the file when it is missing, no JSON, or not a configuration."""
     path = Path(path)
-    try:
-        plain = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from error
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    plain = read_json(path, SMALL)
     try:
         return from_dict(plain)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    except (ArithmeticError, LookupError, TypeError) as error:  # of numbers that no setting is meant to have
+        raise UserError(f"{path} is not a configuration: {error}") from error

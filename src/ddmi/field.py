@@ -18,7 +18,7 @@ from ddmi.errors import UserError
 from ddmi.planes import dimensions
 from ddmi.readout import ROWS, Readout, ReadoutConfig
 from ddmi.signal import Signal
-from ddmi.storage import aside, fill, load_metadata, load_tensors, save_tensors
+from ddmi.storage import aside, build, load_metadata, load_tensors, save_tensors
 
 
 class Field:
@@ -139,18 +139,24 @@ class Field:
         about, tensors = load_metadata(path), load_tensors(path)
         if "ddmi.field" not in about:
             raise UserError(f"{path} is not a saved Field")
-        plain = json.loads(about["ddmi.field"])
-        domain = from_dict(plain["domain"], Domain, "domain")
-        config = from_dict(plain["readout"], ReadoutConfig, "readout")
-        names = [key.split(".", 2) for key in tensors if key.startswith("fields.")]
-        fields: list[dict[str, Tensor]] = [{} for _ in {level for _, level, _ in names}]
-        for _, level, name in names:
-            fields[int(level)][name] = tensors[f"fields.{level}.{name}"]
-        width = next(iter(fields[0].values())).shape[1]
-        readout = Readout(config, len(fields), width, len(domain.layout), domain.periods)
-        head = domain.head(config.width)
-        for prefix, module in (("readout.", readout), ("head.", head)):
-            fill(module, {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}, path)
+        try:
+            plain = json.loads(about["ddmi.field"])
+            domain = from_dict(plain["domain"], Domain, "domain")
+            config = from_dict(plain["readout"], ReadoutConfig, "readout")
+            parts: dict[str, dict[str, Tensor]] = {"fields": {}, "readout": {}, "head": {}}
+            for key, tensor in tensors.items():
+                kind, _, name = key.partition(".")
+                parts[kind][name] = tensor
+            count = 1 + max(int(name.partition(".")[0]) for name in parts["fields"])
+            planes = [plane.name for plane in domain.layout]
+            fields = [{name: parts["fields"].pop(f"{i}.{name}") for name in planes} for i in range(count)]
+            (width,) = {x.shape[1] if x.dim() == 4 and len(x) == 1 else 0 for level in fields for x in level.values()}
+        except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError) as error:
+            raise UserError(f"{path} is damaged or no Field of this version: {error}") from error
+        readout = build(
+            lambda: Readout(config, len(fields), width, len(planes), domain.periods), parts["readout"], path
+        )
+        head = build(lambda: domain.head(config.width), parts["head"], path)
         return Field(Signal(fields, readout.eval(), head.eval(), domain.layout), domain)
 
     def __repr__(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -14,11 +15,26 @@ from ddmi.autoencoder import D2CVAE, as_channels_last, freeze
 from ddmi.config import Config
 from ddmi.diffusion import Diffusion
 from ddmi.errors import UserError, WorkError
-from ddmi.storage import MANIFEST, aside, fill, load_tensors, locked, read_json, save_tensors, seal, verify
+from ddmi.storage import (
+    MANIFEST,
+    SMALL,
+    aside,
+    build,
+    digest,
+    load_tensors,
+    locked,
+    read_json,
+    save_tensors,
+    seal,
+    verify,
+)
 
 CONFIG, AUTOENCODER, DIFFUSION = "config.json", "autoencoder.safetensors", "diffusion.safetensors"
 FILES = (CONFIG, AUTOENCODER, DIFFUSION, MANIFEST)
 """Of a model folder; the manifest is put in place last."""
+AGAIN = "train with --resume to write it again from the checkpoints of stage 1"
+LARGEST = 1 << 27
+"""Numbers that one latent may have."""
 PENDING = ".export"
 """A folder in the model folder: a complete export that is about to take its place."""
 
@@ -41,7 +57,8 @@ def export(
             schedule) stay as they are, and networks are always computed with in float32.
 
     Raises:
-        UserError: the folder holds a file of one of our names that is not of a model.
+        UserError: the folder holds a file of one of our names that is not of a model, or an autoencoder that is to
+            stay and was altered.
         WorkError: the folder cannot be written; the old model is untouched.
     """
     check_export(folder)
@@ -49,6 +66,8 @@ def export(
         scratch.mkdir()
         if autoencoder is None:
             shutil.copy2(folder / AUTOENCODER, scratch)
+            if digest(scratch / AUTOENCODER) != read_json(folder / MANIFEST, SMALL)[AUTOENCODER]:
+                raise UserError(f"{folder / AUTOENCODER} was altered: {AGAIN}")
         else:
             save_tensors(_weights(autoencoder, half), scratch / AUTOENCODER)
         if diffusion is not None:
@@ -73,8 +92,13 @@ def check_export(folder: Path) -> None:
 def _listed(folder: Path) -> set[str]:
     """The names of the model's files in a folder, its manifest included; none where it holds no model."""
     manifest = folder / MANIFEST
-    found = read_json(manifest) if manifest.is_file() else None
+    found = read_json(manifest, SMALL) if manifest.is_file() else None
     return {*found, MANIFEST} if isinstance(found, dict) and {CONFIG, AUTOENCODER} <= found.keys() else set()
+
+
+def intact(folder: Path, name: str) -> bool:
+    """Whether a file of a model folder is what was written."""
+    return name in _listed(folder) and digest(folder / name) == read_json(folder / MANIFEST, SMALL)[name]
 
 
 def _settle(folder: Path) -> None:
@@ -126,14 +150,16 @@ def folder_of(path: str | Path) -> Path:
 def open_folder(path: str | Path) -> tuple[Path, Config]:
     """A verified model folder and its configuration. Raises UserError naming a missing or altered file."""
     folder = folder_of(path)
-    verify(folder)
+    verify(folder, FILES)
     return folder, configuration.load(folder / CONFIG)
 
 
 def load_autoencoder(folder: Path, config: Config) -> D2CVAE:
     """The autoencoder of a model folder, frozen."""
-    model = D2CVAE(config.autoencoder, config.domain)
-    fill(model, load_tensors(folder / AUTOENCODER), folder / AUTOENCODER)
+    path = folder / AUTOENCODER
+    model = build(lambda: D2CVAE(config.autoencoder, config.domain), load_tensors(path), path)
+    if math.prod(model.latent_shape) > LARGEST:
+        raise UserError(f"{folder / CONFIG}: a latent of {math.prod(model.latent_shape):,} numbers is too large")
     return freeze(as_channels_last(model))  # type: ignore[return-value]
 
 
@@ -141,9 +167,15 @@ def load_diffusion(folder: Path, config: Config) -> Diffusion | None:
     """The denoiser of a model folder, frozen; None when stage 2 has not been trained."""
     if not (folder / DIFFUSION).is_file():
         return None
-    model = Diffusion(config.diffusion, config.domain.layout, config.autoencoder.latent_channels)
     tensors = load_tensors(folder / DIFFUSION)
-    if config.diffusion.condition == "text" and "null_tokens" in tensors:  # as long as its text encoder makes it
-        model.null_tokens, model.null_mask = tensors["null_tokens"], tensors["null_mask"]
-    fill(model, tensors, folder / DIFFUSION)
-    return freeze(as_channels_last(model))  # type: ignore[return-value]
+
+    def make() -> Diffusion:
+        model = Diffusion(config.diffusion, config.domain.layout, config.autoencoder.latent_channels)
+        tokens, mask = tensors.get("null_tokens"), tensors.get("null_mask")
+        if config.diffusion.condition != "text" or tokens is None or mask is None:
+            return model
+        if tokens.shape[1:] == model.null_tokens.shape[1:] and mask.shape == tokens.shape[:1]:
+            model.null_tokens, model.null_mask = tokens, mask  # as long as the text encoder makes them
+        return model
+
+    return freeze(as_channels_last(build(make, tensors, folder / DIFFUSION)))  # type: ignore[return-value]

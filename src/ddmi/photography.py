@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -297,6 +298,11 @@ def _cached(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n h w 3"] 
     try:
         with np.load(path, allow_pickle=False) as file:
             pictures = file["pictures"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        if pictures.shape != shape or pictures.dtype != np.uint8:
+            raise ValueError(f"pictures of the shape {pictures.shape} and type {pictures.dtype}")
+    except FileNotFoundError:
         return None
-    return pictures if pictures.shape == shape and pictures.dtype == np.uint8 else None
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        log.warning("%s is damaged and is made again: %s", path, error)
+        return None
+    return pictures

@@ -7,9 +7,11 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+DIGEST = "ddmi.sha256"
+"""In the metadata of a safetensors file that stands alone."""
+SMALL = 1 << 20
+"""Bytes beyond which a file is no configuration and no manifest."""
+SPARE = 1 << 24
+"""Numbers that a network may compute for itself, beside the weights that it reads from a file."""
 
 
 @contextmanager
@@ -167,27 +175,67 @@ def _remove(path: Path) -> None:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file. Raises OSError on a full disk, as every other write does."""
+    """Write a safetensors file. Raises OSError on a full disk, as every other write does.
+
+    Args:
+        metadata: of a file that stands alone, outside of a sealed folder: a SHA-256 of it and of the tensors is written
+            with it, and compared by `load_tensors`.
+    """
     from safetensors.torch import save
 
-    path.write_bytes(save({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, metadata))
+    tensors = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    if metadata is None:
+        path.write_bytes(save(tensors))
+        return
+    content = save(tensors, {**metadata, DIGEST: _contents_digest(tensors, metadata)})
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))  # the library's order is another each time
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the values begin at a multiple of 8, as the format wants
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :])
+
+
+def _contents_digest(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
+    """SHA-256 of metadata and tensors: names, types, shapes and bits."""
+    import torch
+
+    found = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        found.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file. Raises UserError naming the file when it is missing or damaged."""
+    """Read a safetensors file.
+
+    Raises:
+        UserError: the file is missing or damaged, or its contents do not have the SHA-256 that was written with them;
+            it is named.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+    metadata = _metadata(path)
+    expected = metadata.pop(DIGEST, None)  # files of older versions have none
+    if expected is not None and expected != _contents_digest(tensors, metadata):
+        raise UserError(f"{path} is damaged: its contents do not have the SHA-256 that was written with them")
+    return tensors
 
 
 def load_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file."""
+    """The metadata of a safetensors file. Raises UserError naming the file when it is missing or damaged."""
+    return {name: value for name, value in _metadata(path).items() if name != DIGEST}
+
+
+def _metadata(path: Path) -> dict[str, str]:
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -220,12 +268,25 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def read_json(path: Path) -> Any:
-    """Raises UserError naming the file when it is missing or no JSON."""
+def read_json(path: Path, most: int | None = None) -> Any:
+    """Read a JSON file.
+
+    Args:
+        most: bytes that it may have.
+
+    Raises:
+        UserError: the file is missing, too large or no JSON; it is named.
+    """
+    if most is not None and path.is_file() and path.stat().st_size > most:
+        raise UserError(f"{path} has more than {most:,} bytes, and is not read")
     try:
         return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
+    except UserError:
+        raise
+    except ValueError as error:  # also a number of thousands of digits
         raise UserError(f"{path} is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is not valid JSON: it is nested too deeply") from error
 
 
 def digest(path: Path) -> str:
@@ -241,17 +302,76 @@ def seal(folder: Path) -> None:
     )
 
 
-def verify(folder: Path) -> None:
-    """Compare the folder with its manifest. Raises UserError naming the first missing or altered file."""
-    for name, expected in read_json(folder / MANIFEST).items():
+def verify(folder: Path, needed: Iterable[str] = ()) -> None:
+    """Compare the folder with its manifest.
+
+    Args:
+        needed: files that are read where they exist, which the manifest must then list.
+
+    Raises:
+        UserError: a file is missing, altered or not listed, or the manifest is none of ours; the file is named.
+    """
+    listed = read_json(folder / MANIFEST, SMALL)
+    if not isinstance(listed, dict) or not listed:
+        raise UserError(f"{folder / MANIFEST} lists no file: it must give the SHA-256 of each by its name")
+    for name in needed:
+        if (folder / name).exists() and name not in (*listed, MANIFEST):
+            raise UserError(f"{folder / name} is not listed in {MANIFEST}: nothing tells whether it is whole")
+    for name, expected in listed.items():
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise UserError(f"{folder / MANIFEST} names {name!r}: only files in the folder itself can be listed")
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing: the folder is incomplete")
         if digest(folder / name) != expected:
             raise UserError(f"{folder / name} was altered: its SHA-256 is not the one in {MANIFEST}")
 
 
+def build(make: Callable[[], Any], tensors: dict[str, Tensor], path: Path) -> Any:
+    """The module that `make` makes, with these weights.
+
+    It is made without memory first and compared with them: what a configuration of a stranger asks for is never more
+    than the file has.
+
+    Raises:
+        UserError: `make` fails, or the weights do not fit; the file they are from is named.
+    """
+    import torch
+    from torch.nn.modules.module import register_module_parameter_registration_hook
+
+    builder, left = threading.get_ident(), 2 * len(tensors) + 64
+
+    def count(module: Any, name: str, parameter: Any) -> None:
+        nonlocal left
+        left -= threading.get_ident() == builder
+        if left < 0:
+            raise UserError(f"{path} has {len(tensors)} tensors, fewer than its configuration asks for")
+
+    counting = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            planned = make()
+    except UserError:
+        raise
+    except Exception as error:  # layers raise nearly every kind of error on sizes that cannot be
+        raise UserError(f"{path}: its configuration describes no network: {error}") from error
+    finally:
+        counting.remove()
+    _compare(planned, tensors, path)
+    kept = planned.state_dict()
+    if sum(t.numel() for name, t in planned.named_buffers() if name not in kept) > SPARE:
+        raise UserError(f"{path}: its configuration asks for more memory than a model may take")
+    module = make()
+    fill(module, tensors, path)
+    return module
+
+
 def fill(module: Any, tensors: dict[str, Tensor], path: Path) -> None:
     """Load weights into a module. Raises UserError naming the file and the first tensor that does not fit."""
+    _compare(module, tensors, path)
+    module.load_state_dict(tensors)
+
+
+def _compare(module: Any, tensors: dict[str, Tensor], path: Path) -> None:
     own = module.state_dict()
     for name in sorted(own.keys() | tensors.keys()):
         if name not in tensors:
@@ -261,4 +381,3 @@ def fill(module: Any, tensors: dict[str, Tensor], path: Path) -> None:
         if own[name].shape != tensors[name].shape:
             shapes = f"{tuple(tensors[name].shape)}, not {tuple(own[name].shape)}"
             raise UserError(f"{path}: {name} has the shape {shapes}: it was made with other settings")
-    module.load_state_dict(tensors)

@@ -104,7 +104,7 @@ def test_too_few_samples_give_nothing(files, network):
     assert PictureMetrics(domain).distributions(given)["protocol"]["k"] == 2
 
 
-def test_features_of_the_data_are_kept(files, network, tmp_path):
+def test_features_of_the_data_are_kept(files, network, tmp_path, caplog):
     domain, given = evidence(files, cache=tmp_path)
     first = PictureMetrics(domain).distributions(given)
     assert network.seen == COUNT + COUNT + 8  # samples, training pictures, held-out pictures
@@ -114,6 +114,14 @@ def test_features_of_the_data_are_kept(files, network, tmp_path):
     again = PictureMetrics(domain).distributions(evidence(files, cache=tmp_path)[1])
     assert network.seen == 2 * COUNT + 8 + COUNT
     assert {**again, "protocol": 0} == {**first, "protocol": 0}
+    content = stored.read_bytes()
+    for damaged in (content[:-2] + bytes([content[-2] ^ 1]) + content[-1:], content[:-40]):
+        caplog.clear()
+        stored.write_bytes(damaged)
+        again = PictureMetrics(domain).distributions(evidence(files, cache=tmp_path)[1])
+        assert {**again, "protocol": 0} == {**first, "protocol": 0} and stored.read_bytes() == content
+        (line,) = (message for message in caplog.messages if "again" in message)
+        assert f"{stored} is damaged" in line and line.endswith("it is made again")
 
 
 @pytest.mark.parametrize("change", ["seed", "weights", "a file", "a name"])

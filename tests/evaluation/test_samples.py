@@ -83,6 +83,29 @@ def test_samples_are_drawn_once_and_an_interrupted_drawing_goes_on(run, pictures
     assert again.protocol["sampling_seconds"] == judged.protocol["sampling_seconds"] > 0
 
 
+@pytest.mark.parametrize("file", samples.ARRAYS)
+@pytest.mark.parametrize("damage", ["flipped", "cut"])
+def test_damaged_samples_are_drawn_again_with_a_line(run, pictures, monkeypatch, caplog, file, damage):
+    protocol = Protocol(samples=10, seed=5, steps=2)
+    right, drawn = latents(judge(run, pictures, protocol)), []
+    draw = type(judge(run, pictures, PROTOCOL).pipe).latents
+
+    def counted(self, number, *arguments, first, **options):
+        drawn.append(first)
+        return draw(self, number, *arguments, first=first, **options)
+
+    monkeypatch.setattr("ddmi.pipeline.DDMIPipeline.latents", counted)
+    assert np.array_equal(latents(judge(run, pictures, protocol)), right) and not drawn and not caplog.messages
+    (about,) = (p for p in run.rglob("about.json") if json.loads(p.read_text())["seed"] == 5)
+    path = about.with_name(file)
+    content = path.read_bytes()
+    path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:] if damage == "flipped" else content[:20])
+    assert np.array_equal(latents(judge(run, pictures, protocol)), right)
+    assert drawn == ([8] if damage == "flipped" else [0, 4, 8])
+    (line,) = caplog.messages
+    assert str(about.parent) in line and "drawn again" in line
+
+
 def test_another_model_seed_or_sampler_draws_anew(run, pictures, tmp_path):
     other = tiny.untrained(tmp_path, seed=1)
     first = latents(judge(run, pictures, PROTOCOL))

@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from ddmi.errors import UserError
-from ddmi.training.checkpoint import find, restore, save
+from ddmi.training.checkpoint import FILES, find, newest, restore, save
 
 
 def network(width=4):
@@ -55,7 +55,7 @@ def test_a_restored_state_goes_on_bit_for_bit(tmp_path):
 
 def test_they_are_found_by_stage_oldest_first(tmp_path):
     parts = trained()
-    for n in (2, 10, 9):
+    for n in (2, 9, 10):
         save(tmp_path, "autoencoder", n, *parts, {}, keep=9)
     save(tmp_path, "diffusion", 4, *parts, {}, keep=9)
     assert [c.step for c in find(tmp_path, "autoencoder")] == [2, 9, 10]
@@ -96,6 +96,29 @@ def test_a_missing_part_is_named(tmp_path, name):
     (stored.folder / name).unlink()
     with pytest.raises(UserError, match=rf"{name} is missing"):
         restore(stored, *trained())
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_a_damaged_newest_falls_back_to_the_older(tmp_path, caplog, name, damage):
+    older, last = (save(tmp_path, "autoencoder", n, *trained(steps=n), {}, keep=2) for n in (2, 3))
+    assert newest(find(tmp_path, "autoencoder")) == last and not caplog.messages
+    path = last.folder / name
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    path.write_bytes(whole[:middle] + (b"" if damage == "cut" else bytes([whole[middle] ^ 1]) + whole[middle + 1 :]))
+    if damage == "gone" and name not in ("manifest.json", "state.json"):  # without these two it is none, or of old
+        path.unlink()
+    assert newest(find(tmp_path, "autoencoder")) == older
+    (line,) = caplog.messages
+    assert str(last.folder) in line and line.endswith("going on from the checkpoint of step 2")
+    parts = trained(steps=1)
+    restore(older, *parts)
+    save(tmp_path, "autoencoder", 2, *parts, {}, keep=1)  # the damaged one does not push out a good one
+    assert [c.step for c in find(tmp_path, "autoencoder")] == [2]
+    (older.folder / "optimiser.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match=r"optimiser.safetensors was altered"):
+        newest(find(tmp_path, "autoencoder"))
 
 
 def test_there_is_nothing_to_unpickle(tmp_path):

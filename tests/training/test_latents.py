@@ -88,6 +88,24 @@ def test_they_are_encoded_again_only_for_another_key(autoencoder, pictures, tmp_
     assert {p.name for p in tmp_path.iterdir()} == {"latents.npy", "latents.json"}
 
 
+@pytest.mark.parametrize("damage", ["flipped", "cut", "key"])
+def test_damaged_ones_are_encoded_again_with_a_line(autoencoder, pictures, tmp_path, caplog, damage):
+    dataset, path = tiny.image().dataset(pictures, "all"), tmp_path / "latents.npy"
+    first = np.array(encode(autoencoder, dataset, path, "a", torch.device("cpu")))
+    path, whole = (path, path.read_bytes()) if damage != "key" else (path.with_suffix(".json"), b"[]")
+    middle = len(whole) // 2
+    path.write_bytes(
+        whole[:middle] + (b"" if damage != "flipped" else bytes([whole[middle] ^ 4]) + whole[middle + 1 :])
+    )
+    again = encode(autoencoder, dataset, tmp_path / "latents.npy", "a", torch.device("cpu"))
+    assert autoencoder.calls == 24 and np.array_equal(first, again)
+    (line,) = caplog.messages
+    assert "latents.npy is damaged and is made again" in line
+    (tmp_path / "latents.json").write_text('{"key": "a"}')  # of an older version, without a digest
+    encode(autoencoder, dataset, tmp_path / "latents.npy", "a", torch.device("cpu"))
+    assert autoencoder.calls == 24
+
+
 def test_mirrored_items_have_latents_of_their_own(autoencoder, pictures, tmp_path):
     dataset = tiny.image(flip=True).dataset(pictures, "all")
     latents = encode(autoencoder, dataset, tmp_path / "latents.npy", "a", torch.device("cpu"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -21,9 +22,9 @@ from ddmi.diffusion import Diffusion
 from ddmi.domains.image import PictureDataset
 from ddmi.errors import UserError, WorkError
 from ddmi.interruption import Interruption
-from ddmi.model import load_autoencoder, load_diffusion, open_folder
+from ddmi.model import export, load_autoencoder, load_diffusion, open_folder
 from ddmi.planes import cells
-from ddmi.storage import load_tensors, locked
+from ddmi.storage import load_tensors, locked, verify
 from ddmi.training.checkpoint import find
 from ddmi.training.latents import LatentBatch
 from ddmi.training.objectives import DiffusionObjective
@@ -204,12 +205,82 @@ def test_a_text_model_needs_a_word(config, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_damaged_checkpoint_is_named(config, pictures, tmp_path):
+def test_a_damaged_checkpoint_is_told_and_the_older_one_goes_on(whole, config, pictures, tmp_path, caplog):
     assert train(config, tmp_path, pictures, stage="autoencoder")
-    newest = find(tmp_path / "checkpoints", "autoencoder")[-1].folder / "optimiser.safetensors"
-    newest.write_bytes(newest.read_bytes()[:100])
-    with pytest.raises(UserError, match=r"optimiser.safetensors is damaged"):
+    there = find(tmp_path / "checkpoints", "autoencoder")
+    for k, c in enumerate(reversed(there)):
+        damaged = c.folder / "optimiser.safetensors"
+        damaged.write_bytes(damaged.read_bytes()[:100])
+        if k == 0:
+            assert train(config, tmp_path, pictures, stage="autoencoder", resume=True)
+            assert_same_run(whole, tmp_path, ["autoencoder"])
+            assert any("optimiser.safetensors was altered" in line for line in caplog.messages)
+            damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"optimiser.safetensors was altered"):
         train(config, tmp_path, pictures, stage="autoencoder", resume=True)
+
+
+def flip(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
+
+
+def test_a_damaged_autoencoder_is_never_sealed_again(whole, config, pictures, tmp_path, caplog):
+    """Stage 2 alone refuses it, before training and in its export; with stage 1, it is written again."""
+    assert train(config, tmp_path, pictures, stage="autoencoder")
+    weights = tmp_path / "model" / "autoencoder.safetensors"
+    good = weights.read_bytes()
+    flip(weights)
+    with pytest.raises(UserError, match=r"autoencoder.safetensors was altered: train with --resume to write it again"):
+        train(config, tmp_path, pictures, stage="diffusion", resume=True)
+    with pytest.raises(UserError, match=r"autoencoder.safetensors was altered"):
+        export(tmp_path / "model", config, diffusion=torch.nn.Linear(1, 1))
+    assert train(config, tmp_path, pictures, resume=True)
+    assert any("autoencoder.safetensors was altered, and is written again" in line for line in caplog.messages)
+    assert weights.read_bytes() == good
+    assert_same_run(whole, tmp_path)
+    verify(tmp_path / "model")
+    flip(weights)
+    assert train(config, tmp_path, pictures, resume=True)  # both stages are finished: both files come back
+    assert tiny.equal(
+        load_tensors(tmp_path / "model" / "diffusion.safetensors"),
+        load_tensors(whole / "model" / "diffusion.safetensors"),
+    )
+    verify(tmp_path / "model")
+
+
+def test_both_stages_are_checked_before_the_first(config, pictures, tmp_path):
+    (tmp_path / "data").mkdir()
+    for k in range(3):
+        Image.new("RGB", (24, 24), (80 * k, 0, 0)).save(tmp_path / "data" / f"{k}.png")
+        (tmp_path / "data" / f"{k}.txt").write_text(f"number {k}")
+    texts = replace(config, diffusion=replace(config.diffusion, condition="text", text_encoder="hash", text_width=32))
+    with pytest.raises(UserError, match=r"diffusion.text_width is 32, but hash gives 64: set it to that"):
+        train(texts, tmp_path / "run", tmp_path / "data")
+    odd = replace(config, diffusion=replace(config.diffusion, unet=replace(config.diffusion.unet, base=-8)))
+    with pytest.raises(UserError, match="these settings describe no network"):
+        train(odd, tmp_path / "run", tmp_path / "data", stage="autoencoder")
+    assert not (tmp_path / "run").exists()
+    # stage 1 alone needs no text encoder, and what stage 2 is may be settled after it
+    assert train(texts, tmp_path / "run", tmp_path / "data", stage="autoencoder")
+    right = replace(texts, diffusion=replace(texts.diffusion, text_width=64))
+    assert train(right, tmp_path / "run", tmp_path / "data", resume=True)
+    with pytest.raises(
+        UserError, match=r"snr_cap was 0.0, not 5.0; remove .*checkpoints/diffusion-\* to train stage 2"
+    ):
+        train(
+            replace(right, diffusion=replace(right.diffusion, snr_cap=5.0)),
+            tmp_path / "run",
+            tmp_path / "data",
+            resume=True,
+        )
+    for c in find(tmp_path / "run" / "checkpoints", "diffusion"):
+        shutil.rmtree(c.folder)
+    again = replace(right, diffusion=replace(right.diffusion, snr_cap=5.0))
+    before = (tmp_path / "run" / "model" / "autoencoder.safetensors").read_bytes()
+    assert train(again, tmp_path / "run", tmp_path / "data", resume=True)
+    assert open_folder(tmp_path / "run")[1].diffusion.snr_cap == 5.0
+    assert (tmp_path / "run" / "model" / "autoencoder.safetensors").read_bytes() == before
 
 
 def test_a_full_disk_ends_the_run_with_its_last_checkpoint(config, pictures, tmp_path, monkeypatch):
@@ -221,7 +292,7 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint(config, pictures, tmp
 
     def full(descriptor):
         synced.append(descriptor)
-        if len(synced) > 6:  # config.json, the log, then the four files of the first checkpoint
+        if len(synced) > 7:  # config.json, the log, then the five files of the first checkpoint
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 

@@ -1,9 +1,11 @@
-"""Checkpoints: safetensors and JSON, put in place by a rename, so that a crash never leaves half of one."""
+"""Checkpoints: safetensors and JSON with their digests, put in place by a rename, so that a crash never leaves half."""
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ddmi.errors import UserError
-from ddmi.storage import aside, fill, load_tensors, read_json, save_tensors, write_json
+from ddmi.storage import MANIFEST, aside, fill, load_tensors, read_json, save_tensors, seal, verify, write_json
 
-FILES = ("model.safetensors", "averaged.safetensors", "optimiser.safetensors", "state.json")
+log = logging.getLogger(__name__)
+
+FILES = ("model.safetensors", "averaged.safetensors", "optimiser.safetensors", "state.json", MANIFEST)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def save(
     state: dict[str, Any],
     keep: int,
 ) -> Checkpoint:
-    """Write the state after `step` optimiser steps, then drop all but the newest `keep`.
+    """Write the state after `step` optimiser steps, then drop those of later steps and all but the newest `keep`.
 
     Raises:
         WorkError: the disk is full; the checkpoints that were there still are.
@@ -59,9 +63,34 @@ def save(
             save_tensors(averaged.state_dict(), scratch / "averaged.safetensors")
         save_tensors(tensors, scratch / "optimiser.safetensors")
         write_json({"stage": stage, "step": step, **state}, scratch / "state.json")
-    for old in find(folder, stage)[:-keep]:
+        seal(scratch)
+    there = find(folder, stage)
+    damaged = [c for c in there if c.step > step]  # the training went on from an older one
+    for old in damaged + [c for c in there if c.step <= step][:-keep]:
         shutil.rmtree(old.folder, ignore_errors=True)
     return Checkpoint(target, step)
+
+
+def newest(found: Sequence[Checkpoint]) -> Checkpoint:
+    """The newest of some checkpoints, oldest first, that is whole; a warning names each damaged one.
+
+    Those of older versions have no digests and count as whole.
+
+    Raises:
+        UserError: none is whole; the file that is damaged in the newest is named.
+    """
+    damaged: list[UserError] = []
+    for checkpoint in reversed(found):
+        try:
+            if (checkpoint.folder / MANIFEST).exists():
+                verify(checkpoint.folder, FILES)
+        except UserError as error:
+            damaged.append(error)
+            continue
+        for reason in damaged:
+            log.warning("%s; going on from the checkpoint of step %d", reason, checkpoint.step)
+        return checkpoint
+    raise damaged[0]
 
 
 def restore(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -14,9 +15,12 @@ from torch import Tensor
 
 from ddmi.autoencoder import D2CVAE
 from ddmi.domains.base import Dataset
+from ddmi.errors import UserError
 from ddmi.randomness import derive
-from ddmi.storage import aside, read_json, write_json
+from ddmi.storage import aside, digest, read_json, write_json
 from ddmi.unet import Condition
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,11 @@ def encode(
 ) -> np.ndarray:
     """Means and log-variances of every item, as a memory map (n, 2, c, l) of 16-bit floats.
 
-    `key` names the weights and the data; a file that was made with the same key is used as it is.
+    `key` names the weights and the data; a file that was made with the same key, and is whole, is used as it is.
     """
     about = path.with_suffix(".json")
-    if path.exists() and about.exists() and read_json(about).get("key") == key:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+    if (known := _made(path, about, key)) is not None:
+        return known
     channels, cells = model.latent_shape
     with aside(path) as scratch, scratch.open("wb") as file:
         shape = (len(dataset), 2, channels, cells)
@@ -63,8 +67,24 @@ def encode(
             if progress:
                 progress(start + len(indices), len(dataset))
     with aside(about) as scratch:
-        write_json({"key": key}, scratch)
+        write_json({"key": key, "sha256": digest(path)}, scratch)
     return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _made(path: Path, about: Path, key: str) -> np.ndarray | None:
+    """What was encoded before with this key; None, with a warning where it is damaged, if it has to be made again."""
+    if not (path.exists() and about.exists()):
+        return None
+    try:
+        made = read_json(about)
+        if made["key"] != key:
+            return None
+        if made.get("sha256", "") not in ("", digest(path)):  # files of older versions have none
+            raise UserError("its SHA-256 is not the one that was written with it")
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, LookupError, TypeError, AttributeError) as error:
+        log.warning("%s is damaged and is made again: %s", path, error)
+        return None
 
 
 def statistics(latents: np.ndarray, lengths: Sequence[int]) -> tuple[Float[Tensor, "p c"], Float[Tensor, "p c"]]:

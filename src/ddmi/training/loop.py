@@ -115,7 +115,7 @@ def fit(
     folder = run / "checkpoints"
     found = checkpoint.find(folder, stage.name)
     if found:
-        state = checkpoint.restore(found[-1], objective, averaged, optimiser)
+        state = checkpoint.restore(checkpoint.newest(found), objective, averaged, optimiser)
         start, skipped, elapsed = state["step"], state["skipped"], state["seconds"]
         if accelerator.scaler is not None and state.get("scaler"):
             accelerator.scaler.load_state_dict(state["scaler"])

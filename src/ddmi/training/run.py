@@ -27,7 +27,7 @@ from ddmi.domains.base import Dataset
 from ddmi.errors import UserError, WorkError
 from ddmi.field import Field, fields_of
 from ddmi.interruption import Interrupted, Interruption
-from ddmi.model import AUTOENCODER, DIFFUSION, check_export, export
+from ddmi.model import AGAIN, AUTOENCODER, DIFFUSION, check_export, export, intact
 from ddmi.planes import unpack
 from ddmi.progress import Bar
 from ddmi.sampling import SamplingConfig, draw, sample_seeds
@@ -96,6 +96,7 @@ def _train(
         _check_run(run, resume)
         dataset = config.domain.dataset(data, "train")
         config = _fitted_to(config, dataset)
+        _check_networks(config, text_too=stage != "autoencoder")
         accelerator = accelerate(config.training, run)
         if accelerator.is_main_process:
             _claim(run, config)
@@ -185,14 +186,45 @@ def _check_run(run: Path, resume: bool) -> None:
     check_export(run / "model")
 
 
+def _check_networks(config: Config, *, text_too: bool) -> None:
+    """Make sure that both stages can be built, before the first is trained: networks without memory, and, where the
+    second stage is wanted, the width of its text encoder.
+    """
+    try:
+        with torch.device("meta"):
+            D2CVAE(config.autoencoder, config.domain)
+            Diffusion(config.diffusion, config.domain.layout, config.autoencoder.latent_channels)
+    except UserError:
+        raise
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(f"these settings describe no network: {error}") from error
+    if text_too and config.diffusion.condition == "text":
+        _encoder(config)
+
+
+def _encoder(config: Config) -> text.TextEncoder:
+    """The text encoder of stage 2. Raises UserError when the denoiser is made for states of another width."""
+    encoder = text.load(config.diffusion.text_encoder)
+    if encoder.width != config.diffusion.text_width:
+        name, width = config.diffusion.text_encoder, config.diffusion.text_width
+        raise UserError(f"diffusion.text_width is {width}, but {name} gives {encoder.width}: set it to that")
+    return encoder
+
+
 def _claim(run: Path, config: Config) -> None:
     """Write config.json, or check that the one that is there is the same run."""
     path = run / "config.json"
     if _started(run):
         before, now = to_dict(configuration.load(path)), to_dict(config)
         for name in ("domain", "autoencoder", "diffusion"):
+            if name == "diffusion" and not find(run / "checkpoints", "diffusion"):
+                continue  # stage 2 has not begun: its settings may still change
             if (difference := _difference(before[name], now[name], name)) is not None:
-                raise UserError(f"{path} was made with other settings: {difference}; choose another --out")
+                again = f"remove {run}/checkpoints/diffusion-* to train stage 2 again with them, or "
+                raise UserError(
+                    f"{path} was made with other settings: {difference}; "
+                    f"{again if name == 'diffusion' else ''}choose another --out"
+                )
     with aside(path) as scratch:
         configuration.save(config, scratch)
 
@@ -229,7 +261,7 @@ def _autoencoder(
         tuned.model.load_state_dict(fitted.model.state_dict())
         stage = Stage("decoder", training.decoder_steps, training.batch_size, training.autoencoder_ema)
         fitted = fit(tuned, dataset, stage, training, run, accelerator, interruption, preview)
-    if accelerator.is_main_process and _to_export(fitted, run / "model" / AUTOENCODER):
+    if accelerator.is_main_process and _to_export(fitted, run / "model", AUTOENCODER):
         with interruption.patience():
             export(run / "model", config, autoencoder=fitted.model)
     accelerator.wait_for_everyone()
@@ -243,6 +275,9 @@ def _diffusion(
     training, domain = config.training, config.domain
     from ddmi.model import load_autoencoder
 
+    weights = run / "model" / AUTOENCODER
+    if weights.exists() and not intact(run / "model", AUTOENCODER):
+        raise UserError(f"{weights} was altered: {AGAIN}")
     autoencoder: D2CVAE = freeze(load_autoencoder(run / "model", config)).to(accelerator.device)  # type: ignore[assignment]
     torch.manual_seed(training.seed + 1)
     model = Diffusion(config.diffusion, domain.layout, config.autoencoder.latent_channels)
@@ -256,15 +291,17 @@ def _diffusion(
             f"{run} has checkpoints of stage 2 for another autoencoder or other data: "
             f"remove {run}/checkpoints/diffusion-* to train it again"
         )
+    stored = None
     if accelerator.is_main_process:
         with Bar("latents", len(dataset)) as bar:
-            latents.encode(
+            stored = latents.encode(
                 autoencoder, dataset, cached, key.hexdigest(), accelerator.device, progress=lambda i, n: bar.advance(i)
             )
         with aside(marker) as scratch:
             write_json({"latents": key.hexdigest()}, scratch)
     accelerator.wait_for_everyone()
-    stored = latents.encode(autoencoder, dataset, cached, key.hexdigest(), accelerator.device)
+    if stored is None:
+        stored = latents.encode(autoencoder, dataset, cached, key.hexdigest(), accelerator.device)
     mean, std = latents.statistics(stored, [h * w for h, w in (plane.shape for plane in domain.layout)])
     model.mean.copy_(mean)
     model.std.copy_(std)
@@ -292,16 +329,22 @@ def _diffusion(
     objective = DiffusionObjective(config, model)
     stage = Stage("diffusion", training.diffusion_steps, training.diffusion_batch, config.diffusion.ema_decay)
     fitted = fit(objective, source, stage, training, run, accelerator, interruption, preview)
-    if accelerator.is_main_process and _to_export(fitted, run / "model" / DIFFUSION):
+    if accelerator.is_main_process and _to_export(fitted, run / "model", DIFFUSION):
         with interruption.patience():
             export(run / "model", config, diffusion=fitted.model)
     accelerator.wait_for_everyone()
     return fitted
 
 
-def _to_export(fitted: Fitted, weights: Path) -> bool:
-    """Whether the model folder lacks these weights: a stage that had been finished before is not written again."""
-    return fitted.step > 0 and (fitted.trained or not weights.exists())
+def _to_export(fitted: Fitted, folder: Path, name: str) -> bool:
+    """Whether the model folder lacks these weights, or has them damaged: a stage that had been finished before is not
+    written again.
+    """
+    wanted = fitted.trained or not (folder / name).exists()
+    if not wanted and not intact(folder, name):
+        log.warning("%s was altered, and is written again from its checkpoint", folder / name)
+        return True
+    return fitted.step > 0 and wanted
 
 
 def _texts(config: Config, dataset: Dataset, model: Diffusion) -> latents.TextTable:
@@ -309,12 +352,7 @@ def _texts(config: Config, dataset: Dataset, model: Diffusion) -> latents.TextTa
 
     The null condition goes into the model, so that sampling without text needs no text encoder.
     """
-    encoder = text.load(config.diffusion.text_encoder)
-    if encoder.width != config.diffusion.text_width:
-        raise UserError(
-            f"diffusion.text_width is {config.diffusion.text_width}, "
-            f"but {config.diffusion.text_encoder} gives {encoder.width}"
-        )
+    encoder = _encoder(config)
 
     def encode(captions: Any) -> tuple[torch.Tensor, torch.Tensor]:
         states = encoder.encode(captions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from ddmi.domains.base import Evidence, FieldLike, fingerprint
 from ddmi.domains.image.dataset import PictureDataset
+from ddmi.errors import UserError
 from ddmi.metrics.distributions import Gaussian, gaussian
 from ddmi.randomness import generator
 from ddmi.render.grid import to_signal
@@ -26,6 +28,8 @@ from ddmi.storage import aside, load_metadata, load_tensors, save_tensors, unnam
 
 if TYPE_CHECKING:
     from ddmi.domains.image import Image
+
+log = logging.getLogger(__name__)
 
 BATCH = 64
 FEW = 8
@@ -143,10 +147,14 @@ class Gallery:
         told = json.dumps(protocol, sort_keys=True)
         name = f"{part}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
         path = None if self.evidence.cache is None else self.evidence.cache / "features" / name
-        if path is not None and path.is_file() and load_metadata(path).get("protocol") == told:
-            found = load_tensors(path)
-            known = Gaussian(found["mean"], found["covariance"], len(order)) if "mean" in found else None
-            return Seen(order, found["features"], known)
+        if path is not None and path.is_file():
+            try:
+                if load_metadata(path).get("protocol") == told:
+                    found = load_tensors(path)
+                    known = Gaussian(found["mean"], found["covariance"], len(order)) if "mean" in found else None
+                    return Seen(order, found["features"], known)
+            except UserError as error:
+                log.warning("%s; it is made again", error)
         batches = (dataset.inputs(order[i : i + BATCH]) for i in range(0, len(order), BATCH))
         features = self._features(batches)
         seen = Seen(order, features, gaussian(features) if len(order) > 1 else None)
