@@ -30,6 +30,14 @@ def _alone() -> Iterator[None]:
         GradientState._reset_state()
 
 
+@pytest.fixture(autouse=True)
+def _nothing_kept(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hulls and views that another version of the code has made are not found, and none are left to the user."""
+    from ddmi.data import kept
+
+    monkeypatch.setattr(kept, "home", lambda: tmp_path_factory.getbasetemp() / "kept")
+
+
 def drawing(seed: int, size: int = 24) -> np.ndarray:
     """A smooth picture: a few colour waves."""
     numbers = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ import tiny
 from ddmi import demo, presets
 from ddmi.errors import UserError
 from ddmi.evaluation import Protocol
+from ddmi.interruption import Interruption
 
 
 def test_an_unknown_demonstration_names_the_known_ones():
@@ -39,10 +40,13 @@ def test_it_trains_reports_and_goes_on(tmp_path, monkeypatch, capsys, pictures):
     monkeypatch.setattr(demo, "train", train)
     monkeypatch.setattr(demo.report, "write", lambda folder, protocol: write(folder, pictures, protocol))
     protocol = Protocol(samples=2, steps=1)
-    first = demo.run("image", tmp_path / "run", max_minutes=0, protocol=protocol)
+    assert demo.run("image", tmp_path / "run", max_minutes=0, protocol=protocol) == tmp_path / "run"  # nothing to show
+    with monkeypatch.context() as patch:
+        patch.setattr(Interruption, "due", True)  # the time is up after a step
+        first = demo.run("image", tmp_path / "run", max_minutes=60, protocol=protocol)
     assert first == tmp_path / "run" / "report.html" and 'id="samples"' not in first.read_text()
     second = demo.run("image", tmp_path / "run", protocol=protocol)
-    assert asked == [False, True] and 'id="samples"' in second.read_text()
+    assert asked == [False, False, True] and 'id="samples"' in second.read_text()
     written = capsys.readouterr()
     assert "the report:" in written.err and "memorisation ratio" in written.err and not written.out
 

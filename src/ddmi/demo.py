@@ -65,7 +65,7 @@ def run(
         protocol: how the samples of the report are drawn; None for the demonstration's own.
 
     Returns:
-        The path of the page; the run folder when training was interrupted.
+        The path of the page; the run folder when training was interrupted, or the time was up before its first step.
 
     Raises:
         UserError: no such demonstration, or the folder holds another run.
@@ -79,7 +79,8 @@ def run(
     finished = train(config, folder, resume=True, max_minutes=max_minutes)
     if not finished:
         log.warning("%s: training stopped before its end; the same command goes on with it", folder)
-        if max_minutes is None:  # somebody stopped it, who wants no report now
+        stopped = max_minutes is None  # by somebody who wants no report now
+        if stopped or not (folder / "model").is_dir():
             return folder
     page = report.write(folder, protocol=protocol or shown.protocol)
     console = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from ddmi.autoencoder import D2CVAE, as_channels_last
 from ddmi.config import Config
 from ddmi.diffusion import Diffusion
 from ddmi.planes import cells, dimensions
+from ddmi.progress import working
 from ddmi.training.run import resolved
 from ddmi.unet import Condition
 
@@ -197,6 +198,7 @@ def time_step(loss: Loss, model: nn.Module, batch: int, precision: str) -> float
     return first if first > PATIENCE else min(first, seconds(run, repeats=1, warm=False))
 
 
+@working("counting operations, and timing a few steps")
 def steps(config: Config) -> dict[str, Step]:
     """The cost of a step of each stage; a stage whose input has no known shape is left out."""
     autoencoder, denoiser = networks(config)

@@ -7,10 +7,7 @@ the surface) and `scene.json` ({"radius": 1.0}: half the side of the cube around
 
 from __future__ import annotations
 
-import logging
 import threading
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,10 +19,12 @@ import torch
 from jaxtyping import Bool, Float32, UInt8
 
 from ddmi.data import furniture
+from ddmi.data.kept import Kept, key
 from ddmi.data.meshes import Model, Up, load, normalised, placement
 from ddmi.data.posed import Views
 from ddmi.data.preparation import Progress, Summary, carry_out
-from ddmi.errors import MissingPackage, UserError, WorkError
+from ddmi.errors import MissingPackage, UserError
+from ddmi.progress import working
 from ddmi.randomness import derive
 from ddmi.render.cameras import Camera, to_opencv
 from ddmi.render.photograph import FOV, RADIUS, Subject, lit, parts, photograph, spacing, sphere
@@ -33,8 +32,6 @@ from ddmi.storage import aside, write_json
 
 if TYPE_CHECKING:
     import trimesh
-
-log = logging.getLogger(__name__)
 
 CLOUD, SCENE, INTRINSICS = "points.npz", "scene.json", "intrinsics.txt"
 
@@ -215,10 +212,7 @@ class FurnitureViews:
         self.bad: list[tuple[str, str]] = []
         self.counts = [views] * pieces
         sphere(views, size=size, elevation=elevation, radius=radius)  # raises where that is impossible
-        self._cache: Path | None = None
-        if cache is not None:
-            what = derive("views", furniture.VERSION, LOOK, seed, views, size, repr(elevation), repr(radius))
-            self._cache = Path(cache) / f"furniture-{what:016x}"
+        self._cache = Kept(None if cache is None else Path(cache))
         self._budget = memory
         self._lock = threading.Lock()
         self._kept: dict[int, tuple[UInt8[np.ndarray, "n h w 3"], Bool[np.ndarray, "n"]]] = {}
@@ -264,18 +258,16 @@ class FurnitureViews:
     def _begun(self, index: int) -> tuple[UInt8[np.ndarray, "n h w 3"], Bool[np.ndarray, "n"]]:
         """The pictures of a piece and which of them are taken: none, or all where there is a cache."""
         pictures, there = np.zeros((self.views, self.size, self.size, 3), np.uint8), np.zeros(self.views, bool)
-        if self._cache is not None:
-            path = self._cache / f"{self.names[index]}.npz"
-            found = _cached(path, pictures.shape)
-            if found is None:
-                self._take(index, range(self.views), pictures, there)
-                try:
-                    with aside(path) as scratch, scratch.open("wb") as file:
-                        np.savez_compressed(file, allow_pickle=False, pictures=pictures)
-                except WorkError as error:  # a full disk, or another process that writes it at this moment
-                    log.warning("%s: it will be photographed again", error)
-            else:
+        if self._cache.folder is not None:
+            made_of = (furniture.VERSION, LOOK, self.seed, index, self.views, self.size, self.elevation, self.radius)
+            name = key("furniture", *made_of)
+            found = (self._cache.read(name) or {}).get("pictures")
+            if found is not None and found.shape == pictures.shape:
                 pictures, there[:] = found, True
+            else:
+                with working("photographing furniture", self.names[index]):
+                    self._take(index, range(self.views), pictures, there)
+                self._cache.write(name, pictures=pictures)
         with self._lock:
             if index not in self._kept and pictures.nbytes <= self._budget:  # the first stay
                 self._budget -= pictures.nbytes
@@ -291,18 +283,3 @@ class FurnitureViews:
             camera = Camera(torch.from_numpy(views.poses[view]), float(views.focal[view]), views.size)
             pictures[view] = photograph(subject, camera).colour
             there[view] = True
-
-
-def _cached(path: Path, shape: tuple[int, ...]) -> UInt8[np.ndarray, "n h w 3"] | None:
-    """Pictures that were written before; None where there are none, or damaged ones."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            pictures = file["pictures"]
-        if pictures.shape != shape or pictures.dtype != np.uint8:
-            raise ValueError(f"pictures of the shape {pictures.shape} and type {pictures.dtype}")
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        log.warning("%s is damaged and is made again: %s", path, error)
-        return None
-    return pictures

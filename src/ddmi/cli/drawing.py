@@ -123,6 +123,7 @@ def reconstruct(
     """Encode files and draw them at any size."""
     from ddmi.canvas import Canvas, Names, check_folder, size_of
     from ddmi.pipeline import DDMIPipeline
+    from ddmi.progress import working
 
     shape = size_of(size)
     options = reading.drawing(window, frames, fps, time, view)
@@ -133,14 +134,16 @@ def reconstruct(
     bad = empty = 0
     for file in files:
         try:
-            field = pipe.encode(reading.file(file, folders=pipe.config.domain.folders))
+            with working("encoding", file):
+                field = pipe.encode(reading.file(file, folders=pipe.config.domain.folders))
         except UserError as error:
             complain(str(error))
             bad += 1
             continue
         path = names.free(Path(file).stem)
         try:
-            canvas.write(field, path, file)
+            with working("rendering", str(path)):
+                canvas.write(field, path, file)
         except Empty as error:
             complain(str(error))
             empty += 1

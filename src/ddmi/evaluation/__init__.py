@@ -15,6 +15,7 @@ from typing import Any
 from ddmi.domains.base import Domain
 from ddmi.errors import MissingPackage, UserError, unknown
 from ddmi.evaluation.judged import Judged, Protocol, judge
+from ddmi.progress import working
 from ddmi.storage import aside, read_json, write_json
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,8 @@ def evaluate(
     for name in names or available:
         began = time.monotonic()
         try:
-            found = available[name](evidence)
+            with working("measuring", name):
+                found = available[name](evidence)
         except MissingPackage as error:
             if names:
                 raise

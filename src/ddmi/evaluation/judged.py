@@ -15,6 +15,7 @@ from ddmi.evaluation.samples import BATCH, BATCHES, Samples, draw
 from ddmi.field import Field
 from ddmi.pipeline import DDMIPipeline
 from ddmi.processes import Processes, launched
+from ddmi.progress import working
 from ddmi.randomness import generator
 from ddmi.sampling import SamplingConfig, own_way, scheduler
 from ddmi.storage import MANIFEST, digest
@@ -154,7 +155,9 @@ def judge(path: str | Path, data: str | Path | None = None, protocol: Protocol |
     every process draws a share, and each sample is what one process alone would have drawn; the first process then
     has all of them to judge.
     """
-    return opened(path, data).drawn(protocol or Protocol())
+    with working("loading the model and its data"):
+        found = opened(path, data)
+    return found.drawn(protocol or Protocol())
 
 
 def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool = False) -> Judged:

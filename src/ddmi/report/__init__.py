@@ -11,6 +11,7 @@ from ddmi.config import load
 from ddmi.domains import name_of
 from ddmi.errors import UserError
 from ddmi.evaluation import Protocol, nfe
+from ddmi.progress import working
 from ddmi.report import frame, page, sections, tables
 from ddmi.report.numbers import Numbers
 from ddmi.storage import aside, read_json
@@ -47,10 +48,11 @@ def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | 
         results |= evaluation.richer(read_json(folder / "metrics.json"), results)
     names = [name for name in judged.pipe.config.domain.metrics() if name in results]
     numbers = Numbers(results)
-    frame.collect(folder, judged, numbers)
-    part = sections.find(name_of(judged.pipe.config.domain))
-    hero = part.hero(judged)
-    own = part.sections(judged, numbers)
+    with working("rendering the page"):
+        frame.collect(folder, judged, numbers)
+        part = sections.find(name_of(judged.pipe.config.domain))
+        hero = part.hero(judged)
+        own = part.sections(judged, numbers)
     numbers.put("report/seconds", round(time.monotonic() - began, 1))
     table = nfe.stored(folder / "metrics.json", judged)
     if table is not None:

@@ -29,7 +29,7 @@ from ddmi.field import Field, fields_of
 from ddmi.interruption import Interrupted, Interruption
 from ddmi.model import AGAIN, AUTOENCODER, DIFFUSION, check_export, export, intact
 from ddmi.planes import unpack
-from ddmi.progress import Bar
+from ddmi.progress import Bar, working
 from ddmi.sampling import SamplingConfig, draw, sample_seeds
 from ddmi.storage import MANIFEST, aside, digest, locked, read_json, write_json
 from ddmi.terminal import rank
@@ -94,7 +94,8 @@ def _train(
     config = replace(config, training=resolved(config.training))
     with nullcontext() if rank() else locked(run):
         _check_run(run, resume)
-        dataset = config.domain.dataset(data, "train")
+        with working("reading the data"):
+            dataset = config.domain.dataset(data, "train")
         config = _fitted_to(config, dataset)
         _check_networks(config, text_too=stage != "autoencoder")
         accelerator = accelerate(config.training, run)
@@ -244,7 +245,8 @@ def _autoencoder(
     training = config.training
     torch.manual_seed(training.seed)
     objective = AutoencoderObjective(config)
-    held_out = config.domain.dataset(data, "test")
+    with working("reading the data"):
+        held_out = config.domain.dataset(data, "test")
     shown = held_out if len(held_out) else dataset
     indices = range(min(PREVIEWS, len(shown)))
 
@@ -308,7 +310,8 @@ def _diffusion(
 
     texts, labels = None, None
     if config.diffusion.condition == "text":
-        texts = _texts(config, dataset, model)
+        with working("encoding the captions"):
+            texts = _texts(config, dataset, model)
     elif config.diffusion.condition == "class":
         labels = dataset.labels
     source = latents.LatentDataset(stored, dataset, texts, labels)

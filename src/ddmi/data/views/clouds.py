@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, UInt8
 
-from ddmi.data.hull import NoHull, coloured_hull, silhouettes
+from ddmi.data.hull import HULL, NoHull, coloured_hull, silhouettes
+from ddmi.data.kept import Kept, key
 from ddmi.data.posed import Views
 from ddmi.data.views.box import TURN, Box, Boxed
-from ddmi.data.views.contents import arrays, one_line
+from ddmi.data.views.contents import one_line
 from ddmi.data.views.npz import ENLARGED
 from ddmi.errors import UserError
+from ddmi.progress import working
 from ddmi.randomness import derive
-from ddmi.storage import aside
 
 Cloud = tuple[Float32[np.ndarray, "n 3"], UInt8[np.ndarray, "n 3"]]
 """Coloured points in the signal's coordinates."""
@@ -40,7 +41,7 @@ class Clouds:
     def __init__(self, objects: list[Boxed], memory: int, hulls: Path | None):
         self._objects = objects
         self._room = memory
-        self._hulls = hulls
+        self._hulls = Kept(hulls)
         self._kept: dict[int, Cloud] = {}
         self._fitting: Float64[np.ndarray, "3 3"] | None = None
 
@@ -119,40 +120,23 @@ class Clouds:
         raise wrong or UserError("no object has points of its own")
 
     def _hull(self, index: int) -> Cloud:
-        """Those of a hull, kept in the folder of hulls."""
+        """Those of a hull, kept in the folder of hulls by the cameras and pictures that it is carved from."""
         one = self._objects[index]
-        file = None if self._hulls is None else self._hulls / f"{one.name}.npz"
-        key = str(derive(str(one.box), HULL_VIEWS, HULL_SIDE, HULL_CELLS, HULL_POINTS, len(one.scene.views)))
-        if file is not None and (stored := _stored(file, key)) is not None:
-            return stored
-        views, pictures = one.some(HULL_VIEWS, HULL_SIDE)
-        try:
-            points, colours = coloured_hull(
-                views,
-                pictures,
-                np.random.default_rng(derive("hull", one.name)),
-                count=HULL_POINTS,
-                resolution=HULL_CELLS,
-            )
-        except NoHull as error:
-            raise UserError(f"{one.scene.place} has no coloured points, and no hull can be carved: {error}") from error
-        if file is not None:
-            with aside(file) as scratch, scratch.open("wb") as target:
-                np.savez(target, points=points, colours=colours, key=np.array(key))
+        with working("carving visual hulls", one.name):
+            views, pictures = one.some(HULL_VIEWS, HULL_SIDE)
+            settings = (HULL, one.name, HULL_CELLS, HULL_POINTS, views.size)
+            name = key(*settings, views.poses, views.focal, views.centre, pictures)
+            kept = self._hulls.read(name)
+            if kept is not None and {"points", "colours"} <= kept.keys():
+                return kept["points"], kept["colours"]
+            rng = np.random.default_rng(derive("hull", one.name))
+            try:
+                points, colours = coloured_hull(views, pictures, rng, count=HULL_POINTS, resolution=HULL_CELLS)
+            except NoHull as error:
+                place = one.scene.place
+                raise UserError(f"{place} has no coloured points, and no hull can be carved: {error}") from error
+            self._hulls.write(name, points=points, colours=colours)
         return points, colours
-
-
-def _stored(path: Path, key: str) -> Cloud | None:
-    """The points of a hull that was carved before with the same settings."""
-    if not path.is_file():
-        return None
-    try:
-        found = arrays(path, "points", "colours", "key")
-    except UserError:
-        return None
-    if str(found["key"]) != key or found["points"].shape != found["colours"].shape:
-        return None
-    return found["points"].astype(np.float32), found["colours"].astype(np.uint8)
 
 
 def _inside(path: Path, box: Box, points: Float64[np.ndarray, "n 3"], colours: UInt8[np.ndarray, "n 3"]) -> Cloud:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.coordinates import check_size
+from ddmi.data import kept
 from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
 from ddmi.domains.nerf.dataset import ViewDataset
 from ddmi.domains.nerf.shot import CAMERA, MESHES, Shot, check_shot, write_shots
@@ -115,12 +116,14 @@ class Nerf(Domain):
         if path is None and self.source == "furniture":
             from ddmi.photography import FurnitureViews
 
-            return ViewDataset(self, FurnitureViews(self.pieces, self.views, self.size), split)
+            made = FurnitureViews(self.pieces, self.views, self.size, cache=kept.home() / "furniture")
+            return ViewDataset(self, made, split)
         if path is None:
             raise UserError("--data is missing: name a folder of objects with photographs and their cameras")
         from ddmi.data.views import open_views
 
-        opened = open_views(path, radius=self.radius or None, background=self.background, on_bad=self.on_bad)
+        how: dict[str, Any] = {"radius": self.radius or None, "background": self.background, "on_bad": self.on_bad}
+        opened = open_views(path, **how, hulls=kept.home() / "hulls")
         return ViewDataset(replace(self, source="folder"), opened, split)
 
     def likelihood(self, signal: Signal, batch: Batch) -> Score:
