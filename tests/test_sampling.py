@@ -8,11 +8,11 @@ import pytest
 import tiny
 import torch
 
-from ddmi.diffusion import Diffusion, DiffusionConfig, alpha_bar
+from ddmi.diffusion import Diffusion, DiffusionConfig, alpha_bar, betas
 from ddmi.errors import UserError
 from ddmi.planes import Plane
 from ddmi.randomness import generator
-from ddmi.sampling import DEFAULT_STEPS, SAMPLERS, SamplingConfig, draw, own_way, sample_seeds, scheduler
+from ddmi.sampling import DEFAULT_STEPS, SAMPLERS, SamplingConfig, draw, own_way, sample_seeds, scheduler, times
 from ddmi.unet import Condition
 
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(4, 4)),)
@@ -139,7 +139,7 @@ def test_seeds_belong_to_their_place():
     assert len({*sample_seeds(0, 0, 100), *sample_seeds(1, 0, 100)}) == 200
 
 
-@pytest.mark.parametrize("name", [s for s in SAMPLERS if s != "rk45"])
+@pytest.mark.parametrize("name", ["dpm", "unipc", "heun"])
 def test_schedulers_have_our_schedule_and_clip_nothing(oracle, name):
     steps = scheduler(oracle, SamplingConfig(sampler=name))
     assert torch.allclose(steps.alphas_cumprod.double(), alpha_bar(oracle.config), atol=1e-6)
@@ -148,6 +148,65 @@ def test_schedulers_have_our_schedule_and_clip_nothing(oracle, name):
     steps.set_timesteps(10)
     assert int(steps.timesteps[0]) == 999  # from pure noise, which is where sampling starts
     assert scheduler(oracle, SamplingConfig(sampler=name)) is not steps
+
+
+def test_ancestral_steps_and_ddim_end_at_no_noise():
+    assert times(1000, 1000) == [*range(999, -1, -1)]
+    assert times(1000, 3) == [999, 500, 0] and times(1000, 1) == [999]
+    for steps in (10, 50, 333, 999):
+        visited = times(1000, steps)
+        assert (visited[0], visited[-1]) == (999, 0) and len({*visited}) == steps
+        assert visited == sorted(visited, reverse=True)
+
+
+@pytest.mark.parametrize("name", ["ddpm", "ddim"])
+def test_a_thousand_steps_are_those_of_diffusers(oracle, name):
+    """Section B.3, against an independent implementation that visits the same times there. Rounding differs."""
+    import diffusers
+
+    seeds = sample_seeds(0, 0, 2)
+    made = {"ddpm": diffusers.DDPMScheduler, "ddim": diffusers.DDIMScheduler}[name]
+    steps = made(trained_betas=betas(oracle.config).numpy(), clip_sample=False, timestep_spacing="trailing")
+    steps.set_timesteps(1000)
+    generators = [generator(seed, "sampling") for seed in seeds]
+    z = torch.stack([torch.randn(4, 16, generator=g) for g in generators])
+    for t in steps.timesteps:
+        noise = oracle.epsilon(z, t.expand(2).float())
+        z = steps.step(noise, t, z, return_dict=False, generator=generators if name == "ddpm" else None)[0]
+    ours = draw(oracle, seeds, None, SamplingConfig(sampler=name, steps=1000)).z
+    assert torch.allclose(ours, z, atol=1e-3)
+
+
+WEIGHTS, CENTRES, WIDTHS = (torch.tensor(v) for v in ([0.3, 0.5, 0.2], [-1.35, 0.12, 1.48], [0.06, 0.11, 0.03]))
+
+
+class Mixture(Diffusion):
+    """A mixture of three narrow Gaussians of variance 1 altogether: E[noise | z_t] from the posterior of the parts."""
+
+    def epsilon(self, z, t, condition=None):
+        signal, spread = (share[..., None] for share in self.shares(t))
+        variance = signal * WIDTHS**2 + spread
+        apart = z[..., None] - signal.sqrt() * CENTRES
+        part = torch.softmax(WEIGHTS.log() - 0.5 * variance.log() - 0.5 * apart.square() / variance, dim=-1)
+        return (part * spread.sqrt() * apart / variance).sum(-1)
+
+
+def kolmogorov_smirnov(z):
+    z = z.flatten().sort().values
+    exact = (WEIGHTS * torch.special.ndtr((z[:, None] - CENTRES) / WIDTHS)).sum(1)
+    return float((exact - torch.arange(len(z)) / len(z)).abs().max())
+
+
+@pytest.mark.parametrize("name, most", [("ddpm", 0.094), ("ddim", 0.07), ("dpm", 0.05)])
+def test_few_steps_on_an_exact_mixture(name, most):
+    """Largest difference of distribution functions; 65,536 numbers have a standard error of about 0.003.
+
+    Even times that end at 39 and not at 0 measure 0.105 for "ddpm" and 0.099 for "ddim".
+    """
+    layout = (Plane(name="xy", axes=(0, 1), size=(64, 64)),)
+    mixture = Mixture(DiffusionConfig(unet=tiny.DIFFUSION.unet), layout, 4).eval()
+    z = draw(mixture, sample_seeds(0, 0, 4), None, SamplingConfig(sampler=name, steps=25)).z
+    assert kolmogorov_smirnov(z) < most
 
 
 def test_the_price_is_reported(oracle):

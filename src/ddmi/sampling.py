@@ -1,4 +1,6 @@
-"""Drawing latents: discrete schedulers of diffusers, and the adaptive solver of the probability-flow ODE (Table 12)."""
+"""Sampling latents: ancestral steps and DDIM, schedulers of diffusers, and the adaptive solver of the probability-flow
+ODE (Table 12).
+"""
 
 from __future__ import annotations
 
@@ -89,22 +91,19 @@ class Drawn:
 
 
 def scheduler(diffusion: Diffusion, config: SamplingConfig) -> Any:
-    """A fresh diffusers scheduler with our noise schedule: schedulers keep state, so there is one for each call."""
+    """A fresh diffusers scheduler of "dpm", "unipc" or "heun" with our noise schedule; schedulers keep state.
+
+    Its times are spaced evenly in log-SNR (or as Karras et al. 2022 have it) down to the least noise: a last jump from
+    far away would smooth out fine detail.
+    """
     import diffusers
 
-    # DDIM takes the paper's times. The others are spaced evenly in log-SNR down to the least noise: a last jump from
-    # far away would smooth out fine detail.
-    even = config.sampler in ("dpm", "unipc", "heun")
     common: dict[str, Any] = {
         "num_train_timesteps": diffusion.config.timesteps,
         "trained_betas": betas(diffusion.config).numpy(),
         "prediction_type": "epsilon",
-        "timestep_spacing": "linspace" if even else "trailing",
+        "timestep_spacing": "linspace",
     }
-    if config.sampler == "ddpm":
-        return diffusers.DDPMScheduler(**common, clip_sample=False, variance_type="fixed_small")
-    if config.sampler == "ddim":
-        return diffusers.DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=True)
     if config.sampler == "dpm":
         return diffusers.DPMSolverMultistepScheduler(
             **common, algorithm_type="dpmsolver++", solver_order=2, use_lu_lambdas=True
@@ -133,21 +132,57 @@ def draw(
     z = torch.stack([torch.randn(diffusion.channels, cells, generator=g) for g in generators]).to(device)
     if config.sampler == "rk45":
         return _solve(diffusion, z, condition, config)
+    count = _steps(diffusion.config, config.sampler, config.steps)
+    if config.sampler in ("ddpm", "ddim"):
+        eta = 1.0 if config.sampler == "ddpm" else config.eta
+        return _descend(diffusion, z, condition, config.guidance_scale, count, eta, generators, progress)
 
     steps = scheduler(diffusion, config)
-    steps.set_timesteps(_steps(diffusion.config, config.sampler, config.steps), device=device)
+    steps.set_timesteps(count, device=device)
     z = z * steps.init_noise_sigma
-    options: dict[str, Any] = {"ddpm": {"generator": generators}}.get(config.sampler, {})
-    if config.sampler == "ddim":
-        options = {"eta": config.eta, "generator": generators if config.eta else None}
     for i, t in enumerate(steps.timesteps):
         scaled = steps.scale_model_input(z, t)
         noise = diffusion.guided(scaled.float(), t.expand(len(z)).float(), condition, config.guidance_scale)
-        z = steps.step(noise, t, z, return_dict=False, **options)[0]
+        z = steps.step(noise, t, z, return_dict=False)[0]
         if progress:
             progress(i + 1, len(steps.timesteps))
     evaluations = torch.full((len(z),), len(steps.timesteps), device=device)
     return Drawn(diffusion.restore(z.float()), evaluations)
+
+
+def times(timesteps: int, steps: int) -> list[int]:
+    """The times that "ddpm" and "ddim" visit: evenly spaced from T - 1 down to 0, all of them where steps = T.
+
+    The last one is 0 and not T / steps - 1: a jump to the data from there would smooth out fine detail.
+    """
+    return [round(t) for t in torch.linspace(timesteps - 1, 0, steps, dtype=torch.float64).tolist()]
+
+
+def _descend(
+    diffusion: Diffusion,
+    z: Tensor,
+    condition: Condition | None,
+    guidance_scale: float,
+    steps: int,
+    eta: float,
+    generators: Sequence[torch.Generator],
+    progress: Callable[[int, int], None] | None,
+) -> Drawn:
+    """DDIM eq. 12 with the noise of eq. 16: at eta = 1 ancestral sampling (DDPM eq. 7, posterior variance)."""
+    visited = times(diffusion.config.timesteps, steps)
+    shares = [*alpha_bar(diffusion.config)[visited].tolist(), 1.0]  # the last step leads to the data
+    for i, t in enumerate(visited):
+        now, then = shares[i : i + 2]
+        noise = diffusion.guided(z, z.new_full((len(z),), t), condition, guidance_scale)
+        variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
+        keep = math.sqrt(then / now)
+        z = keep * z + (math.sqrt(1 - then - variance) - keep * math.sqrt(1 - now)) * noise
+        if variance:
+            fresh = torch.stack([torch.randn(z.shape[1:], generator=g) for g in generators])
+            z = z + math.sqrt(variance) * fresh.to(z)
+        if progress:
+            progress(i + 1, len(visited))
+    return Drawn(diffusion.restore(z), torch.full((len(z),), len(visited), device=z.device))
 
 
 def _solve(diffusion: Diffusion, z: Tensor, condition: Condition | None, config: SamplingConfig) -> Drawn:

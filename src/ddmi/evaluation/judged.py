@@ -189,7 +189,7 @@ def _warm(pipe: DDMIPipeline, protocol: Protocol, asked: dict[str, Any]) -> None
     """Load what is loaded at the first use, a text encoder and schedulers: it is no time of sampling."""
     pipe.condition(1, **{name: values[:1] for name, values in asked.items()})
     sampler, _ = protocol.way(pipe.config)
-    if pipe.diffusion is not None and sampler != "rk45":
+    if pipe.diffusion is not None and sampler in ("dpm", "unipc", "heun"):
         scheduler(pipe.diffusion, SamplingConfig(sampler=sampler))  # type: ignore[arg-type]
 
 
