@@ -49,7 +49,8 @@ def mesh(content: bytes) -> trimesh.Trimesh:
     if faces and not 0 <= min(map(min, faces)) <= max(map(max, faces)) < count:
         raise ValueError("a face names a vertex that does not exist")
     owner, corner = triangulated(faces, rows[:, :3])
-    triangles = np.array([[faces[k][c] for c in three] for k, three in zip(owner, corner, strict=True)], np.int64)
+    pairs = zip(owner.tolist(), corner.tolist(), strict=True)
+    triangles = np.array([[faces[k][a], faces[k][b], faces[k][c]] for k, (a, b, c) in pairs], np.int64)
     colours: dict[str, Any] = {}
     first = 6 if with_normals else 3
     if coloured and rows.shape[1] >= first + 3:
