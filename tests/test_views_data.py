@@ -465,6 +465,29 @@ def test_bad_transforms(tmp_path, change, message):
     assert "transforms.json" in str(told.value)
 
 
+def test_nothing_outside_of_the_data_is_read(tmp_path):
+    """A path that leads out is refused, whether relative or absolute; inside the data it may lie anywhere."""
+    views = views_of(around(4, 4.0, up="z"), SIZE, 66.0)
+    folder = transforms(tmp_path / "set" / "a", views, photograph(views, (ball((0, 0, 0), 0.6), plain(RED))))
+    table = folder / "transforms.json"
+    content = json.loads(table.read_text())
+    (folder / "images" / "r_0.png").rename(tmp_path / "set" / "elsewhere.png")
+    for inside in ("../elsewhere.png", str(tmp_path / "set" / "elsewhere.png")):
+        content["frames"][0]["file_path"] = inside
+        table.write_text(json.dumps(content))
+        assert open_views(tmp_path / "set").names == ["a"]
+    (tmp_path / "set" / "elsewhere.png").rename(tmp_path / "outside.png")
+    for outside in ("../../outside.png", str(tmp_path / "outside.png"), "/etc/hostname"):
+        content["frames"][0]["file_path"] = outside
+        table.write_text(json.dumps(content))
+        with pytest.raises(UserError, match=r"transforms.json, frame 0: .* lies outside of the folder of data"):
+            open_views(tmp_path / "set")
+    content["frames"][0]["file_path"] = "linked.png"  # the user's own link says so
+    table.write_text(json.dumps(content))
+    (folder / "linked.png").symlink_to(tmp_path / "outside.png")
+    assert open_views(tmp_path / "set").names == ["a"]
+
+
 def test_hidden_files_are_passed_over(tmp_path):
     """What macOS leaves beside each file in archives and on foreign disks."""
     folder = srn(tmp_path / "a")

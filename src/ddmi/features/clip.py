@@ -17,7 +17,7 @@ from ddmi import hub
 from ddmi.errors import UserError, missing_extra
 from ddmi.storage import read_json
 
-CLIP_DEFAULT = "openai/clip-vit-large-patch14"  # the paper names none
+CLIP_DEFAULT = "hub:openai/clip-vit-large-patch14"  # the paper names none
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the pictures that every published CLIP was trained on
 STD = (0.26862954, 0.26130258, 0.27577711)
 BATCH = 32  # pictures or texts at a time
@@ -29,7 +29,7 @@ class ClipScorer:
     `name`, the hub id or folder, belongs beside every number: those of two CLIPs cannot be compared.
 
     Args:
-        name: a folder in transformers' layout, or a hub id: from the local cache, else fetched into it.
+        name: a folder in transformers' layout, or hub:owner/name: from the local cache, else fetched into it.
         device: where the model runs.
 
     Raises:

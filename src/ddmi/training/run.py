@@ -361,11 +361,13 @@ def _texts(config: Config, dataset: Dataset, model: Diffusion) -> latents.TextTa
         states = encoder.encode(captions)
         return states.tokens, states.mask
 
+    assert dataset.captions is not None
+    phrasings = dataset.phrasings or [[caption] for caption in dataset.captions]
+    encoder.warn(phrase for phrases in phrasings for phrase in phrases)
     tokens, mask = encode([""])
     length = int(mask.sum())
     model.null_tokens, model.null_mask = tokens[0, :length].clone(), mask[0, :length].clone()
-    assert dataset.captions is not None
-    return latents.TextTable.of(dataset.phrasings or [[caption] for caption in dataset.captions], encode)
+    return latents.TextTable.of(phrasings, encode)
 
 
 def _show(config: Config, fields: list[Field], stem: Path) -> None:

@@ -5,7 +5,7 @@ It lies in an object's folder or above it, and counts for all objects below.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddmi.data.meshes import Up
@@ -22,6 +22,8 @@ class Facts:
     up: Up = "z"
     """Of the poses of every layout, where there is no `scene.json`."""
     centre: tuple[float, float, float] | None = None
+    top: Path | None = None
+    """The folder of data: no file outside of it is read."""
 
 
 def told(path: Path, root: Path) -> Facts:
@@ -34,8 +36,8 @@ def told(path: Path, root: Path) -> Facts:
     top = root if root.is_dir() else root.parent
     for place in [folder, *(above for above in folder.parents if above.is_relative_to(top))]:
         if (place / "scene.json").is_file():
-            return _read(place / "scene.json")
-    return Facts()
+            return replace(_read(place / "scene.json"), top=top)
+    return Facts(top=top)
 
 
 def _read(path: Path) -> Facts:

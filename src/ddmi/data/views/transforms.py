@@ -9,6 +9,7 @@ box is around the point where the optical axes meet, and as large as the ball th
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ def read(path: Path, facts: Facts) -> Files:
                 pose = np.array(frame["transform_matrix"], dtype=np.float64)
             except (AttributeError, TypeError, KeyError, ValueError) as error:
                 raise UserError(f"{table}, {where}: needs `file_path` and `transform_matrix`") from error
+            if not Path(os.path.abspath(named)).is_relative_to(os.path.abspath(facts.top or folder)):
+                raise UserError(f"{table}, {where}: {named} lies outside of the folder of data and is not read")
             files.append(_picture(table, named))
             if pose.shape not in ((3, 4), (4, 4)):
                 raise UserError(f"{table}, {where}: `transform_matrix` must be 4 x 4, not {pose.shape}")
