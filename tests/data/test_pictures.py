@@ -162,6 +162,32 @@ def test_colours_of_other_profiles_become_those_of_srgb(tmp_path):
     assert (views_decoded(tmp_path / "c.png")[0, 0] == (0, 255, 0, 51)).all()
 
 
+def linear_grey() -> bytes:
+    """The smallest ICC profile of linear grey: a white point (D50) and a tone curve that is the identity (ICC.1)."""
+    white = b"XYZ \0\0\0\0" + b"".join(round(65536 * value).to_bytes(4, "big") for value in (0.9642, 1.0, 0.8249))
+    curve = b"curv\0\0\0\0" + bytes(4)
+    tags = b"\0\0\0\2" + b"".join(
+        name + offset.to_bytes(4, "big") + size.to_bytes(4, "big")
+        for name, offset, size in ((b"wtpt", 156, len(white)), (b"kTRC", 156 + len(white), len(curve)))
+    )
+    size = 128 + len(tags) + len(white) + len(curve)
+    header = size.to_bytes(4, "big") + bytes(4) + b"\2\x10\0\0" + b"mntrGRAYXYZ " + bytes(12) + b"acsp" + bytes(28)
+    return header + white[8:] + bytes(48) + tags + white + curve
+
+
+def test_grey_of_another_tone_curve_becomes_that_of_srgb(tmp_path):
+    """Linear light v is 1.055 v^(1 / 2.4) - 0.055 in sRGB (IEC 61966-2-1)."""
+    profile, alpha = linear_grey(), Image.new("L", (8, 8), 0)
+    Image.new("L", (8, 8), 64).save(tmp_path / "a.png", icc_profile=profile)
+    Image.fromarray(np.full((8, 8), 64 * 257, np.uint16)).save(tmp_path / "b.png", icc_profile=profile)
+    Image.merge("LA", (Image.new("L", (8, 8), 64), alpha)).save(tmp_path / "c.png", icc_profile=profile)
+    Image.new("RGB", (8, 8), (64, 64, 64)).save(tmp_path / "d.png", icc_profile=profile)  # not of its mode
+    source = PictureFolder(tmp_path)
+    told = 255 * (1.055 * (64 / 255) ** (1 / 2.4) - 0.055)
+    assert [source.read(k, 4)[0, 0, 0] for k in (2, 3)] == [255, 64]
+    assert all(np.abs(source.read(k, 4) - told).max() <= 1.5 for k in (0, 1))
+
+
 def test_grey_of_16_bits_may_be_transparent(tmp_path):
     values = np.array([[0, 257 * 7, 257 * 8, 65535]] * 4, np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png", transparency=257 * 8)
