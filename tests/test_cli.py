@@ -76,6 +76,23 @@ def test_the_module_is_the_program():
     assert (shown.returncode, shown.stderr) == (2, "")  # of several processes, the first one talks
 
 
+def test_a_standard_output_that_is_closed_is_no_error():
+    """Not even the number of its descriptor is given to a file, which would then hold what is printed."""
+    script = "import os, sys; from ddmi.__main__ import main; status = main(); os.fstat(1); sys.exit(status)"
+    for closed in (">&-", "2>&-", ">&- 2>&-"):
+        command = ["sh", "-c", f'"$0" -c "$1" presets {closed}', sys.executable, script]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, ""), closed
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_standard_output_on_a_full_disk_is_one_line():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*PYTHON, "presets"], stdout=full, stderr=subprocess.PIPE, text=True)
+    told = "ddmi: error: cannot write to the standard output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, told)
+
+
 def test_a_traceback_is_shown_on_request():
     environment = {**os.environ, "DDMI_TRACEBACK": "1"}
     done = subprocess.run([*PYTHON, "sampel"], capture_output=True, text=True, env=environment)
@@ -463,6 +480,33 @@ def test_a_full_disk_keeps_the_last_checkpoint(home, pictures, tmp_path, capsys,
     assert ok(capsys, *call, "--resume")
     names = [p.name for p in sorted((tmp_path / "checkpoints").iterdir())]
     assert names == ["autoencoder-00000002", "autoencoder-00000004"]
+
+
+def test_what_is_wrong_with_the_data_is_said_once(home, pictures, tmp_path, capsys):
+    """Training and evaluation read the folder once for each part of it."""
+    shutil.copytree(pictures, tmp_path / "data")
+    (tmp_path / "data" / "broken.png").write_text("no image")
+    capsys.readouterr()
+    assert main(["train", str(home / "tiny.json"), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "r")]) == 0
+    assert capsys.readouterr().err.count("broken.png") == 1
+    assert main(["evaluate", str(tmp_path / "r"), "--data", str(tmp_path / "data"), "--metrics", "reconstruction"]) == 0
+    assert capsys.readouterr().err.count("broken.png") == 1  # a command of its own says it again
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError(), OSError(28, "No space left on device")])
+def test_what_fails_leaves_no_empty_folder(home, tmp_path, monkeypatch, error):
+    from ddmi.domains.image import Image as Images
+
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(Images, "render", fail)
+    assert main(["sample", str(home / "run"), "--out", str(tmp_path / "new" / "samples")])
+    assert main(["interpolate", str(home / "run"), "--out", str(tmp_path / "new" / "walk.png")])
+    assert main(["reconstruct", str(home / "run"), str(tmp_path / "no"), "--out", str(tmp_path / "new")])
+    assert main(["train", str(home / "tiny.json"), "--data", str(tmp_path / "no"), "--out", str(tmp_path / "new")])
+    assert main(["prepare", "shapes", str(tmp_path / "no"), str(tmp_path / "new")])
+    assert not list(tmp_path.iterdir())
 
 
 def test_an_interruption_is_one_line(home, tmp_path, capsys, monkeypatch):

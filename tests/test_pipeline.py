@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -200,3 +201,10 @@ def test_an_interpolation_starts_and_ends_at_its_ends(pipe):
         torch.testing.assert_close(values(field), values(pipe.decode(end)[0]), atol=1e-4, rtol=1e-4)
     with pytest.raises(UserError, match="2 frames"):
         pipe.interpolate(z[:1], z[1:], 1)
+
+
+def test_a_text_that_is_not_utf8_is_named(pipe):
+    """Bytes of a command line that are no UTF-8 come as lone surrogates."""
+    texts = replace(pipe.config, diffusion=replace(pipe.config.diffusion, condition="text"))
+    with pytest.raises(UserError, match=r"the text 'caf\\udce9' is not UTF-8"):
+        DDMIPipeline(texts, pipe.autoencoder, pipe.diffusion).condition(1, "caf\udce9")

@@ -8,6 +8,9 @@ import sys
 
 def main() -> int:
     """Run the command line of this process; returns the exit status."""
+    for name in ("stdout", "stderr"):  # closed: what is printed is for nobody, and no file takes its number
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     # OpenMP reads it when torch is loaded: by default its threads spin while they wait for one another, which on a busy
     # machine takes the core from the very thread that they wait for.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -203,6 +203,9 @@ class DDMIPipeline:
             raise UserError("this model was trained without classes, so --label (label=) has no meaning for it")
         if text is not None:
             prompts = _spread(text, count, "text")
+            for prompt in prompts:
+                if any("\ud800" <= character <= "\udfff" for character in prompt):  # as Python keeps other bytes
+                    raise UserError(f"the text {prompt!r} is not UTF-8")
             if self._encoder is None:
                 self._encoder = texts.load(self.config.diffusion.text_encoder, fetch=False)
             self._encoder.warn(prompts)

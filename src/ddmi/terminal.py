@@ -48,9 +48,15 @@ def _line(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """A result."""
-    if rank() == 0:
+    """A result. Raises WorkError where the standard output is a file on a full disk."""
+    if rank() != 0:
+        return
+    try:
         typer.echo(plain(text))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WorkError(f"cannot write to the standard output: {error.strerror}") from error
 
 
 def complain(text: str) -> None:
@@ -85,11 +91,18 @@ def times(shape: Sequence[int]) -> str:
 
 
 class Lines(logging.Handler):
-    """Log records as one plain line each on standard error."""
+    """Log records as one plain line each on standard error; what was said stays said, however often data is read."""
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.said = set[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
-        typer.echo(f"ddmi: {_line(record.getMessage())}", err=True)
+        """Write one record, unless it is one that was written."""
+        line = _line(record.getMessage())
+        if line not in self.said:
+            self.said.add(line)
+            typer.echo(f"ddmi: {line}", err=True)
 
 
 @contextmanager

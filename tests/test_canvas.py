@@ -1,0 +1,95 @@
+"""Fields as files: whatever their format, they are whole under their name or not there."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import tiny
+import torch
+import trimesh
+
+from ddmi.autoencoder import D2CVAE
+from ddmi.domains.image import Image
+from ddmi.domains.shape import Shape
+from ddmi.domains.video import Video
+from ddmi.errors import UserError, WorkError
+from ddmi.field import fields_of
+from ddmi.render.clip import Clip
+from ddmi.render.tiff import write_tiled
+
+NOISE = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+
+
+def clip() -> Clip:
+    return Clip(lambda k: NOISE[k], 4, (32, 32), 8)
+
+
+def save(path: Path) -> None:
+    """Write something of a few thousand bytes in the format of the name; its folder says what."""
+    kind = path.parent.name
+    if path.suffix == ".tif":
+        write_tiled(iter([NOISE[0]]), (32, 32), path)
+    elif kind == "image":
+        Image().save(PIL.Image.fromarray(NOISE[0]), path)
+    elif kind == "images":
+        Image().save([PIL.Image.fromarray(frame) for frame in NOISE], path)
+    elif kind == "shape":
+        Shape().save(trimesh.creation.icosphere(3), path)
+    elif kind == "field":
+        model = D2CVAE(tiny.AUTOENCODER, tiny.image())
+        fields_of(model.decode(model.encode(torch.zeros(1, 3, 8, 8)).mode), tiny.image())[0].save(path)
+    else:
+        Video().save(clip() if kind == "clip" else [clip(), clip()], path)
+
+
+FILES = [
+    *(f"image/a{ending}" for ending in (".png", ".jpg", ".webp", ".bmp", ".tif")),
+    *(f"images/a{ending}" for ending in (".png", ".gif")),
+    *(f"shape/a{ending}" for ending in (".glb", ".ply", ".obj", ".stl", ".png", ".gif")),
+    *(f"clip/a{ending}" for ending in (".mp4", ".webm", ".gif", ".webp", ".frames", ".png", ".jpg")),
+    "clips/a.png",
+    "field/a.safetensors",
+]
+
+
+@contextmanager
+def largest(size: int) -> Iterator[None]:
+    """No file grows beyond this many bytes: as on a full disk, the write that would fails in the operating system."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, name):
+    path = tmp_path / name
+    with largest(300), pytest.raises(WorkError, match=rf"cannot write .*{name}: File too large"):
+        save(path)
+    assert not list(tmp_path.iterdir())
+    save(path)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    before = path.read_bytes() if path.is_file() else sorted(p.read_bytes() for p in path.iterdir())
+    with largest(300), pytest.raises(WorkError, match=rf"cannot write .*{name}: File too large"):
+        save(path)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert before == (path.read_bytes() if path.is_file() else sorted(p.read_bytes() for p in path.iterdir()))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_of_the_user_stays(tmp_path, name):
+    path = tmp_path / name
+    path.mkdir(parents=True)
+    (path / "thesis.tex").write_text("of the user")
+    with pytest.raises(UserError, match=r"a(\.[a-z0-9]+)? (is a folder|holds thesis.tex)"):
+        save(path)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+    assert (path / "thesis.tex").read_text() == "of the user"
