@@ -28,9 +28,9 @@ class TrainingConfig:
         autoencoder_steps, diffusion_steps: optimiser steps of each stage.
         batch_size: signals an optimiser step; diffusion_batch_size the same for stage 2 (0: as stage 1).
         accumulation: backward passes an optimiser step; divides the batch.
-        precision: "fp32", "bf16" or "fp16" (autocast; weights and optimiser stay in fp32), or "auto": bf16 where it is
-            the faster one.
-        diffusion_precision: "fp32" keeps stage 2 out of that; "auto" of `precision` decides this too.
+        precision: "fp32", "bf16" or "fp16" (autocast; weights and optimiser stay in fp32), or "auto": the faster one of
+            fp32 and bf16 by timing steps of each stage on a CPU, a half precision on CUDA. The choice is stored.
+        diffusion_precision: of stage 2 where it is another one; with "fp16" only "fp32".
         warmup_steps: linear warm-up; then a cosine to `final_learning_rate`, as a share.
         clip: largest gradient norm.
         checkpoint_every, preview_every, log_every: in optimiser steps; 0: never.
@@ -48,7 +48,7 @@ class TrainingConfig:
     diffusion_batch_size: int = 0
     accumulation: int = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    diffusion_precision: Literal["same", "fp32"] = "same"
+    diffusion_precision: Literal["same", "auto", "fp32", "bf16"] = "same"
     seed: int = 0
     autoencoder_learning_rate: float = 1e-4
     diffusion_learning_rate: float = 1e-4
@@ -75,6 +75,9 @@ class TrainingConfig:
             raise UserError(f"training.seed must be from 0 to 2^63 - 1, not {self.seed}")
         if self.batch_size % self.accumulation or self.diffusion_batch % self.accumulation:
             raise UserError(f"training.accumulation {self.accumulation} must divide the batch size {self.batch_size}")
+
+        if self.precision == "fp16" and self.diffusion_precision not in ("same", "fp32"):
+            raise UserError("training.diffusion_precision must be same or fp32 where training.precision is fp16")
 
     @property
     def diffusion_batch(self) -> int:

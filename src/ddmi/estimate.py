@@ -18,7 +18,7 @@ from ddmi.config import Config
 from ddmi.diffusion import Diffusion
 from ddmi.planes import cells, dimensions
 from ddmi.progress import working
-from ddmi.training.run import resolved
+from ddmi.training.precision import CANDIDATES, at_once, of_stage
 from ddmi.unet import Condition
 
 TOKENS = 16
@@ -202,10 +202,7 @@ def time_step(loss: Loss, model: nn.Module, batch: int, precision: str) -> float
 def steps(config: Config) -> dict[str, Step]:
     """The cost of a step of each stage; a stage whose input has no known shape is left out."""
     autoencoder, denoiser = networks(config)
-    training = resolved(config.training)
-    whole = training.diffusion_precision == "fp32"
-    precisions = {"autoencoder": training.precision, "diffusion": "fp32" if whole else training.precision}
-    rates = {precision: product_rate(precision) for precision in set(precisions.values())}
+    training = at_once(config.training)
     stages: dict[str, tuple[nn.Module, Loss | None, int, float]] = {
         "autoencoder": (
             autoencoder,
@@ -219,8 +216,9 @@ def steps(config: Config) -> dict[str, Step]:
     for k, (name, (model, loss, batch, decay)) in enumerate(stages.items()):
         if loss is None:
             continue
-        precision = precisions[name]
-        rate = rates[precision]
+        told = of_stage(training, name)
+        rates = {precision: product_rate(precision) for precision in (CANDIDATES if told == "auto" else (told,))}
+        rate = max(rates.values())
         single, _ = count(loss, model, 1)
         micro = batch // training.accumulation
         size = 4 * sum(p.numel() for p in model.parameters())
@@ -228,7 +226,8 @@ def steps(config: Config) -> dict[str, Step]:
         took, timed = single * batch / rate, 0
         if signals >= min(SHORTEST, batch):
             timed = signals
-            took = time_step(loss, networks(config, "cpu")[k], signals, precision) * batch / signals
+            network = networks(config, "cpu")[k]
+            took = min(time_step(loss, network, signals, precision) for precision in rates) * batch / signals
         found[name] = Step(
             parameters=size // 4,
             operations=single,
@@ -236,7 +235,7 @@ def steps(config: Config) -> dict[str, Step]:
             gradients=size,
             optimiser=2 * size,
             averages=size if decay else 0,
-            activations=count(loss, model, micro)[1] // (1 if precision == "fp32" else 2),
+            activations=count(loss, model, micro)[1] // (2 if max(rates, key=lambda p: rates[p]) != "fp32" else 1),
             seconds=took,
             timed=timed,
         )

@@ -17,18 +17,14 @@ import torch
 from PIL import Image
 
 import ddmi.training.run as runs
-from ddmi.config import TrainingConfig, load
-from ddmi.diffusion import Diffusion
+from ddmi.config import load
 from ddmi.domains.image import PictureDataset
 from ddmi.errors import UserError, WorkError
 from ddmi.interruption import Interruption
 from ddmi.model import export, load_autoencoder, load_diffusion, open_folder
-from ddmi.planes import cells
 from ddmi.storage import load_tensors, locked, verify
 from ddmi.training.checkpoint import find
-from ddmi.training.latents import LatentBatch
-from ddmi.training.objectives import DiffusionObjective
-from ddmi.training.run import resolved, train
+from ddmi.training.run import train
 
 TESTS = Path(__file__).parents[1]
 STAGES = ("autoencoder", "diffusion")
@@ -303,40 +299,6 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint(config, pictures, tmp
     assert [p.name for p in (tmp_path / "checkpoints").iterdir()] == ["autoencoder-00000002"]
     monkeypatch.undo()
     assert train(config, tmp_path, pictures, stage="autoencoder", resume=True)
-
-
-def test_auto_is_the_faster_precision(monkeypatch):
-    def chosen(**settings):
-        training = resolved(TrainingConfig(**settings))
-        return training.precision, training.diffusion_precision
-
-    assert chosen(precision="fp32") == ("fp32", "same") and chosen(precision="fp16") == ("fp16", "same")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    assert chosen() == ("bf16", "same")
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    runs._multiplies_bf16_faster.cache_clear()
-    assert chosen() == ("fp32", "same")
-    for margin, expected in ((0.0, ("bf16", "fp32")), (1e9, ("fp32", "same"))):  # it has bf16 products: do they pay?
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
-        monkeypatch.setattr(runs, "BF16_MARGIN", margin)
-        runs._multiplies_bf16_faster.cache_clear()
-        assert chosen() == expected
-    runs._multiplies_bf16_faster.cache_clear()
-
-
-def test_stage_2_can_stay_in_full_precision():
-    seen, config = [], tiny.config()
-    channels, layout = config.autoencoder.latent_channels, config.domain.layout
-    model = Diffusion(config.diffusion, layout, channels)
-    model.register_forward_pre_hook(lambda *_: seen.append(torch.is_autocast_enabled("cpu")))
-    zeros = torch.zeros(1, channels, cells(layout))
-    for precision in ("same", "fp32"):
-        told = replace(config, training=replace(config.training, diffusion_precision=precision))
-        with torch.autocast("cpu", torch.bfloat16):
-            DiffusionObjective(told, model)(LatentBatch(zeros, zeros, None, (0,)), 0.0)
-    assert seen == [True, False]
 
 
 def test_half_precision_trains(pictures, tmp_path):

@@ -189,7 +189,7 @@ def _check(config: Config, folder: Path) -> None:
         return
     before, now = (configuration.to_dict(c.training) for c in (configuration.load(path), config))
     for name in before:
-        if name != "precision" and before[name] != now[name]:
+        if name not in ("precision", "diffusion_precision") and before[name] != now[name]:
             raise UserError(
                 f"{path} was made with training.{name} = {before[name]}, not {now[name]}: choose another --out"
             )

@@ -279,10 +279,9 @@ def accelerate(config: TrainingConfig, run: Path) -> Accelerator:
     from accelerate import Accelerator
 
     tracking = importlib.util.find_spec("tensorboard") is not None
-    precision = {"fp32": "no"}.get(config.precision, config.precision)
     try:
         accelerator = Accelerator(
-            mixed_precision=precision,
+            mixed_precision="fp16" if config.precision == "fp16" else "no",  # the objectives cast for the others
             log_with="tensorboard" if tracking else None,
             project_dir=run / "logs",
             cpu=wanted() > 1 and not torch.cuda.is_available(),  # without it, processes without accelerators stay apart

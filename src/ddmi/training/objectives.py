@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from ddmi.planes import pack, reduced, unpack
 from ddmi.posterior import Posterior
 from ddmi.randomness import normal, uniform
 from ddmi.training.latents import LatentBatch
+from ddmi.training.precision import autocast, of_stage
 
 Terms = dict[str, Tensor]
 
@@ -35,6 +35,7 @@ class AutoencoderObjective(nn.Module):
     def __init__(self, config: Config, decoder_only: bool = False) -> None:
         super().__init__()
         self.config, self.settings, self.decoder_only = config, config.autoencoder.objective, decoder_only
+        self.precision = of_stage(config.training, "autoencoder")
         self.model = as_channels_last(D2CVAE(config.autoencoder, config.domain))
         if decoder_only:
             for part in (self.model.encoder, self.model.moments):
@@ -70,6 +71,10 @@ class AutoencoderObjective(nn.Module):
 
     def forward(self, batch: Batch, progress: float) -> Terms:
         """Terms to be added up; `progress` is the share of training that is done."""
+        with autocast(batch.x.device.type, self.precision):
+            return self._terms(batch, progress)
+
+    def _terms(self, batch: Batch, progress: float) -> Terms:
         settings, model = self.settings, self.model
         channels, cells = model.latent_shape  # type: ignore[misc]
         posterior = model.encode(batch.x)  # type: ignore[operator]
@@ -116,7 +121,7 @@ class DiffusionObjective(nn.Module):
 
     def __init__(self, config: Config, model: Diffusion) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.precision = config, of_stage(config.training, "diffusion")
         self.model = as_channels_last(model)
 
     def groups(self) -> list[dict[str, Any]]:
@@ -137,8 +142,7 @@ class DiffusionObjective(nn.Module):
         if condition is not None and null is not None and model.config.condition_dropout:
             keep = uniform(batch.seeds, "condition").to(device) >= model.config.condition_dropout
             condition = dropped(condition, null, keep)
-        whole = self.config.training.diffusion_precision == "fp32"
-        with torch.autocast(device.type, enabled=False) if whole else nullcontext():
+        with autocast(device.type, self.precision):
             return {"diffusion": model(z, noise, t, condition)}
 
 

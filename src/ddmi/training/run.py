@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,7 +19,7 @@ from ddmi import config as configuration
 from ddmi import text
 from ddmi.allocation import keep_freed_memory
 from ddmi.autoencoder import D2CVAE, freeze
-from ddmi.config import Config, TrainingConfig, to_dict
+from ddmi.config import Config, to_dict
 from ddmi.diffusion import Diffusion
 from ddmi.domains.base import Dataset
 from ddmi.errors import UserError, WorkError
@@ -33,7 +31,8 @@ from ddmi.progress import Bar, working
 from ddmi.sampling import SamplingConfig, draw, sample_seeds
 from ddmi.storage import MANIFEST, aside, digest, locked, read_json, write_json
 from ddmi.terminal import rank
-from ddmi.training import latents
+from ddmi.training import latents, precision
+from ddmi.training.batches import Batches, Source
 from ddmi.training.checkpoint import find
 from ddmi.training.loop import Fitted, Stage, accelerate, fit
 from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective
@@ -44,8 +43,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BF16_MARGIN = 1.5
-"""So many times faster than fp32 must a processor multiply bf16 for "auto" to choose it."""
 PREVIEWS = 8
 """Signals in a preview picture."""
 
@@ -91,7 +88,7 @@ def train(
 def _train(
     config: Config, run: Path, data: str | Path | None, stage: Part, resume: bool, interruption: Interruption
 ) -> bool:
-    config = replace(config, training=resolved(config.training))
+    config = replace(config, training=precision.at_once(config.training))
     with nullcontext() if rank() else locked(run):
         _check_run(run, resume)
         with working("reading the data"):
@@ -109,44 +106,27 @@ def _train(
             if stage in ("autoencoder", "all"):
                 finished = _autoencoder(config, run, dataset, accelerator, interruption, data).finished
             if stage in ("diffusion", "all") and finished:
+                config = replace(config, training=configuration.load(run / "config.json").training)  # as stage 1 has it
                 finished = _diffusion(config, run, dataset, accelerator, interruption).finished
         finally:
             accelerator.end_training()
     return finished
 
 
-def resolved(training: TrainingConfig) -> TrainingConfig:
-    """The settings with "auto" replaced by what it means here: bf16 where it is faster than fp32.
-
-    A processor that has bf16 products, but no tiles for them, gains in the large layers of stage 1 and loses in the
-    small convolutions of stage 2, which then stays in fp32.
-    """
-    if training.precision != "auto":
-        return training
-    if torch.cuda.is_available():
-        return replace(training, precision="bf16" if torch.cuda.is_bf16_supported() else "fp16")
-    if torch.cpu._is_amx_tile_supported():
-        return replace(training, precision="bf16")
-    if _multiplies_bf16_faster():
-        return replace(training, precision="bf16", diffusion_precision="fp32")
-    return replace(training, precision="fp32")
-
-
-@lru_cache(maxsize=1)
-def _multiplies_bf16_faster() -> bool:
-    """Whether this processor's bf16 products are clearly the faster ones: of those that have them, some are and some
-    are not. A tenth of a second, and a wide margin, so that the answer stays the same.
-    """
-    if not torch.cpu._is_avx512_bf16_supported():
-        return False
-    fastest = {torch.float32: math.inf, torch.bfloat16: math.inf}
-    pairs = {dtype: (torch.ones(1024, 256, dtype=dtype), torch.ones(256, 256, dtype=dtype)) for dtype in fastest}
-    for _ in range(50):  # in turns: whatever else the machine does slows both
-        for dtype, (a, b) in pairs.items():
-            began = time.perf_counter()
-            torch.mm(a, b)
-            fastest[dtype] = min(fastest[dtype], time.perf_counter() - began)
-    return fastest[torch.float32] > BF16_MARGIN * fastest[torch.bfloat16]
+def _precise(
+    config: Config, run: Path, stage: Stage, objective: nn.Module, source: Source[Any], accelerator: Accelerator
+) -> Config:
+    """The configuration with the precision of a stage, chosen by timing steps where it is open, and stored."""
+    training = config.training
+    if precision.of_stage(training, stage.name) != "auto":
+        return config
+    batch = Batches(source, stage.name, training.seed, stage.batch_size, training.accumulation, 0, 1)[0][0]
+    config = replace(config, training=precision.chosen(training, stage.name, objective, batch, accelerator))
+    objective.precision = precision.of_stage(config.training, stage.name)  # type: ignore[assignment]
+    if accelerator.is_main_process:
+        with aside(run / "config.json") as scratch:
+            configuration.save(config, scratch)
+    return config
 
 
 def _fitted_to(config: Config, dataset: Dataset) -> Config:
@@ -257,6 +237,7 @@ def _autoencoder(
         _show(config, fields_of(signal, config.domain), run / "samples" / f"autoencoder-{step:06d}")
 
     stage = Stage("autoencoder", training.autoencoder_steps, training.batch_size, training.autoencoder_ema)
+    config = _precise(config, run, stage, objective, dataset, accelerator)
     fitted = fit(objective, dataset, stage, training, run, accelerator, interruption, preview)
     if fitted.finished and training.decoder_steps:
         tuned = AutoencoderObjective(config, decoder_only=True)
@@ -331,6 +312,7 @@ def _diffusion(
 
     objective = DiffusionObjective(config, model)
     stage = Stage("diffusion", training.diffusion_steps, training.diffusion_batch, config.diffusion.ema_decay)
+    config = _precise(config, run, stage, objective, source, accelerator)
     fitted = fit(objective, source, stage, training, run, accelerator, interruption, preview)
     if accelerator.is_main_process and _to_export(fitted, run / "model", DIFFUSION):
         with interruption.patience():
