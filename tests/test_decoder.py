@@ -91,3 +91,12 @@ def test_checkpointing_changes_nothing_but_memory():
     saving.load_state_dict(plain.state_dict())
     for a, b in zip(plain(latents()), saving(latents()), strict=True):
         assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_planes_exchange_behind_the_first_middle_block():
+    model, order = decoder(replace(CONFIG, middle=3)), []
+    parts = {"exchange": model.exchange, **{f"block {i}": block for i, block in enumerate(model.middle)}}
+    for name, part in parts.items():
+        part.register_forward_hook(lambda *_, name=name: order.append(name))
+    model(latents())
+    assert list(dict.fromkeys(order)) == ["block 0", "exchange", "block 1", "block 2"]

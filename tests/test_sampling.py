@@ -150,6 +150,15 @@ def test_schedulers_have_our_schedule_and_clip_nothing(oracle, name):
     assert scheduler(oracle, SamplingConfig(sampler=name)) is not steps
 
 
+def test_dpm_steps_are_even_in_log_snr(oracle):
+    steps = scheduler(oracle, SamplingConfig(sampler="dpm"))
+    steps.set_timesteps(20)
+    share = alpha_bar(oracle.config)[steps.timesteps]
+    jumps = share.logit().diff()
+    assert int(steps.timesteps[-1]) == 0
+    assert float(jumps.min()) > 0.5 * float(jumps.mean()) and float(jumps.max()) < 1.5 * float(jumps.mean())
+
+
 def test_ancestral_steps_and_ddim_end_at_no_noise():
     assert times(1000, 1000) == [*range(999, -1, -1)]
     assert times(1000, 3) == [999, 500, 0] and times(1000, 1) == [999]

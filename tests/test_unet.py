@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 
+from ddmi.nn.attention import TextAttention
 from ddmi.planes import Plane
 from ddmi.unet import Condition, UNet, UNetConfig, fold, unfold
 
@@ -144,3 +145,19 @@ def test_conditions_are_joined_and_taken_apart():
     assert torch.allclose(model(z, TIMES, again)["xy"], model(z, TIMES, short)["xy"], atol=1e-5)
     labels = Condition(labels=torch.tensor([1])).join(Condition(labels=torch.tensor([3, 2])))
     assert labels.labels.tolist() == [1, 3, 2] and labels.take(torch.tensor([2, 0])).labels.tolist() == [2, 1]
+
+
+def test_the_mean_of_the_words_is_added_to_the_time():
+    """Beside attention to single words, which is put to sleep here: what is left knows no order of them."""
+    model, z = network(text=6), latents()
+    for module in model.modules():
+        if isinstance(module, TextAttention):
+            torch.nn.init.zeros_(module.out.weight)
+            torch.nn.init.zeros_(module.out.bias)
+    given = words()
+    before = model(z, TIMES, given)["xy"]
+    assert not torch.allclose(model(z, TIMES, words(seed=1))["xy"], before, atol=1e-4)
+    turned = Condition(given.tokens.flip(1), given.mask)
+    assert torch.allclose(model(z, TIMES, turned)["xy"], before, atol=1e-5)
+    mean = Condition(given.tokens.mean(1, keepdim=True), given.mask[:, :1])
+    assert torch.allclose(model(z, TIMES, mean)["xy"], before, atol=1e-5)

@@ -117,3 +117,10 @@ def test_any_number_of_points_and_all_gradients():
     sum(h.square().sum() for h in out.values()).backward()
     assert all(p.grad is not None and np.isfinite(p.grad.numpy()).all() for p in made.parameters())
     assert all(p.grad.abs().max() > 0 for p in made.blocks.parameters())
+
+
+def test_offsets_say_where_in_its_cell_a_point_lies():
+    """Four cells along x, of half a unit each, and two along y: -1 at the lower edge of a cell, 1 at the upper."""
+    at = torch.tensor([[-0.75, -0.5], [-0.95, -0.75], [-0.55, -0.1], [0.1, 0.9]])
+    found = Cells(at[None], (2, 4)).offsets[0]
+    assert torch.allclose(found, torch.tensor([[0.0, 0.0], [-0.8, -0.5], [0.8, 0.8], [-0.6, 0.8]]), atol=1e-5)
