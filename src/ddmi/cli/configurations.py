@@ -47,7 +47,7 @@ def show(
 
     config = reading.override(reading.preset(preset), settings)
     autoencoder, denoiser = estimate.networks(config)
-    shapes = autoencoder.decoder.shapes
+    shapes = config.autoencoder.decoder.shapes(config.domain.layout)
     latent = {p.name: [config.autoencoder.latent_channels, *p.shape] for p in config.domain.layout}
     fields = [
         {name: [config.autoencoder.decoder.field_width, *shape] for name, shape in shapes[i].items()}
