@@ -1,4 +1,4 @@
-"""Fixtures of all tests: one thread, and a folder of small pictures."""
+"""Fixtures of all tests: one thread unless OMP_NUM_THREADS says otherwise, and a folder of small pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 @pytest.fixture(autouse=True)

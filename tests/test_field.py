@@ -58,7 +58,9 @@ def test_the_answer_is_not_constant(field):
 def test_the_order_of_the_points_does_not_matter(field):
     at = points(300)
     order = torch.randperm(300)
-    assert torch.allclose(field(at[order]), field(at)[order], atol=1e-6)
+    assert torch.allclose(
+        field(at[order]), field(at)[order], atol=1e-5
+    )  # the last rows of a product may round otherwise
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 10_000])
@@ -94,18 +96,18 @@ def test_a_batch_is_its_fields(autoencoder):
 def test_a_picture_is_the_function_at_its_cell_centres(field):
     for size in (8, 16, 5):
         asked = field(grid((size, size)), torch.tensor([field.domain.period((size, size), (-1, -1, 1, 1))]))
-        assert np.array_equal(np.array(field.render(size)), to_pixels(asked).reshape(size, size, 3))
+        assert tiny.alike(field.render(size), to_pixels(asked).reshape(size, size, 3))
     drawn = np.array(field.render((6, 10)))
     assert drawn.shape == (6, 10, 3)
     s = torch.tensor([field.domain.period((6, 10), (-1, -1, 1, 1))])
-    assert np.array_equal(drawn, to_pixels(field(grid((6, 10)), s)).reshape(6, 10, 3))
+    assert tiny.alike(drawn, to_pixels(field(grid((6, 10)), s)).reshape(6, 10, 3))
 
 
 def test_a_window_is_the_crop_of_the_whole_picture(field):
     """Also in what scale injection is told: the period is that of the whole picture."""
     whole = np.array(field.render(32))
     window = np.array(field.render((8, 16), window=(-0.5, 0.0, 0.5, 0.5)))
-    assert np.array_equal(window, whole[16:24, 8:24])
+    assert tiny.alike(window, whole[16:24, 8:24])
 
 
 def test_the_sampling_period_changes_the_answer(field):

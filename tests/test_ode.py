@@ -100,7 +100,8 @@ def test_a_row_does_not_know_its_company():
     together, costs = rk45(derivative, state, 0.0, 2.0, 1e-6)
     for k in range(3):
         alone, cost = rk45(derivative, state[k : k + 1], 0.0, 2.0, 1e-6)
-        assert torch.equal(alone[0], together[k]) and int(cost) == int(costs[k])
+        torch.testing.assert_close(alone[0], together[k], atol=1e-9, rtol=0)  # rounding, which the stiff row amplifies
+        assert int(cost) == int(costs[k])
     assert int(costs[1]) > int(costs[0])
 
 

@@ -346,8 +346,6 @@ OVERFIT = 30.0
 SCRIPT = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
-import torch
-torch.set_num_threads(1)
 import tiny
 from ddmi.domains.image import PictureDataset
 from ddmi.training.run import train
@@ -374,7 +372,7 @@ def start(tmp_path: Path, run: Path, pictures: Path, processes=1, kill=0, settin
     script = tmp_path / f"script-{processes}-{kill}.py"
     script.write_text(SCRIPT.format(tests=str(TESTS), kill=kill, processes=processes, settings=settings))
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"] if processes > 1 else []
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true"}  # and as many threads as here: these decide the bits
     command = [sys.executable, *launcher, str(script), str(run), str(pictures)]
     return subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path, timeout=240)
 
