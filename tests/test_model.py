@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -16,6 +17,7 @@ from ddmi.autoencoder import D2CVAE
 from ddmi.diffusion import Diffusion
 from ddmi.errors import UserError, WorkError
 from ddmi.model import export, folder_of, load_autoencoder, load_diffusion, open_folder
+from ddmi.storage import seal
 
 CONFIG = tiny.config()
 
@@ -157,6 +159,62 @@ def test_the_null_text_is_as_long_as_its_encoder_made_it(tmp_path):
     export(tmp_path / "model", config, networks()[0], model)
     loaded = load_diffusion(*open_folder(tmp_path / "model"))
     assert torch.equal(loaded.null(2).tokens[1], model.null_tokens) and loaded.null(2).mask.sum() == 8
+
+
+HOSTILE = {
+    "autoencoder.decoder.base": 1 << 40,
+    "autoencoder.decoder.blocks": 1 << 40,
+    "autoencoder.decoder.middle": -1,
+    "autoencoder.latent_channels": 0,
+    "autoencoder.readout.width": 1 << 20,
+    "autoencoder.readout.blocks": 1 << 50,
+    "diffusion.unet.base": 1 << 30,
+    "diffusion.unet.blocks": 1 << 40,
+    "diffusion.unet.head_width": 0,
+    "diffusion.unet.patch": 0,
+    "diffusion.timesteps": 1 << 40,
+    "diffusion.beta_end": float("nan"),
+    "domain.resolution": 1 << 20,
+    "domain.name": "os",
+    "domain.scales": [1e999],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_configuration_is_one_line(folder, name):
+    """It is sealed as it should be: what stops it is that the weights are others, or that it is no configuration."""
+    path = folder / "config.json"
+    content = json.loads(path.read_text())
+    *places, last = name.split(".")
+    place = content
+    for key in places:
+        place = place[key]
+    assert last in place
+    place[last] = HOSTILE[name]
+    path.write_text(json.dumps(content))
+    seal(folder)
+    with pytest.raises(UserError) as error:
+        opened, config = open_folder(folder)
+        load_autoencoder(opened, config)
+        load_diffusion(opened, config)
+    assert str(folder) in str(error.value) and "\n" not in str(error.value) and len(str(error.value)) < 1500
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 10_000, "[]", '{"name": ' * 50_000, " " * (1 << 21)])
+def test_a_configuration_that_is_none_is_one_line(folder, text):
+    (folder / "config.json").write_text(text)
+    seal(folder)
+    with pytest.raises(UserError, match=r"config\.json|configuration") as error:
+        open_folder(folder)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1500
+
+
+def test_what_the_manifest_does_not_list_is_not_read(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["diffusion.safetensors"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"diffusion.safetensors is not listed in manifest.json"):
+        open_folder(folder)
 
 
 def test_half_precision_rounds_parameters_and_nothing_else(tmp_path):

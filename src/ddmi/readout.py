@@ -135,14 +135,12 @@ class Readout(nn.Module):
         embedding = config.scale_width if config.scale_injection and periods else 0
         self.embed = ScaleEmbedding(periods, embedding) if embedding else None
         width, entry = config.width, field_width * (planes if config.planes == "concatenate" else 1)
-        arrivals = [entry if i < fields else 0 for i in range(config.blocks)]  # channels that block i receives
-        if not config.coarse_to_fine:
-            arrivals = [entry * fields] + [0] * (config.blocks - 1)
+        arrivals = [entry] * fields if config.coarse_to_fine else [entry * fields]  # channels; later blocks get none
         summed = config.conditioning == "sum" and config.coarse_to_fine
         self.entries = nn.ModuleList(nn.Linear(entry, width) for _ in range(fields if summed else 0))
         self.blocks = nn.ModuleList(
-            ReadoutBlock(width if summed else arrived + (width if i else 0), width, embedding)
-            for i, arrived in enumerate(arrivals)
+            ReadoutBlock(width if summed else sum(arrivals[i : i + 1]) + (width if i else 0), width, embedding)
+            for i in range(config.blocks)
         )
 
     def prepare(self, periods: Float[Tensor, "p"] | None, dtype: torch.dtype) -> list[list[Tensor]]:
