@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import io
+import logging
 import os
 import re
 import tempfile
@@ -23,6 +24,9 @@ from ddmi.data.kept import home
 from ddmi.data.memory import Memory
 from ddmi.data.pictures import Picture
 from ddmi.errors import UserError, missing_extra
+from ddmi.storage import digest
+
+log = logging.getLogger(__name__)
 
 ATTRIBUTION = "Twemoji, Copyright Twitter, Inc and other contributors, CC-BY 4.0"
 
@@ -129,10 +133,18 @@ class Twemoji:
             return self._wholes[size]
 
     def _load(self, size: int) -> Picture | None:
-        """The set at one size from the cache, mapped into memory; None when the file is missing or damaged."""
+        """The set at one size from the cache, mapped into memory; None when the file is missing, or damaged, which a
+        warning says.
+        """
+        path, told = self.cache / f"{size}.npy", self.cache / f"{size}.sha256"
         try:
-            whole = np.load(self.cache / f"{size}.npy", mmap_mode="r", allow_pickle=False)
-        except Exception:  # a broken file raises nearly every kind of error; the set is then drawn again
+            whole = np.load(path, mmap_mode="r", allow_pickle=False)
+            if told.exists() and told.read_text() != digest(path):  # sets of older versions have none
+                raise ValueError("its SHA-256 is not the one that was written with it")
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # a broken file raises nearly every kind of error; the set is then drawn again
+            log.warning("%s is damaged and is made again: %s", path, error)
             return None
         fits = (
             isinstance(whole, np.memmap) and whole.dtype == np.uint8 and whole.shape == (len(self.names), size, size, 3)
@@ -150,6 +162,7 @@ class Twemoji:
                 np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
                 for index in range(shape[0]):
                     file.write(self._draw(index, size).tobytes())
+            (self.cache / f"{size}.sha256").write_text(digest(Path(aside)))
             os.replace(aside, self.cache / f"{size}.npy")
             return True
         except OSError:
