@@ -22,8 +22,11 @@ from ddmi.domains.image import PictureDataset
 from ddmi.errors import UserError, WorkError
 from ddmi.interruption import Interruption
 from ddmi.model import export, load_autoencoder, load_diffusion, open_folder
+from ddmi.sampling import sample_seeds
 from ddmi.storage import load_tensors, locked, verify
 from ddmi.training.checkpoint import find
+from ddmi.training.latents import LatentBatch
+from ddmi.training.objectives import denoising_loss
 from ddmi.training.run import train
 
 TESTS = Path(__file__).parents[1]
@@ -425,3 +428,24 @@ def test_the_time_limit_includes_loading_and_what_lies_between_the_stages(
     assert not train(config, tmp_path, pictures, stage=stage, resume=True, max_minutes=0.5 / 60)
     monkeypatch.undo()
     assert train(config, tmp_path, pictures, resume=True)
+
+
+def test_the_held_out_loss_is_logged_and_does_not_change_the_run(whole, pictures, tmp_path):
+    """The denoising loss of the averaged weights on what training does not see, beside the other terms."""
+    config = load(whole / "config.json")
+    domain = replace(config.domain, held_out=0.3)
+    quiet, watched = tmp_path / "quiet", tmp_path / "watched"
+    for run, every in ((quiet, 0), (watched, 2)):
+        training = replace(config.training, preview_every=every)
+        assert train(replace(config, domain=domain, training=training), run, pictures)
+    assert_same_run(quiet, watched)
+    lines = [json.loads(line) for line in (watched / "logs" / "diffusion.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "held_out" in line] == [2, 4]
+    held_out = domain.dataset(pictures, "test")
+    autoencoder, model = load_autoencoder(watched / "model", config), load_diffusion(watched / "model", config)
+    with torch.no_grad():
+        posterior = autoencoder.encode(held_out.inputs(range(len(held_out))))
+        seeds = tuple(sample_seeds(config.training.seed, 0, len(held_out)))
+        batch = LatentBatch(posterior.mean, posterior.log_variance, None, seeds)
+        expected = float(denoising_loss(model, batch))
+    assert len(held_out) > 1 and lines[-1]["held_out"] == pytest.approx(expected, rel=1e-4)

@@ -82,12 +82,13 @@ def fit(
     run: Path,
     accelerator: Accelerator,
     interruption: Interruption,
-    preview: Callable[[nn.Module, int], None] | None = None,
+    preview: Callable[[nn.Module, int], dict[str, float] | None] | None = None,
 ) -> Fitted:
     """Train to the end of the stage, going on from the newest checkpoint of the run where there is one.
 
     Args:
-        preview: called every `config.preview_every` steps with the weights to use and the step.
+        preview: called every `config.preview_every` steps with the weights to use and the step; what it returns is
+            logged beside the terms of that step.
 
     Raises:
         WorkError: several non-finite steps in a row, or a checkpoint that cannot be written; the last good one stays.
@@ -150,6 +151,7 @@ def fit(
                 group["lr"] = rate * schedule(step - 1, stage.steps, config)
             torch.manual_seed(derive(config.seed, stage.name, "dropout", step, accelerator.process_index))
             terms: dict[str, Tensor] = {}
+            watched: dict[str, float] = {}
             for i, batch in enumerate(micro_batches):
                 last = i == len(micro_batches) - 1
                 with nullcontext() if last else accelerator.no_sync(step_module):
@@ -179,12 +181,6 @@ def fit(
                 good = checkpoint.find(folder, stage.name)
                 where = f"the last good checkpoint is {good[-1].folder}" if good else "no checkpoint was written yet"
                 raise WorkError(f"{in_a_row} non-finite steps in a row at step {step} of the {stage.name}; {where}")
-            if journal is not None:
-                if finite:
-                    journal.add(terms)
-                if step % config.log_every == 0 or step == stage.steps:
-                    summary = journal.write(step, optimiser.param_groups[0]["lr"], skipped)
-                    bar.say(" ".join(f"{k} {v:.4f}" for k, v in summary.items()))
             bar.advance(step)
             stopping = interruption.due
             if accelerator.num_processes > 1:
@@ -198,10 +194,16 @@ def fit(
                 training = objective.training
                 try:
                     with interruption.patience(together):
-                        preview(kept.eval(), step)
+                        watched = preview(kept.eval(), step) or {}
                 except Interrupted:
                     log.warning("%s: no preview of step %d", stage.name, step)
                 kept.train(training)
+            if journal is not None:
+                if finite:
+                    journal.add(terms)
+                if watched or step % config.log_every == 0 or step == stage.steps:
+                    summary = journal.write(step, optimiser.param_groups[0]["lr"], skipped, watched)
+                    bar.say(" ".join(f"{k} {v:.4f}" for k, v in summary.items()))
             if stopping and step < stage.steps:
                 break
         if max(stored, start) < step < stage.steps and not in_a_row:  # interrupted while it waited for data
@@ -245,9 +247,9 @@ class Journal:
             self.sums[name] = self.sums.get(name, torch.zeros_like(value)) + value
         self.count += 1
 
-    def write(self, step: int, rate: float, skipped: int) -> dict[str, float]:
-        """A line with the means since the last one."""
-        means = {name: float(total) / max(self.count, 1) for name, total in self.sums.items()}
+    def write(self, step: int, rate: float, skipped: int, watched: dict[str, float]) -> dict[str, float]:
+        """A line with the means since the last one, and with what else was measured at this step."""
+        means = {name: float(total) / max(self.count, 1) for name, total in self.sums.items()} | watched
         seconds = (time.monotonic() - self.began) / max(self.count, 1)
         line = {"step": step, **means, "learning_rate": rate, "skipped": skipped, "seconds_per_step": seconds}
         try:

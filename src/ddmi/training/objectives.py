@@ -130,20 +130,24 @@ class DiffusionObjective(nn.Module):
 
     def forward(self, batch: LatentBatch, progress: float) -> Terms:
         """{"diffusion": mean squared error of the predicted noise}."""
-        model: Diffusion = self.model  # type: ignore[assignment]
-        posterior = Posterior(batch.mean, batch.log_variance, model.layout)
-        shape, device = tuple(batch.mean.shape[1:]), batch.mean.device
-        deviation = torch.exp(0.5 * posterior.log_variance)
-        z = model.normalise(posterior.mean + deviation * normal(shape, batch.seeds, "posterior").to(device))
-        noise = normal(shape, batch.seeds, "noise").to(device)
-        t = times(model.config, batch.seeds).to(device)
-        condition = batch.condition
-        null = model.null(len(z))
-        if condition is not None and null is not None and model.config.condition_dropout:
-            keep = uniform(batch.seeds, "condition").to(device) >= model.config.condition_dropout
-            condition = dropped(condition, null, keep)
-        with autocast(device.type, self.precision):
-            return {"diffusion": model(z, noise, t, condition)}
+        with autocast(batch.mean.device.type, self.precision):
+            return {"diffusion": denoising_loss(self.model, batch)}  # type: ignore[arg-type]
+
+
+def denoising_loss(model: Diffusion, batch: LatentBatch) -> Float[Tensor, ""]:
+    """Eq. 10 on a batch: z, noise, time and whether the condition is seen depend on the seeds of the batch alone."""
+    posterior = Posterior(batch.mean, batch.log_variance, model.layout)
+    shape, device = tuple(batch.mean.shape[1:]), batch.mean.device
+    deviation = torch.exp(0.5 * posterior.log_variance)
+    z = model.normalise(posterior.mean + deviation * normal(shape, batch.seeds, "posterior").to(device))
+    noise = normal(shape, batch.seeds, "noise").to(device)
+    t = times(model.config, batch.seeds).to(device)
+    condition = batch.condition
+    null = model.null(len(z))
+    if condition is not None and null is not None and model.config.condition_dropout:
+        keep = uniform(batch.seeds, "condition").to(device) >= model.config.condition_dropout
+        condition = dropped(condition, null, keep)
+    return model(z, noise, t, condition)
 
 
 def times(config: DiffusionConfig, seeds: Sequence[int]) -> Float[Tensor, "b"]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -35,7 +35,7 @@ from ddmi.training import latents, precision
 from ddmi.training.batches import Batches, Source
 from ddmi.training.checkpoint import find
 from ddmi.training.loop import Fitted, Stage, accelerate, fit
-from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective
+from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, denoising_loss
 from ddmi.unet import Condition
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+HELD_OUT = 128
+"""Held-out signals whose denoising loss is logged."""
 PREVIEWS = 8
 """Signals in a preview picture."""
 
@@ -107,7 +109,7 @@ def _train(
                 finished = _autoencoder(config, run, dataset, accelerator, interruption, data).finished
             if stage in ("diffusion", "all") and finished:
                 config = replace(config, training=configuration.load(run / "config.json").training)  # as stage 1 has it
-                finished = _diffusion(config, run, dataset, accelerator, interruption).finished
+                finished = _diffusion(config, run, dataset, accelerator, interruption, data).finished
         finally:
             accelerator.end_training()
     return finished
@@ -252,7 +254,7 @@ def _autoencoder(
 
 
 def _diffusion(
-    config: Config, run: Path, dataset: Dataset, accelerator: Accelerator, interruption: Interruption
+    config: Config, run: Path, dataset: Dataset, accelerator: Accelerator, interruption: Interruption, data: Any
 ) -> Fitted:
     interruption.check()
     training, domain = config.training, config.domain
@@ -303,12 +305,16 @@ def _diffusion(
         shown = source.batch(spread, torch.Generator(), spread).condition
         seeds = seeds[: len(spread)]
 
-    def preview(averaged: nn.Module, step: int) -> None:
+    held_out = _held_out(config, domain.dataset(data, "test"), autoencoder, model, accelerator.device)
+
+    def preview(averaged: nn.Module, step: int) -> dict[str, float]:
         condition = None if shown is None else shown.to(accelerator.device)
         drawn = draw(averaged, seeds, condition, SamplingConfig(steps=15))  # type: ignore[arg-type]
         with torch.no_grad():
             signal = autoencoder.decode(unpack(drawn.z, domain.layout))
+            losses = [len(batch.seeds) * float(denoising_loss(averaged, batch)) for batch in held_out]  # type: ignore[arg-type]
         _show(config, fields_of(signal, domain), run / "samples" / f"diffusion-{step:06d}")
+        return {"held_out": sum(losses) / sum(len(batch.seeds) for batch in held_out)} if held_out else {}
 
     objective = DiffusionObjective(config, model)
     stage = Stage("diffusion", training.diffusion_steps, training.diffusion_batch, config.diffusion.ema_decay)
@@ -319,6 +325,29 @@ def _diffusion(
             export(run / "model", config, diffusion=fitted.model)
     accelerator.wait_for_everyone()
     return fitted
+
+
+def _held_out(
+    config: Config, dataset: Dataset, autoencoder: D2CVAE, model: Diffusion, device: torch.device
+) -> list[latents.LatentBatch]:
+    """Items that training does not see, each with one draw of latent, noise and time that stays the same: their
+    denoising loss rises when the denoiser memorises. Empty where nothing is held out.
+    """
+    count = min(HELD_OUT, len(dataset))
+    items = [k * len(dataset) // count for k in range(count)]
+    batches = []
+    for start in range(0, count, 32):
+        indices = items[start : start + 32]
+        with torch.no_grad():
+            posterior = autoencoder.encode(dataset.inputs(indices).to(device))
+        condition = None
+        seeds = sample_seeds(config.training.seed, start, len(indices))
+        if config.diffusion.condition == "text":
+            condition = _texts(config, dataset, model, indices).take(range(len(indices)), seeds)
+        elif dataset.labels is not None and config.diffusion.condition == "class":
+            condition = Condition(labels=torch.tensor([dataset.labels[i] for i in indices]))
+        batches.append(latents.LatentBatch(posterior.mean, posterior.log_variance, condition, tuple(seeds)).to(device))
+    return batches
 
 
 def _to_export(fitted: Fitted, folder: Path, name: str) -> bool:
@@ -332,8 +361,10 @@ def _to_export(fitted: Fitted, folder: Path, name: str) -> bool:
     return fitted.step > 0 and wanted
 
 
-def _texts(config: Config, dataset: Dataset, model: Diffusion) -> latents.TextTable:
-    """The dataset's captions as token states.
+def _texts(
+    config: Config, dataset: Dataset, model: Diffusion, indices: Sequence[int] | None = None
+) -> latents.TextTable:
+    """The dataset's captions (of all items, or of these) as token states.
 
     The null condition goes into the model, so that sampling without text needs no text encoder.
     """
@@ -345,6 +376,8 @@ def _texts(config: Config, dataset: Dataset, model: Diffusion) -> latents.TextTa
 
     assert dataset.captions is not None
     phrasings = dataset.phrasings or [[caption] for caption in dataset.captions]
+    if indices is not None:
+        phrasings = [phrasings[i] for i in indices]
     encoder.warn(phrase for phrases in phrasings for phrase in phrases)
     tokens, mask = encode([""])
     length = int(mask.sum())
