@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -58,27 +55,16 @@ FILES = [
 ]
 
 
-@contextmanager
-def largest(size: int) -> Iterator[None]:
-    """No file grows beyond this many bytes: as on a full disk, the write that would fails in the operating system."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, name):
     path = tmp_path / name
-    with largest(300), pytest.raises(WorkError, match=rf"cannot write .*{name}: File too large"):
+    with tiny.largest(300), pytest.raises(WorkError, match=rf"cannot write .*{name}: File too large"):
         save(path)
     assert not list(tmp_path.iterdir())
     save(path)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     before = path.read_bytes() if path.is_file() else sorted(p.read_bytes() for p in path.iterdir())
-    with largest(300), pytest.raises(WorkError, match=rf"cannot write .*{name}: File too large"):
+    with tiny.largest(300), pytest.raises(WorkError, match=rf"cannot write .*{name}: File too large"):
         save(path)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     assert before == (path.read_bytes() if path.is_file() else sorted(p.read_bytes() for p in path.iterdir()))

@@ -509,6 +509,12 @@ def test_what_fails_leaves_no_empty_folder(home, tmp_path, monkeypatch, error):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_of_something_else_is_no_file_of_metrics(home, tmp_path, capsys):
+    (tmp_path / "a.json").write_text("[1, 2]")
+    line = refused(capsys, 2, "evaluate", home / "run", "--data", tmp_path / "no", "--out", tmp_path / "a.json")
+    assert "a.json holds something else than metrics" in line and (tmp_path / "a.json").read_text() == "[1, 2]"
+
+
 def test_an_interruption_is_one_line(home, tmp_path, capsys, monkeypatch):
     from ddmi.pipeline import DDMIPipeline
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from ddmi.errors import UserError, WorkError
 from ddmi.storage import (
+    append,
     aside,
     build,
     digest,
@@ -25,6 +26,7 @@ from ddmi.storage import (
     read_json,
     save_tensors,
     seal,
+    unnamed,
     verify,
     write_json,
 )
@@ -309,3 +311,19 @@ def test_weights_of_other_settings_are_refused_by_name():
         fill(module, {"weight": tensors["weight"]}, Path("w"))
     with pytest.raises(UserError, match="w has the unknown tensor extra"):
         fill(module, {**tensors, "extra": torch.zeros(1)}, Path("w"))
+
+
+def test_space_that_is_not_there_is_an_error_before_it_is_mapped(tmp_path):
+    array = unnamed((10, 100), tmp_path / "cache")
+    array[:] = 7  # the file has no name any more, nor its folder
+    assert int(array.sum()) == 7000 and names(tmp_path) == set()
+    with tiny.largest(300), pytest.raises(OSError, match="File too large") as caught:
+        unnamed((10, 100), tmp_path / "cache")
+    assert caught.value.filename == str(tmp_path / "cache") and names(tmp_path) == set()
+
+
+def test_a_line_that_cannot_be_added_names_the_file(tmp_path):
+    append("one", tmp_path / "a.jsonl")
+    with tiny.largest(6), pytest.raises(WorkError, match=r"cannot write .*a.jsonl: File too large"):
+        append("two", tmp_path / "a.jsonl")
+    assert (tmp_path / "a.jsonl").read_text().startswith("one\n")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +112,17 @@ def untrained(folder: Path, seed: int = 0, settings: Config | None = None) -> Pa
     diffusion = awake(Diffusion(settings.diffusion, settings.domain.layout, settings.autoencoder.latent_channels))
     DDMIPipeline(settings, freeze(autoencoder), freeze(diffusion)).save_pretrained(folder / "model")  # type: ignore[arg-type]
     return folder
+
+
+@contextmanager
+def largest(size: int) -> Iterator[None]:
+    """No file grows beyond this many bytes: as on a full disk, the write that would fails in the operating system."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Features(nn.Module):

@@ -268,6 +268,15 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
+def append(line: str, path: Path) -> None:
+    """Add a line to a file that a reader may find cut off in its last line. Raises WorkError naming the file."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+    except OSError as error:
+        raise WorkError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def read_json(path: Path, most: int | None = None) -> Any:
     """Read a JSON file.
 

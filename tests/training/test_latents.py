@@ -8,6 +8,7 @@ import tiny
 import torch
 
 from ddmi.autoencoder import D2CVAE
+from ddmi.errors import WorkError
 from ddmi.planes import Plane, cells, unpack
 from ddmi.training.latents import LatentDataset, TextTable, encode, statistics
 
@@ -72,6 +73,14 @@ def test_what_is_stored_is_the_posterior(autoencoder, pictures, tmp_path):
     assert torch.allclose(read.mean, posterior.mean, atol=2e-3, rtol=2e-3)
     assert torch.allclose(read.log_variance, posterior.log_variance, atol=2e-3, rtol=2e-3)
     assert read.seeds == (7, 8) and read.condition is None
+
+
+def test_a_full_disk_is_named(autoencoder, pictures, tmp_path):
+    """A memory map would end the process without a word."""
+    dataset = tiny.image().dataset(pictures, "all")
+    with tiny.largest(1000), pytest.raises(WorkError, match=r"cannot write .*latents.npy: File too large"):
+        encode(autoencoder, dataset, tmp_path / "cache" / "latents.npy", "one", torch.device("cpu"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_they_are_encoded_again_only_for_another_key(autoencoder, pictures, tmp_path):

@@ -16,6 +16,7 @@ from ddmi.evaluation.judged import opened
 from ddmi.features.efficientnet import EfficientNetLite0
 from ddmi.model import open_folder
 from ddmi.report import tables
+from ddmi.storage import read_json
 from ddmi.terminal import say, table
 
 
@@ -109,4 +110,6 @@ def _metrics_file(run: str, out: Path | None) -> Path:
     if out is None and not Path(run).is_dir():
         raise UserError(f"{run} is no run folder, which would keep the numbers: add --out {Path(run).name}.json")
     check_file(target)
+    if target.exists() and not isinstance(read_json(target), dict):  # numbers are added to what it holds
+        raise UserError(f"--out {target} holds something else than metrics: name another file")
     return target

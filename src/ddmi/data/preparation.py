@@ -31,7 +31,7 @@ from ddmi.data.pictures import printable
 from ddmi.data.solids import ambiguous, boundary, enclosed, near, winding
 from ddmi.errors import MissingPackage, UserError, WorkError
 from ddmi.randomness import derive
-from ddmi.storage import aside, locked, read_json, write_json
+from ddmi.storage import append, aside, locked, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -175,16 +175,14 @@ def _carry_out(
     begun = len(models) - len(left)
     fresh = 0
     try:
-        with (target / REJECTED).open("a", encoding="utf-8") as record:
-            for name, reason in _work(left, target, one, processes):
-                fresh += 1
-                if reason is not None:
-                    rejected[name] = reason
-                    record.write(json.dumps({"model": name, "reason": reason}, ensure_ascii=False) + "\n")
-                    record.flush()
-                    log.warning("left out %s: %s", name, reason)
-                if progress is not None:
-                    progress(begun + fresh, len(models))
+        for name, reason in _work(left, target, one, processes):
+            fresh += 1
+            if reason is not None:
+                rejected[name] = reason
+                append(json.dumps({"model": name, "reason": reason}, ensure_ascii=False), target / REJECTED)
+                log.warning("left out %s: %s", name, reason)
+            if progress is not None:
+                progress(begun + fresh, len(models))
     finally:
         kept = [model for name, model in models.items() if done(name)]
         _write_tables(target, kept, {**others, **rejected})
@@ -338,7 +336,6 @@ def _write_tables(target: Path, kept: list[Model], rejected: dict[str, str]) -> 
     archives = sorted({model.file for model in kept if model.file.suffix.lower() in ARCHIVES})
     for path in archives:
         if text := licences(path):
-            (target / LICENCES).mkdir(exist_ok=True)
             with aside(target / LICENCES / f"{path.name}.txt") as scratch:
                 scratch.write_text(text, encoding="utf-8")
 

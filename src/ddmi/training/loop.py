@@ -22,7 +22,7 @@ from ddmi.interruption import Interrupted, Interruption
 from ddmi.processes import check_all_here, wanted
 from ddmi.progress import Bar
 from ddmi.randomness import derive
-from ddmi.storage import aside
+from ddmi.storage import append, aside
 from ddmi.training import checkpoint
 from ddmi.training.batches import Batches, Source, load
 from ddmi.training.objectives import Average
@@ -209,8 +209,6 @@ def fit(
         if max(stored, start) < step < stage.steps and not in_a_row:  # interrupted while it waited for data
             store(step)
             stored = step
-    if journal is not None:
-        journal.close()
     accelerator.wait_for_everyone()
     accelerator.free_memory()
     if stored < 0 and step > start:
@@ -235,7 +233,6 @@ class Journal:
         ]  # a resumed run writes again what came after its checkpoint
         with aside(path) as scratch:
             scratch.write_text("".join(line + "\n" for line in kept))
-        self.file = path.open("a")
         self.path = path
         self.stage, self.trackers = path.stem, accelerator.trackers
         self.sums: dict[str, Tensor] = {}
@@ -252,19 +249,11 @@ class Journal:
         means = {name: float(total) / max(self.count, 1) for name, total in self.sums.items()} | watched
         seconds = (time.monotonic() - self.began) / max(self.count, 1)
         line = {"step": step, **means, "learning_rate": rate, "skipped": skipped, "seconds_per_step": seconds}
-        try:
-            self.file.write(json.dumps(line) + "\n")
-            self.file.flush()
-        except OSError as error:
-            raise WorkError(f"cannot write {self.path}: {error.strerror}") from error
+        append(json.dumps(line), self.path)
         for tracker in self.trackers:
             tracker.log({f"{self.stage}/{k}": v for k, v in line.items() if k != "step"}, step=step)
         self.sums, self.count, self.began = {}, 0, time.monotonic()
         return means
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
 
 
 def _step(line: str) -> int:

@@ -389,7 +389,6 @@ def _show(config: Config, fields: list[Field], stem: Path) -> None:
     """Render and save a sheet; a preview that cannot be written is reported, and training goes on."""
     render: Callable[..., Any] = config.domain.render
     try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
         config.domain.save([render(field) for field in fields], stem.with_suffix(config.domain.overview))
     except (OSError, UserError, WorkError) as error:
         log.warning("no preview: %s", error)
