@@ -121,6 +121,22 @@ def test_an_export_that_is_killed_leaves_the_old_model_or_the_new(folder, monkey
     assert {path.name for path in folder.iterdir()} == set(models.FILES)
 
 
+def test_an_export_that_two_processes_finish_is_whole(folder, monkeypatch):
+    """The second waits for the first, and then finds nothing to do."""
+    new, locked = networks(1), models.locked
+
+    def late(place, *, wait):
+        monkeypatch.undo()
+        models._settle(place)
+        return locked(place, wait=wait)
+
+    monkeypatch.setattr(models, "locked", late)
+    export(folder, CONFIG, *new)
+    opened, config = open_folder(folder)
+    assert tiny.equal(load_autoencoder(opened, config), new[0])
+    assert {path.name for path in folder.iterdir()} == set(models.FILES)
+
+
 def test_what_else_is_in_the_folder_stays(tmp_path, monkeypatch):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "text.tex").write_text("of the user")

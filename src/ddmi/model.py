@@ -86,7 +86,8 @@ def check_export(folder: Path) -> None:
     ours = _listed(folder)
     for name in FILES:
         if (folder / name).exists() and name not in ours:
-            raise UserError(f"{folder / name} is not of a model that was written here: name another folder")
+            place = folder / name
+            raise UserError(f"{place} is not of a model that was written here: move it away, or name another folder")
 
 
 def _listed(folder: Path) -> set[str]:
@@ -104,12 +105,12 @@ def intact(folder: Path, name: str) -> bool:
 def _settle(folder: Path) -> None:
     """Put the files of a complete export into their places: those of this one, or of one that was interrupted."""
     pending = folder / PENDING
-    if not (pending / MANIFEST).is_file():  # it goes last
+    if not _listed(pending):
         return
     try:
         with locked(folder, wait=True):
             before, now = _listed(folder), _listed(pending)
-            for name in FILES:
+            for name in FILES if now else ():  # another process may have put them there meanwhile
                 if name in before - now:
                     (folder / name).unlink(missing_ok=True)
                 elif (pending / name).is_file():
