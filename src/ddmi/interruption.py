@@ -70,6 +70,8 @@ class Interruption:
             if self._patient:
                 return
             if importing(frame):
+                if self.asked and _last_words:
+                    _end()
                 _later(AGAIN, self._ring)
                 return
             raise Interrupted
@@ -134,24 +136,37 @@ def importing(frame: FrameType | None) -> bool:
     return False
 
 
+_last_words: list[Callable[[], None]] = []
+"""What the program says when it ends in an import; empty where this is no program."""
+
+
+def _end() -> None:
+    _last_words[-1]()
+    os._exit(STATUS)
+
+
 @contextmanager
 def breaking(say: Callable[[], None]) -> Iterator[None]:
-    """Ctrl-C ends this block with KeyboardInterrupt. In the middle of an import it ends the program, after `say()`."""
+    """Ctrl-C ends this block with KeyboardInterrupt. In the middle of an import it ends the program, after `say()`.
+
+    Imports take seconds, and nothing is half done in one: what is written stands aside until it is whole.
+    """
 
     def note(number: int, frame: FrameType | None) -> None:
         if importing(frame):
-            say()
-            os._exit(STATUS)
+            _end()
         raise KeyboardInterrupt
 
     ours = threading.current_thread() is threading.main_thread()
     ours = ours and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
         signal.signal(signal.SIGINT, note)
+        _last_words.append(say)
     try:
         yield
     finally:
         if ours:
+            _last_words.remove(say)
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
