@@ -1,7 +1,8 @@
 """Running a domain's metrics on a run, every number with its protocol.
 
-`judged.py` a run with its data and samples; `samples.py` drawing and decoding them; `nfe.py` quality against function
-evaluations (Table 12); `ablation.py` the parts of the decoder left out one by one (Table 8).
+`judged.py` a run with its data and samples; `samples.py` drawing and decoding them; `latent.py` how easy latents are to
+denoise; `nfe.py` quality against function evaluations (Table 12); `ablation.py` the parts of the decoder left out one by
+one (Table 8).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from ddmi.domains.base import Domain
 from ddmi.errors import MissingPackage, UserError, unknown
+from ddmi.evaluation import latent
 from ddmi.evaluation.judged import Judged, Protocol, judge
 from ddmi.progress import working
 from ddmi.storage import aside, read_json, write_json
@@ -36,11 +38,11 @@ def evaluate(
     check_metrics(judged.pipe.config.domain, names or ())
     results: dict[str, Any] = {"preset": judged.pipe.config.name, "sampling": judged.protocol}
     evidence = judged.evidence
-    for name in names or available:
+    for name in names or [latent.NAME, *available]:
         began = time.monotonic()
         try:
             with working("measuring", name):
-                found = available[name](evidence)
+                found = latent.health(judged) if name == latent.NAME else available[name](evidence)
         except MissingPackage as error:
             if names:
                 raise
@@ -57,10 +59,15 @@ def evaluate(
 
 def check_metrics(domain: Domain, names: Sequence[str]) -> None:
     """Raises UserError for a metric that the domain does not have, and names those it has."""
-    known = domain.metrics()
+    known = metrics_of(domain)
     for name in names:
         if name not in known:
             raise unknown("metric", name, known)
+
+
+def metrics_of(domain: Domain) -> list[str]:
+    """The names of all metrics of a domain: that of its latents, and its own."""
+    return [latent.NAME, *domain.metrics()]
 
 
 def richer(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,4 +108,4 @@ def write(results: dict[str, Any], path: str | Path) -> None:
         write_json({**before, **results}, scratch)
 
 
-__all__ = ["Judged", "Protocol", "at", "check_metrics", "evaluate", "judge", "numbers", "richer", "write"]
+__all__ = ["Judged", "Protocol", "at", "check_metrics", "evaluate", "judge", "metrics_of", "numbers", "richer", "write"]

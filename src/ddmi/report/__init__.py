@@ -46,7 +46,7 @@ def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | 
     results = evaluation.evaluate(judged)
     if (folder / "metrics.json").is_file():
         results |= evaluation.richer(read_json(folder / "metrics.json"), results)
-    names = [name for name in judged.pipe.config.domain.metrics() if name in results]
+    names = [name for name in evaluation.metrics_of(judged.pipe.config.domain) if name in results]
     numbers = Numbers(results)
     with working("rendering the page"):
         frame.collect(folder, judged, numbers)
