@@ -41,11 +41,10 @@ class Rounding(TorchDispatchMode):
         if function.overloadpacket.__name__.split(".")[-1] not in PRODUCTS:
             return found
         shapes = [tuple(x.shape) for x in arguments if isinstance(x, torch.Tensor)]
-        first = found[0] if isinstance(found, tuple) else found
-        if first.device.type != "cpu" or not first.is_floating_point():
-            return found
-        place = torch.arange(first.numel()).reshape(first.shape) * 7919 + sum(hash(shape) % 9973 for shape in shapes)
-        first.add_(first * torch.finfo(first.dtype).eps * (place % 3 - 1))
+        for x in found if isinstance(found, tuple) else (found,):
+            if isinstance(x, torch.Tensor) and x.device.type == "cpu" and x.is_floating_point():
+                place = torch.arange(x.numel()).reshape(x.shape) * 7919 + sum(hash(shape) % 9973 for shape in shapes)
+                x.add_(x * torch.finfo(x.dtype).eps * (place % 3 - 1))
         return found
 
 

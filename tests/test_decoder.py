@@ -61,7 +61,7 @@ def test_planes_share_their_weights():
     model = decoder(replace(CONFIG, exchange=False), layout)
     x = torch.randn(1, 3, 4, 4)
     for field in model({"a": x, "b": x}):
-        assert torch.equal(field["a"], field["b"])
+        torch.testing.assert_close(field["a"], field["b"])  # by its place in a batch a plane may be rounded otherwise
 
 
 @pytest.mark.parametrize("exchange", [True, False])
