@@ -116,7 +116,7 @@ def test_a_run_of_another_model_is_not_shipped(recipe, tmp_path, capsys, picture
         (["weights", "clips", "--max-minutes", "-1"], "--max-minutes must be more than 0, not -1"),
         (["weights", "clips", "--set", "training.stepz=1"], "unknown setting 'training.stepz'"),
         (["weights", "clips", "--set", "diffusion.sampler=dpmm"], "unknown value of diffusion.sampler: 'dpmm'"),
-        (["weights", "clips", "--set", "diffusion.sampling_steps=-1"], "diffusion.sampling_steps must be 0"),
+        (["weights", "clips", "--set", "diffusion.sampling_steps=-1"], "diffusion.sampling_steps must be from 0"),
         (["gallery", "emoji-46"], "unknown model 'emoji-46': did you mean 'emoji-64'?"),
     ],
 )
