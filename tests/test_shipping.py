@@ -11,6 +11,7 @@ import torch
 from ddmi import DDMIPipeline, presets, weights
 from ddmi.errors import UserError
 from ddmi.evaluation.nfe import Way
+from ddmi.interruption import Interruption
 from ddmi.shipping import making
 from ddmi.shipping.__main__ import main
 from ddmi.shipping.recipes import RECIPES, Recipe
@@ -37,6 +38,18 @@ def recipe(monkeypatch, tmp_path):
     return "squares"
 
 
+class AfterAStep(Interruption):
+    """The time is up in the first step."""
+
+    due = property(lambda self: True)  # type: ignore[assignment]
+
+
+def first_piece(recipe, run, data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ddmi.training.run.Interruption", lambda deadline: AfterAStep(None))
+        assert making.make(recipe, run, data, max_minutes=60) is None
+
+
 def test_every_recipe_has_a_preset_of_its_name_that_fits():
     """Two bytes a parameter, and something for configuration and card."""
     from ddmi import estimate
@@ -50,7 +63,7 @@ def test_every_recipe_has_a_preset_of_its_name_that_fits():
 
 def test_a_model_is_trained_in_pieces_and_put_into_the_package(recipe, pictures, tmp_path, capsys):
     run = tmp_path / "run"
-    assert making.make(recipe, run, pictures, max_minutes=1e-9) is None
+    first_piece(recipe, run, pictures)
     assert not (tmp_path / "package").exists()
     made = making.make(recipe, run, pictures)
     assert made == tmp_path / "package" / "squares" and weights.names() == ["squares"]
@@ -102,7 +115,7 @@ def test_the_command_says_what_is_wrong(recipe, tmp_path, capsys, monkeypatch):
 
 def test_a_run_of_another_model_is_not_shipped(recipe, tmp_path, capsys, pictures, monkeypatch):
     run = tmp_path / "run"
-    making.make(recipe, run, pictures, max_minutes=1e-9)
+    first_piece(recipe, run, pictures)
     before = (run / "config.json").read_bytes()
     monkeypatch.setattr(presets, "find", lambda name: replace(tiny.config(), name=name))
     with pytest.raises(UserError, match="belongs to a run of 'tiny', not of 'squares'"):

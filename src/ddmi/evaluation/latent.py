@@ -101,7 +101,7 @@ def health(judged: Judged) -> dict[str, Any]:
             "latent": f"{mean.shape[1]} channels of {mean.shape[2]} cells",
             "noise": f"{NOISE:g} standard deviations of each channel",
             "low_pass": "the mean of two cells along each axis enlarged again bilinearly",
-            "loss": "of stage 1, without its weights",
+            "loss": "of stage 1 without its weights",
         },
     }
 
