@@ -288,6 +288,23 @@ def test_an_evaluation_looks_with_what_it_is_told(home, pictures, tmp_path, caps
     assert any(line.split()[:2] == ["distributions", "frechet"] for line in lines)
 
 
+def test_one_set_of_samples_is_measured_at_several_sizes(home, pictures, tmp_path, capsys, monkeypatch):
+    """Tables 1, 3 and 4."""
+    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
+    call = ["evaluate", home / "run", "--data", pictures, "--samples", 6, "--out", tmp_path / "m.json"]
+    call += ["--sampler", "ddim", "--eta", 0.5, "--steps", 2, "--limit", 8]
+    lines = ok(capsys, *call, "--sizes", "8,12")
+    found = json.loads((tmp_path / "m.json").read_text())
+    for size in (8, 12):
+        assert found[f"distributions@{size}"]["protocol"]["size"] == size
+        assert found[f"distributions@{size}"]["protocol"]["training_pictures"] <= 8
+        assert found[f"memorisation@{size}"]["protocol"]["size"] == size
+        assert found[f"reconstruction@{size}"]["psnr"] > 0
+    assert found["sampling"]["eta"] == 0.5 and "distributions" not in found
+    assert any(line.split()[:2] == ["distributions@12", "frechet"] for line in lines)
+    assert "prompts is taken at one size" in refused(capsys, 2, *call, "--sizes", "8", "--metrics", "prompts")
+
+
 def test_quality_against_evaluations_is_a_table_a_file_and_a_page(home, pictures, tmp_path, capsys, monkeypatch):
     from ddmi.evaluation import nfe
 
@@ -409,6 +426,10 @@ def test_train_refuses(home, tmp_path, capsys, arguments, said):
         (["--neighbours-k", "0"], "--neighbours-k"),
         (["--guidance", "nan"], "guidance scale must be a finite number"),
         (["--seed", "-1"], "--seed"),
+        (["--sizes", "64x64"], "--sizes takes pixels a side"),
+        (["--sizes", "0"], "--sizes takes pixels a side"),
+        (["--eta", "2"], "eta must be from 0 to 1"),
+        (["--tolerance", "0"], "tolerance must be between 0 and 1"),
         (["--ablation", "--budget", "many"], "--budget takes steps"),
         (["--ablation", "--budget", "0"], "--budget takes steps"),
         (["--ablation", "--out", "{tmp}/file"], "file"),

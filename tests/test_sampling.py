@@ -169,8 +169,8 @@ def test_ancestral_steps_and_ddim_end_at_no_noise():
         assert visited == sorted(visited, reverse=True)
 
 
-@pytest.mark.parametrize("name", ["ddpm", "ddim"])
-def test_a_thousand_steps_are_those_of_diffusers(oracle, name):
+@pytest.mark.parametrize(("name", "eta"), [("ddpm", 1.0), ("ddim", 0.0), ("ddim", 0.5)])
+def test_a_thousand_steps_are_those_of_diffusers(oracle, name, eta):
     """Section B.3, against an independent implementation that visits the same times there. Rounding differs."""
     import diffusers
 
@@ -178,12 +178,14 @@ def test_a_thousand_steps_are_those_of_diffusers(oracle, name):
     made = {"ddpm": diffusers.DDPMScheduler, "ddim": diffusers.DDIMScheduler}[name]
     steps = made(trained_betas=betas(oracle.config).numpy(), clip_sample=False, timestep_spacing="trailing")
     steps.set_timesteps(1000)
+    options = {"ddpm": {}, "ddim": {"eta": eta}}[name]
     generators = [generator(seed, "sampling") for seed in seeds]
     z = torch.stack([torch.randn(4, 16, generator=g) for g in generators])
     for t in steps.timesteps:
         noise = oracle.epsilon(z, t.expand(2).float())
-        z = steps.step(noise, t, z, return_dict=False, generator=generators if name == "ddpm" else None)[0]
-    ours = draw(oracle, seeds, None, SamplingConfig(sampler=name, steps=1000)).z
+        z = steps.step(noise, t, z, return_dict=False, generator=generators if eta else None, **options)[0]
+    config = SamplingConfig(sampler=name, steps=1000, eta=0.0 if name == "ddpm" else eta)
+    ours = draw(oracle, seeds, None, config).z
     assert torch.allclose(ours, z, atol=1e-3)
 
 
@@ -231,6 +233,33 @@ def test_the_price_is_reported(oracle):
         for t in (1e-2, 1e-4, 1e-6)
     ]
     assert costs == sorted(costs) and len(set(costs)) == 3
+
+
+def test_the_solver_goes_from_the_last_time_to_the_first():
+    asked = []
+
+    class Watched(Oracle):
+        def epsilon(self, z, t, condition=None):
+            asked.extend(t.tolist())
+            return super().epsilon(z, t, condition)
+
+    watched = Watched(DiffusionConfig(unet=tiny.DIFFUSION.unet), LAYOUT, 4).eval()
+    draw(watched, sample_seeds(0, 0, 1), None, SamplingConfig(sampler="rk45"))
+    assert asked[0] == pytest.approx(999, abs=1e-3) and asked[-2] == pytest.approx(0, abs=1e-3) and asked[-1] == 0
+    assert min(asked) >= 0 and max(asked) <= 999.001
+
+
+def test_the_solver_ends_at_the_data():
+    """All data at one value: what is left of the noise at t = 0, 0.04, goes with the last denoising step."""
+
+    class Single(Diffusion):
+        def epsilon(self, z, t, condition=None):
+            signal, spread = self.shares(t)
+            return (z - signal.sqrt() * MEAN) / spread.sqrt()
+
+    single = Single(DiffusionConfig(unet=tiny.DIFFUSION.unet), LAYOUT, 4).eval()
+    z = draw(single, sample_seeds(0, 0, 2), None, SamplingConfig(sampler="rk45")).z
+    assert torch.allclose(z, torch.full_like(z, MEAN), atol=1e-4)
 
 
 def test_standard_normal_latents_cost_the_solver_next_to_nothing():

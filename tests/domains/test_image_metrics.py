@@ -288,3 +288,61 @@ def test_large_sets_of_pictures_lie_in_a_file_without_a_name(files, monkeypatch,
     kept = gallery.Rendered(domain, given.samples, 8, tmp_path)
     assert isinstance(kept.kept, np.memmap) and not list(tmp_path.iterdir())
     assert torch.equal(torch.cat(list(kept.batches(7))), whole.first(COUNT))
+
+
+def test_one_set_of_samples_at_another_size(files, network, monkeypatch):
+    """Samples are rendered there, with the period of that size; real pictures are resized; both reach the network."""
+    monkeypatch.setattr(gallery, "SMALLEST", 8)
+    periods, shapes = set(), set()
+
+    class Watched(Picture):
+        def __call__(self, coordinates, periods_=None, extras=None):
+            periods.add(float(periods_))
+            return super().__call__(coordinates)
+
+    forward = network.forward
+    monkeypatch.setattr(network, "forward", lambda x: shapes.add(tuple(x.shape[1:])) or forward(x))
+    domain, given = evidence(files)
+    given = replace(given, samples=[Watched(p.x) for p in given.samples])
+    found = {}
+    for size, period in ((0, 1.0), (12, 8 / 12), (16, 0.5), (32, 0.5)):
+        found[size] = PictureMetrics(domain).distributions(replace(given, size=size))
+        side = size or 8
+        assert shapes == {(3, side, side)} and [*periods] == [pytest.approx(period)]
+        assert found[size]["protocol"]["size"] == side
+        shapes.clear()
+        periods.clear()
+    assert found[0]["protocol"]["truth"].startswith("resized") and found[16]["protocol"]["truth"].startswith("enlarged")
+    # samples are constant in cells, real pictures are enlarged smoothly: no longer the same pictures
+    assert found[0]["frechet"] < 1e-6 < found[16]["frechet"]
+
+
+def test_real_pictures_at_a_size_are_those_of_the_data(files, network, monkeypatch):
+    from ddmi.metrics.distributions import frechet, gaussian
+
+    monkeypatch.setattr(gallery, "SMALLEST", 8)
+    domain, given = evidence(files)
+    at = gallery.Gallery(domain, replace(given, size=16))
+    real = network(given.train.pictures(at.real.indices, 16))
+    assert torch.allclose(at.real.features, real, atol=1e-5)
+    drawn = network(at.samples.first(COUNT))
+    found = PictureMetrics(domain).distributions(replace(given, size=16))
+    assert found["frechet"] == pytest.approx(frechet(gaussian(drawn), gaussian(real)), rel=1e-4)
+
+
+def test_a_limit_of_real_pictures(files, network):
+    domain, given = evidence(files)
+    metrics = PictureMetrics(domain)
+    given = replace(given, limit=5)
+    assert metrics.distributions(given)["protocol"]["training_pictures"] == 5
+    found = metrics.memorisation(given)
+    assert found["protocol"]["training_pictures"] == 5 and found["protocol"]["held_out"] == 5
+    assert max(found["neighbours"]) < 5
+
+
+def test_seven_neighbours_are_named(files, network):
+    """Fig. 13. Of samples that are the training pictures the first neighbour is the picture itself."""
+    domain, given = evidence(files)
+    found = PictureMetrics(domain).memorisation(given)["features"]["nearest"]
+    assert [len(row) for row in found] == [7] * COUNT
+    assert [row[0] for row in found] == given.train.names

@@ -150,8 +150,14 @@ def test_every_model_is_trained_and_judged_once(tmp_path, pictures, monkeypatch,
 
 def test_a_model_is_trained_at_the_budget(tmp_path, pictures, monkeypatch, quick):
     monkeypatch.setattr(ablation, "VARIANTS", VARIANTS[:1])
-    found = ablation.run(tiny.config(), tmp_path, pictures, budget=(1, 2), seeds=1, protocol=PROTOCOL)
+    protocol = replace(PROTOCOL, size=12)  # 384 is 1.5 times the resolution in Table 8
+    found = ablation.run(tiny.config(), tmp_path, pictures, budget=(1, 2), seeds=1, protocol=protocol)
     (row,) = found["rows"]
+    assert found["protocol"]["size"] == 12 and {"psnr", "psnr_1x", "frechet"} <= row["mean"].keys()
+    assert row["mean"]["psnr"] != row["mean"]["psnr_1x"]
+    measured = json.loads((tmp_path / "full-seed-0" / "metrics.json").read_text())
+    assert measured["distributions"]["protocol"]["size"] == measured["reconstruction"]["protocol"]["size"] == 12
+    assert row["mean"]["psnr"] == measured["reconstruction"]["scales"]["1.5x"]["psnr"]
     assert row["mean"]["seconds"] > 0 and row["deviation"]["psnr_1x"] is None
     checkpoints = {p.name for p in (tmp_path / "full-seed-0" / "checkpoints").iterdir() if p.is_dir()}
     assert checkpoints == {"autoencoder-00000001", "diffusion-00000002"}

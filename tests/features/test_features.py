@@ -257,3 +257,50 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
     torch.save({"features.0.weight": Trap()}, tmp_path / "trap.pth")
     with pytest.raises(UserError, match="more than plain tensors"):
         read_weights(tmp_path / "trap.pth")
+
+
+def test_vgg16_is_read_by_the_names_of_torchvision(tmp_path, monkeypatch):
+    """Narrow here; its layers are applied by hand."""
+    from safetensors.torch import save_file
+
+    from ddmi.features import vgg
+
+    monkeypatch.setattr(vgg, "STAGES", ((4, 4), (6, 6), (8, 8, 8), (8, 8, 8), (8, 8, 8)))
+    monkeypatch.setattr(vgg, "HIDDEN", 10)
+    torch.manual_seed(0)
+    convolutions = [0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28]  # torchvision counts ReLU and pooling
+    weights, inputs = {}, 3
+    for place, width in zip(convolutions, (4, 4, 6, 6, *[8] * 9), strict=True):
+        weights[f"features.{place}.weight"] = torch.randn(width, inputs, 3, 3) * (2 / (9 * inputs)) ** 0.5
+        weights[f"features.{place}.bias"] = torch.randn(width) * 0.1
+        inputs = width
+    for place, (i, o) in {0: (8 * 49, 10), 3: (10, 10), 6: (10, 1000)}.items():
+        weights[f"classifier.{place}.weight"], weights[f"classifier.{place}.bias"] = torch.randn(o, i), torch.randn(o)
+    save_file(weights, tmp_path / "vgg.safetensors")
+    network = features.load(tmp_path / "vgg.safetensors")
+    assert (network.name, network.num_features, network.fid) == ("vgg16-fc2", 10, False)
+    x = torch.rand(2, 3, 224, 224) * 2 - 1
+    h = ((x + 1) / 2 - torch.tensor([0.485, 0.456, 0.406])[:, None, None]) / torch.tensor([0.229, 0.224, 0.225])[
+        :, None, None
+    ]
+    for place in convolutions:
+        h = torch.relu(F.conv2d(h, weights[f"features.{place}.weight"], weights[f"features.{place}.bias"], padding=1))
+        if place in (2, 7, 14, 21, 28):
+            h = F.max_pool2d(h, 2)
+    h = h.flatten(1)
+    for place in (0, 3):
+        h = torch.relu(F.linear(h, weights[f"classifier.{place}.weight"], weights[f"classifier.{place}.bias"]))
+    assert torch.allclose(network(x), h, rtol=1e-3, atol=1e-3)  # the published mean and deviation, rounded to 1e-3
+    assert network(x[..., :64, :64]).shape == (2, 10)
+    del weights["classifier.3.weight"]
+    save_file(weights, tmp_path / "short.safetensors")
+    with pytest.raises(UserError, match=r"short.safetensors is not VGG-16: 1 tensors missing"):
+        features.load(tmp_path / "short.safetensors")
+
+
+def test_vgg16_has_the_published_shapes():
+    from ddmi.features.vgg import Vgg16
+
+    with torch.device("meta"):
+        network = Vgg16()
+    assert sum(p.numel() for p in network.parameters()) == 138_357_544 - (4096 * 1000 + 1000)  # without the classes

@@ -205,7 +205,7 @@ def test_files_that_are_something_else(network, tmp_path):
     with pytest.raises(UserError, match=r"1 tensors missing .*Mixed_6b\.branch7x7_2\.conv\.weight"):
         InceptionV3.load(path)
     save_file({"weight": torch.zeros(2)}, path)
-    with pytest.raises(UserError, match=r"no known feature network: allowed are efficientnet-lite0 and inception-v3"):
+    with pytest.raises(UserError, match=r"no known feature network: allowed are efficientnet-lite0, inception-v3"):
         features.load(path)
     with pytest.raises(UserError, match="not the Inception-v3 of FID"):
         InceptionV3.load(path)

@@ -15,7 +15,7 @@ from ddmi.losses import ElboConfig, laplace
 from ddmi.planes import pack, unpack
 from ddmi.randomness import normal, uniform
 from ddmi.training.latents import LatentBatch
-from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, times
+from ddmi.training.objectives import AutoencoderObjective, Average, DiffusionObjective, times
 from ddmi.unet import Condition
 
 
@@ -200,3 +200,11 @@ def test_times_are_uniform_or_logit_normal():
     expected = 1000 * torch.sigmoid(torch.tensor([0.4 - 0.8, 0.4, 0.4 + 0.8]))
     assert torch.allclose(found.quantile(quantiles), expected, atol=20)  # four standard errors of a quantile
     assert found.max() <= 999 and (found == found.floor()).all()
+
+
+def test_the_average_warms_up_to_its_decay():
+    """(1 + n) / (10 + n) of the old value after n updates, at most the decay."""
+    for seen, decay in ((0, 0.1), (8, 0.5), (1000, 1001 / 1010), (10**6, 0.9999)):
+        averaged = [torch.tensor([2.0])]
+        Average(0.9999)(averaged, [torch.tensor([4.0])], torch.tensor(seen))
+        assert averaged[0].item() == pytest.approx(2 * decay + 4 * (1 - decay), rel=1e-6)

@@ -26,10 +26,21 @@ def evaluate(
     samples: Annotated[int, typer.Option(min=1, help="Samples to draw.")] = 256,
     sampler: Sampler = "",
     steps: Steps = 0,
+    tolerance: Annotated[float, typer.Option(help="Error tolerance of rk45.")] = 1e-3,
+    eta: Annotated[float, typer.Option(help="Noise of ddim.")] = 0.0,
     seed: Seed = 0,
+    sizes: Annotated[
+        str, typer.Option(metavar="N,N", help="Of images: metrics of the same samples at each of these sizes.")
+    ] = "",
+    size: Annotated[int, typer.Option(min=0, help="Of --ablation: pixels a side; 0: the resolution.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="Of images: real images of each part, at most.")] = 0,
     guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance.")] = None,
     features: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="Feature network: efficientnet-lite0, or a file of weights.")
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Feature network: efficientnet-lite0, or a file of weights (Inception-v3, VGG-16).",
+        ),
     ] = "efficientnet-lite0",
     judge: Annotated[
         list[str] | None,
@@ -58,9 +69,12 @@ def evaluate(
         raise UserError("--nfe and --ablation exclude one another")
     if sampler:
         check_sampler(sampler)
-    SamplingConfig(steps=steps, guidance_scale=1.0 if guidance is None else guidance)
+    SamplingConfig(
+        steps=steps, tolerance=tolerance, eta=eta, guidance_scale=1.0 if guidance is None else guidance
+    )  # its checks
     given = {"--metrics": bool(metrics), "--sampler": bool(sampler), "--steps": bool(steps)}
     given |= {"--budget": bool(budget), "--seeds": seeds != 3, "--judge": bool(judge)}
+    given |= {"--sizes": bool(sizes), "--size": bool(size), "--eta": bool(eta)}
     for name in [n for n, used in given.items() if used and n in _WITHOUT_EFFECT[nfe, ablation]]:
         log.warning("%s has no effect here", name)
     measuring.check_features(features, nfe or ablation or "distributions" in metrics)
@@ -73,19 +87,23 @@ def evaluate(
         features=features,
         neighbours=neighbours_k,
         judges=measuring.judges(judge or ()),
+        tolerance=tolerance,
+        eta=eta,
+        size=size if ablation else 0,
+        limit=limit,
     )
     if ablation:
         measuring.ablation(reading.preset(run), data, budget, seeds, protocol, out)
     elif nfe:
         measuring.evaluations(run, data, protocol, out)
     else:
-        measuring.metrics(run, data, metrics, protocol, out)
+        measuring.metrics(run, data, metrics, protocol, out, measuring.sizes_of(sizes))
 
 
 _WITHOUT_EFFECT = {
-    (False, False): ("--budget", "--seeds"),
-    (True, False): ("--metrics", "--sampler", "--steps", "--budget", "--seeds"),
-    (False, True): ("--metrics",),
+    (False, False): ("--budget", "--seeds", "--size"),
+    (True, False): ("--metrics", "--sampler", "--steps", "--budget", "--seeds", "--sizes", "--size", "--eta"),
+    (False, True): ("--metrics", "--sizes"),
 }
 """Options that (--nfe, --ablation) do not read."""
 

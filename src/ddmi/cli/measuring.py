@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ddmi import evaluation, features, weights
 from ddmi.canvas import check_file, check_folder
@@ -20,16 +21,27 @@ from ddmi.storage import read_json
 from ddmi.terminal import say, table
 
 
-def metrics(run: str, data: Path | None, wanted: str, protocol: Protocol, out: Path | None) -> None:
-    """The metrics of a model, all or those named ("a,b")."""
+def metrics(
+    run: str, data: Path | None, wanted: str, protocol: Protocol, out: Path | None, sizes: tuple[int, ...] = ()
+) -> None:
+    """The metrics of a model, all or those named ("a,b"); at several sizes those that can be."""
     target = _metrics_file(run, out)
     names = [name.strip() for name in wanted.split(",") if name.strip()]
-    if names and (Path(run).is_dir() or weights.find(run)):  # before any sample is drawn
-        evaluation.check_metrics(open_folder(run)[1].domain, names)
+    if Path(run).is_dir() or weights.find(run):  # before any sample is drawn
+        domain = open_folder(run)[1].domain
+        evaluation.check_metrics(domain, names)
+        evaluation.check_sizes(domain, names, sizes, protocol.limit)
     judged = evaluation.judge(run, data, protocol)
     if not judged.processes.main:
         return
-    results = evaluation.evaluate(judged, names or None, lambda found: evaluation.write(found, target))
+
+    def keep(found: dict[str, Any]) -> None:
+        evaluation.write(found, target)
+
+    if sizes:
+        results = evaluation.at_sizes(judged, names, sizes, keep)
+    else:
+        results = evaluation.evaluate(judged, names or None, keep)
     evaluation.write(results, target)
     found = {name: part for name, part in results.items() if name not in ("preset", "sampling")}
     rows = [row for name, part in found.items() for row in evaluation.numbers(name, part)]
@@ -41,6 +53,7 @@ def evaluations(run: str, data: Path | None, protocol: Protocol, out: Path | Non
     """Quality against function evaluations (Table 12)."""
     target = _metrics_file(run, out)
     judged = opened(run, data, denoiser=True)
+    evaluation.check_sizes(judged.pipe.config.domain, (), (), protocol.limit)
     found = nfe.measure(judged, protocol, target)
     if not judged.processes.main:
         return
@@ -54,6 +67,7 @@ def ablation(config: Config, data: Path | None, budget: str, seeds: int, protoco
     steps = _steps(budget)
     folder = out or Path("runs") / f"ablation-{config.name}"
     check_folder(folder)
+    evaluation.check_sizes(config.domain, (), (protocol.size,) if protocol.size else (), protocol.limit)
     found = study.run(config, folder, data, budget=steps, seeds=seeds, protocol=protocol)
     say(table([*study.lines(found)]))
     say(str(folder / study.FILE))
@@ -100,6 +114,15 @@ def _steps(budget: str) -> tuple[int, int] | None:
         raise UserError(f"--budget takes steps, one number for both stages or two (300,600), not {budget!r}")
     first, _, second = budget.partition(",")
     return int(first), int(second or first)
+
+
+def sizes_of(text: str) -> tuple[int, ...]:
+    """Sizes in pixels of "64,128". Raises UserError for anything else."""
+    if not text:
+        return ()
+    if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", text):
+        raise UserError(f"--sizes takes pixels a side, separated by commas (64,128,256), not {text!r}")
+    return tuple(dict.fromkeys(int(part) for part in text.split(",")))
 
 
 def _metrics_file(run: str, out: Path | None) -> Path:

@@ -136,6 +136,8 @@ class Evidence:
         seed: of whatever a metric draws.
         features: the feature network, by name or by the file of its weights.
         neighbours: k of metrics that look at the k-th nearest neighbour.
+        size: at which samples are rendered and real items resized for `Domain.sized` metrics; 0: the domain's own.
+        limit: real items of each part that these metrics look at, at most; 0: no limit of the user's.
         judges: other networks that metrics look with: name -> file, folder or hub id.
         cache: a folder for what is slow to compute and depends on the data alone; None keeps nothing.
         device: where networks of metrics run.
@@ -150,6 +152,8 @@ class Evidence:
     draw: Callable[[Sequence[str], int], Sequence[FieldLike]] | None = None
     features: str = "efficientnet-lite0"
     neighbours: int = 3
+    size: int = 0
+    limit: int = 0
     judges: Mapping[str, str] = field(default_factory=dict)
     cache: Path | None = None
     device: str = "cpu"
@@ -182,6 +186,9 @@ class Domain(ABC):
 
     fidelity: Mapping[str, str] = MappingProxyType({})
     """Numbers that compare reconstructions, likewise."""
+
+    sized: Sequence[str] = ()
+    """Metrics that can be taken at any size (Tables 1, 3 and 4)."""
 
     # 1
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,38 @@ def evaluate(
         if keep is not None:
             keep(results)
     return results
+
+
+def at_sizes(
+    judged: Judged, names: Sequence[str], sizes: Sequence[int], keep: Callable[[dict[str, Any]], None] | None = None
+) -> dict[str, Any]:
+    """Metrics of one set of samples at each of these sizes (Tables 1, 3 and 4), under "metric@size".
+
+    Args:
+        names: metrics of `Domain.sized`; none: all of them.
+        keep: as for `evaluate`.
+
+    Raises:
+        UserError: a metric that is taken at one size only; a size below 1.
+    """
+    allowed = judged.pipe.config.domain.sized
+    results: dict[str, Any] = {}
+    for size in sizes:
+        looked = replace(judged, looked=replace(judged.looked, size=size))
+        found = evaluate(looked, names or allowed)
+        results |= {f"{name}@{size}" if name in allowed else name: part for name, part in found.items()}
+        if keep is not None:
+            keep(results)
+    return results
+
+
+def check_sizes(domain: Domain, names: Sequence[str], sizes: Sequence[int], limit: int = 0) -> None:
+    """Raises UserError where the domain, or a metric of these, does not go with sizes or a limit."""
+    if (sizes or limit) and not domain.sized:
+        raise UserError(f"{'--sizes' if sizes else '--limit'} is for models of images")
+    for name in names if sizes else ():
+        if name not in domain.sized:
+            raise UserError(f"--sizes: {name} is taken at one size; allowed are {', '.join(domain.sized)}")
 
 
 def check_metrics(domain: Domain, names: Sequence[str]) -> None:
@@ -108,4 +141,17 @@ def write(results: dict[str, Any], path: str | Path) -> None:
         write_json({**before, **results}, scratch)
 
 
-__all__ = ["Judged", "Protocol", "at", "check_metrics", "evaluate", "judge", "metrics_of", "numbers", "richer", "write"]
+__all__ = [
+    "Judged",
+    "Protocol",
+    "at",
+    "at_sizes",
+    "check_metrics",
+    "check_sizes",
+    "evaluate",
+    "judge",
+    "metrics_of",
+    "numbers",
+    "richer",
+    "write",
+]

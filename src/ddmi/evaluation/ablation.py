@@ -124,6 +124,8 @@ def summary(
         "guidance_scale": protocol.guidance(config),
         "features": protocol.features,
         "k": protocol.neighbours,
+        "size": protocol.size or None,
+        "limit": protocol.limit or None,
     }
     rows = []
     for variant in VARIANTS:
@@ -166,6 +168,7 @@ def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protoc
     judged = replace(opened(folder, data, denoiser=True), cache=folder.parent / "cache")  # one for features of the data
     sampler, steps = protocol.way(config)
     told = {**identity(judged, protocol), "sampler": sampler, "steps": steps, "tolerance": protocol.tolerance}
+    told |= {"size": protocol.size, "limit": protocol.limit, "eta": protocol.eta}
     target = folder / "metrics.json"
     before = read_json(target).get(KEY) if target.exists() else None
     if before is not None and before["protocol"] == told:

@@ -26,11 +26,13 @@ class Protocol:
     """How the samples that are judged are drawn, and with what they are looked at.
 
     Args:
-        sampler, steps: "" and 0 for the model's own. tolerance: of "rk45".
+        sampler, steps: "" and 0 for the model's own. tolerance: of "rk45". eta: noise of "ddim".
         guidance_scale: None for the model's own.
         features: the feature network of metrics, by name or by the file of its weights.
         neighbours: k of precision and recall.
         judges: other networks that metrics look with: (name, file, folder or hub id).
+        size: of the samples and real items for metrics that can be taken at any size; 0: the domain's own.
+        limit: real items of each part for these metrics, at most; 0: no limit.
     """
 
     samples: int = 256
@@ -38,10 +40,13 @@ class Protocol:
     sampler: str = ""
     steps: int = 0
     tolerance: float = 1e-3
+    eta: float = 0.0
     guidance_scale: float | None = None
     features: str = "efficientnet-lite0"
     neighbours: int = 3
     judges: tuple[tuple[str, str], ...] = ()
+    size: int = 0
+    limit: int = 0
 
     def guidance(self, config: Config) -> float:
         """w of classifier-free guidance for a model of this configuration."""
@@ -94,6 +99,8 @@ class Judged:
             draw=self.draw if self.asked.get("text") else None,
             features=self.looked.features,
             neighbours=self.looked.neighbours,
+            size=self.looked.size,
+            limit=self.looked.limit,
             judges=dict(self.looked.judges),
             cache=self.cache,
             device=str(self.pipe.device),
@@ -110,6 +117,8 @@ class Judged:
         settings: dict[str, Any] = {"sampler": sampler, "steps": steps}
         if sampler == "rk45":
             settings["tolerance"] = protocol.tolerance
+        if sampler == "ddim" and protocol.eta:
+            settings["eta"] = protocol.eta
         return {**settings, "guidance_scale": protocol.guidance(self.pipe.config)}
 
     def drawn(self, protocol: Protocol) -> Judged:

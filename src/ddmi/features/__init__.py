@@ -1,7 +1,8 @@
 """Frozen picture networks: pooled features for metrics, and perceptual distances for training.
 
-`efficientnet.py` the offline default; `inception.py` the network of FID, from a file of weights; `vgg.py` LPIPS from
-weights the user has; `perceptual.py` the choice between distances as a training loss; `weights.py` reads their files.
+`efficientnet.py` the offline default; `inception.py` the network of FID, from a file of weights; `vgg.py` VGG-16 and
+LPIPS from weights the user has; `perceptual.py` the choice between distances as a training loss; `weights.py` reads
+their files.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from ddmi.errors import UserError
 from ddmi.features import inception
 from ddmi.features.efficientnet import EfficientNetLite0
 from ddmi.features.inception import InceptionV3
+from ddmi.features.vgg import ORIGIN, Vgg16
 from ddmi.features.weights import read_weights
 
 
@@ -30,8 +32,8 @@ class FeatureNetwork(Protocol):
 def load(name_or_path: str | Path = EfficientNetLite0.name) -> FeatureNetwork:
     """The feature network of that name, "efficientnet-lite0", or the one whose weights are in a file of the user's.
 
-    A file is told by its tensors: Inception-v3 or EfficientNet-Lite0. Inception-v3 has no weights but from a file. A
-    distance of distributions over features with `fid` False is not the published FID: never compare the two.
+    A file is told by its tensors: Inception-v3, VGG-16 or EfficientNet-Lite0. The first two have no weights but from a
+    file. A distance of distributions over features with `fid` False is not the published FID: never compare the two.
     Raises UserError for an unknown name or a wrong file, FileNotFoundError for a missing one.
     """
     if str(name_or_path) == EfficientNetLite0.name:
@@ -50,9 +52,11 @@ def load(name_or_path: str | Path = EfficientNetLite0.name) -> FeatureNetwork:
         return InceptionV3.load(name_or_path)
     if "stem.conv.weight" in names or "_conv_stem.weight" in names:
         return EfficientNetLite0.load(name_or_path)
+    if "features.0.weight" in names and "classifier.0.weight" in names:
+        return Vgg16.load(name_or_path)
     raise UserError(
-        f"{name_or_path} holds the weights of no known feature network: allowed are {EfficientNetLite0.name} and "
-        f"{InceptionV3.name} ({inception.FILE})"
+        f"{name_or_path} holds the weights of no known feature network: allowed are {EfficientNetLite0.name}, "
+        f"{InceptionV3.name} ({inception.FILE}) and VGG-16 ({ORIGIN})"
     )
 
 

@@ -1,7 +1,8 @@
-"""LPIPS (Zhang et al. 2018, arXiv:1801.03924): a distance of pictures in the features of VGG-16.
+"""VGG-16 (Simonyan and Zisserman 2015): features of pictures, and LPIPS, a distance in them (Zhang et al. 2018,
+arXiv:1801.03924).
 
-No weights come with it; the user names a file, or a folder with several (VGG-16 and the five linear layers are
-usually published apart).
+No weights come with it; the user names a file, for LPIPS also a folder with several (VGG-16 and the five linear layers
+are usually published apart).
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.errors import UserError
-from ddmi.features.weights import read_weights
+from ddmi.features.weights import fill, read_weights
 
 # VGG-16, configuration D (Simonyan and Zisserman 2015): convolutions per stage; a tap follows each stage's last ReLU.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+SIDE, HIDDEN = 224, 4096  # what the fully connected layers of the classifier read, and give
+ORIGIN = "the file vgg16-397923af.pth of torchvision, with its classifier"
 SMALLEST = 16  # cells on the shorter side: the features are halved four times
 SHIFT = (-0.030, -0.088, -0.188)  # of pictures in [-1, 1]; the ImageNet mean and deviation in that range
 SCALE = (0.458, 0.448, 0.450)
@@ -110,6 +113,45 @@ class LpipsVgg(nn.Module):
                 position += 2
             position += 1
         return names | {f"lin{index}": weight for index, weight in enumerate(self.linear.parameters())}
+
+
+class Vgg16(nn.Module):
+    """Frozen features of pictures in [-1, 1] for neighbours (Fig. 13), precision and recall (arXiv:1904.06991).
+
+    The second fully connected layer behind its ReLU, 4,096 numbers, of pictures that are brought to 224 x 224
+    bilinearly, with antialiasing. Parameters are named as in torchvision. Without `load`, the weights are random.
+    """
+
+    name, fid = "vgg16-fc2", False
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for widths in STAGES:
+            for width in widths:
+                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=True)]
+                inputs = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.num_features = HIDDEN
+        first, second = nn.Linear(inputs * (SIDE // 32) ** 2, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
+        self.classifier = nn.Sequential(first, nn.ReLU(inplace=True), nn.Identity(), second, nn.ReLU(inplace=True))
+        self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(SCALE).view(3, 1, 1), persistent=False)
+        self.shift: Tensor
+        self.scale: Tensor
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vgg16:
+        """With the weights of a .safetensors or .pth file. UserError that names what is missing in it."""
+        return fill(cls(), read_weights(path), path, "VGG-16", ORIGIN)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        if tuple(x.shape[-2:]) != (SIDE, SIDE):
+            x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+        return self.classifier(self.features((x - self.shift) / self.scale).flatten(1))
 
 
 def unit(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -59,7 +59,13 @@ class Image(Domain):
     encode: ConvEncoderConfig = field(default_factory=ConvEncoderConfig)
 
     periods = 1
-    fidelity = MappingProxyType({f"psnr_{scale}": f"reconstruction/scales/{scale}/psnr" for scale in ("1x", "2x")})
+    sized = ("reconstruction", "sliced_wasserstein", "distributions", "memorisation")
+    fidelity = MappingProxyType(
+        {
+            "psnr": "reconstruction/psnr",
+            **{f"psnr_{scale}": f"reconstruction/scales/{scale}/psnr" for scale in ("1x", "2x")},
+        }
+    )
     quality = MappingProxyType(
         {
             "fid": "distributions/fid",

@@ -86,13 +86,14 @@ class Gallery:
         self.domain, self.evidence = domain, evidence
         self.train: PictureDataset = evidence.train  # type: ignore[assignment]
         self.held_out: PictureDataset = evidence.held_out  # type: ignore[assignment]
+        self.size = evidence.size or domain.resolution
         self.seconds = 0.0
         """Time that the network took over the samples, rendering included."""
 
     @cached_property
     def samples(self) -> Rendered:
-        """The samples at the domain's resolution."""
-        return Rendered(self.domain, self.evidence.samples, self.domain.resolution, self.evidence.cache)
+        """The samples, rendered at the size of the evidence with the sampling period that belongs to it."""
+        return Rendered(self.domain, self.evidence.samples, self.size, self.evidence.cache)
 
     @cached_property
     def network(self) -> Any:
@@ -112,7 +113,7 @@ class Gallery:
 
     def features_of(self, fields: Sequence[FieldLike]) -> Float[Tensor, "n f"]:
         """Features of other fields, rendered as the samples are."""
-        return self._features(Rendered(self.domain, fields, self.domain.resolution, self.evidence.cache).batches())
+        return self._features(Rendered(self.domain, fields, self.size, self.evidence.cache).batches())
 
     @cached_property
     def real(self) -> Seen:
@@ -125,20 +126,32 @@ class Gallery:
         return self._seen("held_out", self.held_out)
 
     def pictures_in_parts(self, dataset: PictureDataset) -> Iterator[Float[Tensor, "_ 3 h w"]]:
-        """All items of a dataset at the domain's resolution, in parts of about 256 MB."""
-        size = max(1, (1 << 26) // (3 * self.domain.resolution**2))
-        for start in range(0, len(dataset), size):
-            yield dataset.inputs(range(start, min(start + size, len(dataset))))
+        """The items of a dataset at the size of the evidence, in parts of about 256 MB."""
+        part, count = max(1, (1 << 26) // (3 * self.size**2)), self.limited(len(dataset))
+        for start in range(0, count, part):
+            yield dataset.pictures(range(start, min(start + part, count)), self.size)
+
+    def limited(self, count: int) -> int:
+        """So many real pictures, or the limit of the evidence."""
+        return min(count, self.evidence.limit or count)
+
+    @property
+    def truth(self) -> str:
+        """How real pictures come to this size."""
+        smallest = self.train.source.smallest
+        if smallest is None:
+            return "rendered exactly"
+        return "resized (Lanczos, antialiased)" if smallest >= self.size else "enlarged (Lanczos) where smaller"
 
     def _seen(self, part: str, dataset: PictureDataset) -> Seen:
         """From the cache, where the same network has seen the same pictures before."""
-        order = dataset.epoch(generator(self.evidence.seed, "features", part))[:REAL]
+        order = dataset.epoch(generator(self.evidence.seed, "features", part))[: self.limited(REAL)]
         if not order:
             return Seen([], torch.zeros(0, self.network.num_features), None)
         protocol = {
             "part": part,
             "pictures": len(order),
-            "size": self.domain.resolution,
+            "size": self.size,
             "seed": self.evidence.seed,
             "data": files_fingerprint(dataset, order),
             "network": self.network.name,
@@ -155,7 +168,7 @@ class Gallery:
                     return Seen(order, found["features"], known)
             except UserError as error:
                 log.warning("%s; it is made again", error)
-        batches = (dataset.inputs(order[i : i + BATCH]) for i in range(0, len(order), BATCH))
+        batches = (dataset.pictures(order[i : i + BATCH], self.size) for i in range(0, len(order), BATCH))
         features = self._features(batches)
         seen = Seen(order, features, gaussian(features) if len(order) > 1 else None)
         if path is not None:

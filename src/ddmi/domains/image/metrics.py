@@ -34,6 +34,8 @@ JUDGED = 256
 """Pictures that a metric of pixels looks at, at most."""
 COMPARED = 1024
 """Samples, and held-out pictures, whose nearest training pictures are searched, at most."""
+NEAREST, SHOWN = 7, 64
+"""Training pictures named for a sample (Fig. 13), and the first samples that they are named for."""
 PROMPTS = 100
 """Captions that samples are drawn for and compared with, at most."""
 
@@ -65,16 +67,17 @@ class PictureMetrics:
     def reconstruction(self, evidence: Evidence) -> dict[str, Any]:
         """PSNR and SSIM of held-out pictures at every scale, beside bicubic enlargement of the true picture at 1x."""
         held_out: PictureDataset = evidence.held_out  # type: ignore[assignment]
-        indices = [group[0] for group in held_out.groups][:JUDGED]
+        indices = [group[0] for group in held_out.groups][: min(JUDGED, evidence.limit or JUDGED)]
         if not indices:
             return {}
+        own = (evidence.size or self.domain.resolution) / self.domain.resolution
         fields = evidence.reconstruct(held_out, indices)
         small = held_out.inputs(indices)
         exact = held_out.source.smallest is None
         scales: dict[str, dict[str, float]] = {}
-        for scale in sorted({1.0, *self.domain.scales, *((4.0,) if exact else ())}):
+        for scale in sorted({1.0, own, *self.domain.scales, *((4.0,) if exact else ())}):
             size = round(self.domain.resolution * scale)
-            if not exact and size > (held_out.source.smallest or 0):
+            if not exact and scale != own and size > (held_out.source.smallest or 0):
                 continue
             true = held_out.pictures(indices, size)
             drawn = Rendered(self.domain, fields, size, evidence.cache).first(len(fields))
@@ -91,27 +94,30 @@ class PictureMetrics:
         protocol = {
             "pictures": len(indices),
             "latent": "mode",
+            "size": evidence.size or self.domain.resolution,
             "truth": "drawn exactly" if exact else "resized",
             "range": "8 bit",
         }
-        return {"scales": scales, "protocol": protocol}
+        at_size = {"psnr": scales[f"{own:g}x"]["psnr"]} if evidence.size else {}
+        return {**at_size, "scales": scales, "protocol": protocol}
 
     def sliced_wasserstein(self, evidence: Evidence) -> dict[str, Any]:
         """Sliced Wasserstein distance of samples to training pictures (x 1000), beside that of held-out ones."""
         if not evidence.samples or not len(evidence.held_out):
             return {}
         gallery = self.gallery(evidence)
-        count = min(len(evidence.samples), len(gallery.held_out.groups), JUDGED)
-        size = self.domain.resolution
+        count = gallery.limited(min(len(evidence.samples), len(gallery.held_out.groups), JUDGED))
+        size = gallery.size
         order = gallery.train.epoch(generator(evidence.seed, "sliced"))
-        real = gallery.train.pictures(order[: 4 * JUDGED], size)
+        real = gallery.train.pictures(order[: gallery.limited(4 * JUDGED)], size)
         order = gallery.held_out.epoch(generator(evidence.seed, "sliced"))
         unseen = gallery.held_out.pictures(order[:count], size)
         settings = {"seed": evidence.seed, "directions": 128, "patches": 64}
+        counts = {"samples": count, "held_out": len(unseen), "training_pictures": len(real)}
         return {
             "samples": sliced_wasserstein(gallery.samples.first(count), real, **settings),
             "held_out": sliced_wasserstein(unseen, real, **settings),
-            "protocol": {"samples": count, "held_out": len(unseen), "training_pictures": len(real), **settings},
+            "protocol": {**counts, "size": size, **settings},
         }
 
     def distributions(self, evidence: Evidence) -> dict[str, Any]:
@@ -146,7 +152,8 @@ class PictureMetrics:
             "features": network.name,
             "samples": count,
             "training_pictures": len(real.indices),
-            "size": self.domain.resolution,
+            "size": gallery.size,
+            "truth": gallery.truth,
             "range": "8 bit",
             "k": k,
             "seed": evidence.seed,
@@ -173,12 +180,13 @@ class PictureMetrics:
         gallery = self.gallery(evidence)
         train, held_out = gallery.train, gallery.held_out
         drawn = gallery.samples.first(min(len(evidence.samples), COMPARED))
-        unseen = held_out.inputs([group[0] for group in held_out.groups][:COMPARED])
+        most = gallery.limited(COMPARED)
+        unseen = held_out.pictures([group[0] for group in held_out.groups][:most], gallery.size)
         both = torch.cat([drawn, unseen]).flatten(1)
         found = _nearest_in_parts(both, gallery, train)
         mine, theirs = found.distances[: len(drawn), 0], found.distances[len(drawn) :, 0]
-        protocol: dict[str, Any] = {"feature": "pixels", "distance": "l2"}
-        protocol |= {"training_pictures": len(train), "held_out": len(unseen), "samples": len(drawn)}
+        protocol: dict[str, Any] = {"feature": "pixels", "distance": "l2", "size": gallery.size, "truth": gallery.truth}
+        protocol |= {"training_pictures": gallery.limited(len(train)), "held_out": len(unseen), "samples": len(drawn)}
         result = {**_ratio(mine, theirs, evidence.seed), "neighbours": found.indices[: len(drawn), 0].tolist()}
         try:
             result["features"] = self._in_features(gallery, len(drawn))
@@ -191,10 +199,12 @@ class PictureMetrics:
     def _in_features(self, gallery: Gallery, count: int) -> dict[str, Any]:
         """The same in features, among the training pictures of `distributions`: one of each subject."""
         real = gallery.real
-        mine = nearest(gallery.features[:count], real.features)
+        mine = nearest(gallery.features[:count], real.features, min(NEAREST, len(real.indices)))
         theirs = nearest(gallery.unseen.features, real.features)
-        indices = [real.indices[i] for i in mine.indices[:, 0].tolist()]
-        return {**_ratio(mine.distances[:, 0], theirs.distances[:, 0], gallery.evidence.seed), "neighbours": indices}
+        first = [real.indices[i] for i in mine.indices[:, 0].tolist()]
+        shown = [[gallery.train.names[real.indices[i]] for i in row] for row in mine.indices[:SHOWN].tolist()]
+        ratio = _ratio(mine.distances[:, 0], theirs.distances[:, 0], gallery.evidence.seed)
+        return {**ratio, "neighbours": first, "nearest": shown}
 
     def prompts(self, evidence: Evidence) -> dict[str, Any]:
         """Share of prompts whose sample has a nearest training picture, in features, with a noun of the prompt.
@@ -226,7 +236,7 @@ class PictureMetrics:
             "network": gallery.network.name,
             "training_pictures": len(real.indices),
             "training_pictures_without_nouns": sum(not words for words in known),
-            "size": self.domain.resolution,
+            "size": gallery.size,
             "seed": evidence.seed,
         }
         truly = _agreement(wanted, [known[k] for k in others])

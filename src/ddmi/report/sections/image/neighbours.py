@@ -10,7 +10,7 @@ from ddmi.report.page import Section
 from ddmi.report.sections.image.scene import Scene
 
 SHOWN = 8
-NEAREST = 4
+NEAREST = 7
 
 
 def section(scene: Scene) -> Section:
