@@ -141,7 +141,7 @@ class Gallery:
         smallest = self.train.source.smallest
         if smallest is None:
             return "rendered exactly"
-        return "resized (Lanczos, antialiased)" if smallest >= self.size else "enlarged (Lanczos) where smaller"
+        return "resized by Lanczos with antialiasing" if smallest >= self.size else "enlarged by Lanczos where smaller"
 
     def _seen(self, part: str, dataset: PictureDataset) -> Seen:
         """From the cache, where the same network has seen the same pictures before."""
