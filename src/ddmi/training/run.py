@@ -305,7 +305,9 @@ def _diffusion(
         shown = source.batch(spread, torch.Generator(), spread).condition
         seeds = seeds[: len(spread)]
 
-    held_out = _held_out(config, domain.dataset(data, "test"), autoencoder, model, accelerator.device)
+    held_out = []
+    if training.preview_every:
+        held_out = _held_out(config, domain.dataset(data, "test"), autoencoder, model, accelerator.device)
 
     def preview(averaged: nn.Module, step: int) -> dict[str, float]:
         condition = None if shown is None else shown.to(accelerator.device)
