@@ -14,6 +14,7 @@ from pathlib import Path
 import ddmi.bench
 from ddmi.bench.measure import Row, peak_bytes
 from ddmi.bench.points import plot, points
+from ddmi.bench.presets import presets
 from ddmi.bench.rendering import product, readout, streaming
 from ddmi.bench.sampling import batches, sampling
 from ddmi.bench.shapes import meshes, queries, shapes
@@ -27,6 +28,7 @@ SHORT = (
     product,
     autoencoder,
     diffusion,
+    presets,
     readout,
     sampling,
     batches,
