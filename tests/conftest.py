@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def _alone() -> Iterator[None]:
 
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
+
+
+@pytest.fixture(autouse=True)
+def _just_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program says what it is doing after half a minute, which these have not been running for."""
+    monkeypatch.setattr("ddmi.progress._said", time.monotonic())
 
 
 @pytest.fixture(autouse=True)
