@@ -80,6 +80,14 @@ def test_a_file_never_takes_the_place_of_a_folder(tmp_path, monkeypatch, target)
     assert (tmp_path / "folder" / "work.txt").read_text() == "of the user" and names(tmp_path) == {"folder", "linked"}
 
 
+@pytest.mark.parametrize("own", [(), ("a",)])
+def test_a_file_never_takes_the_place_of_a_device(tmp_path, own):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match="pipe is a device or a pipe"), aside(tmp_path / "pipe", own) as scratch:
+        scratch.write_text("")
+    assert (tmp_path / "pipe").is_fifo() and names(tmp_path) == {"pipe"}
+
+
 @pytest.mark.parametrize("other", ["notes.txt", "deep/frame1.png", "frame1.txt"])
 def test_only_a_folder_that_holds_nothing_else_is_replaced(tmp_path, other):
     target = tmp_path / "clip.frames"

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from ddmi.terminal import complain, plain, say, talking
+from ddmi.terminal import complain, plain, say, talking, verdict
 
 HOSTILE = "a\x1b[2J\x9b31m\x07\u202egpj.exe\r\x7f\ud800"
 SHOWN = r"a\x1b[2J\x9b31m\x07\u202egpj.exe\r\x7f\ud800"
@@ -29,3 +29,9 @@ def test_results_errors_and_warnings_are_plain(capsys):
     out, err = capsys.readouterr()
     shown = SHOWN.replace("\\r", " ")  # an error is one line: what breaks lines is a space
     assert out == SHOWN + "\n" and err == f"ddmi: error: {shown}\nddmi: {shown}\n"
+
+
+def test_memory_that_is_not_there_is_one_line():
+    with pytest.raises(MemoryError) as raised:
+        bytearray(1 << 62)
+    assert verdict(raised.value) == (1, "not enough memory")

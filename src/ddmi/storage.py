@@ -42,7 +42,7 @@ def aside(target: Path, own: Sequence[str] = ()) -> Iterator[Path]:
             by a folder, and only when each file in it matches one of these.
 
     Raises:
-        UserError: a folder stands there that is not to be replaced, naming what it holds.
+        UserError: a folder stands there that is not to be replaced, naming what it holds; or a device or a pipe.
         WorkError: the disk is full or not writable, naming the target; what stood there before is untouched.
     """
     _check_folder(target, own)
@@ -73,8 +73,10 @@ def aside(target: Path, own: Sequence[str] = ()) -> Iterator[Path]:
 
 
 def _check_folder(target: Path, own: Sequence[str]) -> None:
-    """Raise the UserError of `aside` where `target` is a folder that holds anything but its `own` files."""
+    """Raise the UserError of `aside` where `target` is a device, or a folder that holds more than its `own` files."""
     if not target.is_dir():
+        if target.exists() and not target.is_file():  # the rename would remove it: /dev/null for everyone
+            raise UserError(f"{target} is a device or a pipe, which no file takes the place of")
         return
     if not own:
         raise UserError(f"{target} is a folder: no file takes its place")

@@ -152,6 +152,8 @@ def verdict(error: BaseException) -> tuple[int, str]:
         return 2, str(error)
     if isinstance(error, WorkError):
         return 1, str(error)
+    if isinstance(error, MemoryError):
+        return 1, f"not enough memory{': ' if str(error) else ''}{error}"
     if isinstance(error, OSError):
         return 1, f"{error.filename}: {error.strerror}" if error.filename else str(error)
     return 1, f"{type(error).__name__}: {error} (DDMI_TRACEBACK=1 shows where)"

@@ -168,6 +168,22 @@ def test_geometry_in_another_file_is_refused(tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize("stride", [None, 0, 4])
+def test_no_memory_is_spent_on_what_the_file_has_not(tmp_path, stride):
+    """A million vertices in a file of a kilobyte: sparse ones, or rows that lie on top of one another."""
+    glb = plain()
+    accessor = glb.tree["accessors"][0]
+    accessor["count"] = 1_000_000 if stride != 4 else 20
+    if stride is None:
+        del accessor["bufferView"]
+        view = {"bufferView": glb.view(bytes(12)), "byteOffset": 0}
+        accessor["sparse"] = {"count": 1, "indices": view | {"componentType": 5125}, "values": view}
+    else:
+        glb.tree["bufferViews"][0]["byteStride"] = stride
+    with pytest.raises(Rejected, match=r"more than the file has bytes|goes beyond its buffer view"):
+        read(glb.save(tmp_path / "a.glb"))
+
+
 def test_instances_count_as_faces(tmp_path, monkeypatch):
     glb = plain()
     attributes = {"TRANSLATION": glb.values(np.arange(30).reshape(10, 3))}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ddmi.data.kept import Kept, key
+from ddmi.storage import locked
 
 A, B = np.arange(500, dtype=np.float32).reshape(2, 250), np.arange(7, dtype=np.uint8)
 
@@ -87,3 +90,27 @@ def test_the_place_is_that_of_the_system(home, tmp_path, monkeypatch):
     if home:
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / home))
     assert kept.home() == tmp_path / (home or ".cache") / "ddmi"
+
+
+def test_commands_at_once_do_not_take_one_anothers_files(tmp_path, caplog):
+    """A sweep begins many trainings at once, which all make the same views in the same order."""
+    with locked(tmp_path):
+        writing = threading.Thread(target=Kept(tmp_path).write, args=("k",), kwargs={"a": A})
+        writing.start()
+        writing.join(timeout=0.2)
+        assert writing.is_alive() and list(tmp_path.iterdir()) == []
+    writing.join()
+    assert Kept(tmp_path).read("k") is not None and not caplog.text
+
+
+def test_files_that_are_only_to_be_read_are_read(tmp_path, monkeypatch, caplog):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    Kept(tmp_path).write("k", a=A)
+    (tmp_path / "damaged.npz").write_bytes(b"")
+    monkeypatch.setattr(os, "utime", refused)
+    monkeypatch.setattr(Path, "unlink", refused)
+    found = Kept(tmp_path).read("k")
+    assert found is not None and np.array_equal(found["a"], A) and not caplog.text
+    assert Kept(tmp_path).read("damaged") is None

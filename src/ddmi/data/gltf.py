@@ -89,6 +89,7 @@ class _File:
             raise ValueError("it does not begin with glTF")
         if version != 2:
             raise ValueError(f"it is glTF {version}, not 2")
+        self._size = len(content)
         chunks: dict[bytes, bytes] = {}
         at = 12
         while at + 8 <= len(content):
@@ -130,7 +131,7 @@ class _File:
         data, row = self.bytes_of(entry["bufferView"]), np.dtype(kind).itemsize * size
         stride = self.document["bufferViews"][entry["bufferView"]].get("byteStride", row)
         start = entry.get("byteOffset", 0)
-        if not 0 <= start + (count - 1) * stride + row <= len(data):
+        if stride < row or not 0 <= start + (count - 1) * stride + row <= len(data):
             raise ValueError("an accessor goes beyond its buffer view")
         return np.ndarray((count, size), kind, data, start, (stride, np.dtype(kind).itemsize)).copy()
 
@@ -138,6 +139,8 @@ class _File:
         """(n, size) numbers of an accessor, sparse ones filled in, normalised integers as float32 in [-1, 1]."""
         accessor = self.document["accessors"][number]
         kind, size, count = _NUMBERS[accessor["componentType"]], _SIZES[accessor["type"]], accessor["count"]
+        if not 0 <= count <= self._size:  # of sparse ones nothing else bounds the memory
+            raise ValueError(f"accessor {number} has {count} values, more than the file has bytes")
         if "bufferView" in accessor:
             found = self._strided(accessor, kind, count, size)
         elif "sparse" in accessor:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ddmi.errors import UserError, WorkError
-from ddmi.storage import aside
+from ddmi.storage import aside, locked
 
 log = logging.getLogger(__name__)
 
@@ -58,11 +59,13 @@ class Kept:
         try:
             with np.load(path, allow_pickle=False) as file:  # which checks the CRC of every array
                 found = {name: file[name] for name in file.files}
-            os.utime(path)
         except Exception as error:  # a broken file raises nearly every kind of error
             log.warning("%s is damaged and is made again: %s", path, type(error).__name__)
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # of another user, or on a disk that is only read
+                path.unlink(missing_ok=True)
             return None
+        with suppress(OSError):
+            os.utime(path)
         return found
 
     def write(self, key: str, **arrays: np.ndarray) -> None:
@@ -71,9 +74,10 @@ class Kept:
             return
         path = self.folder / f"{key}.npz"
         try:
-            with aside(path) as scratch, scratch.open("wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **arrays)
-            self._make_room(path)
+            with locked(self.folder, wait=True):  # commands that run at once make the same files at the same time
+                with aside(path) as scratch, scratch.open("wb") as file:
+                    np.savez_compressed(file, allow_pickle=False, **arrays)
+                self._make_room(path)
         except (OSError, UserError, WorkError) as error:
             log.warning("nothing is kept for the next command: %s", error)
             self.folder = None
