@@ -178,10 +178,14 @@ def test_reduced_planes_are_what_is_decoded(pictures):
 
 def test_decoder_only_training_leaves_the_encoder_alone(pictures):
     config, given = tiny.config(), batch(pictures, tiny.image())
-    made = AutoencoderObjective(config, decoder_only=True)
+    noise = replace(config.autoencoder, objective=ElboConfig(latent_noise=0.9))
+    made = AutoencoderObjective(replace(config, autoencoder=noise), decoder_only=True)
     tiny.awake(made, 0.05)
     terms = made(given, 0.5)
     assert terms.keys() == {"reconstruction"}
+    with torch.no_grad():
+        _, signal = made.model(given.x, normal((4, 16), [21, 22], "posterior"))
+        assert torch.allclose(terms["reconstruction"], laplace(signal(given.coordinates, given.periods), given.targets))
     terms["reconstruction"].backward()
     model = made.model
     still = {*model.encoder.parameters(), *model.moments.parameters()}

@@ -29,7 +29,8 @@ Terms = dict[str, Tensor]
 class AutoencoderObjective(nn.Module):
     """Stage 1, Eq. 9: likelihood + lambda_z KL + spectral regularisation (+ perceptual and adversarial options).
 
-    `decoder_only` keeps the encoder as it is, so that the latents stay the same, and leaves out what regularises it.
+    `decoder_only` keeps the encoder as it is, so that the latents stay the same, and leaves out what shapes them: the
+    KL, spectral norms and noise.
     """
 
     def __init__(self, config: Config, decoder_only: bool = False) -> None:
@@ -79,7 +80,7 @@ class AutoencoderObjective(nn.Module):
         channels, cells = model.latent_shape  # type: ignore[misc]
         posterior = model.encode(batch.x)  # type: ignore[operator]
         z = posterior.sample(normal((channels, cells), batch.seeds, "posterior"))
-        if settings.latent_noise:
+        if settings.latent_noise and not self.decoder_only:
             noise = normal((channels, cells), batch.seeds, "latent noise")
             share = settings.latent_noise * uniform(batch.seeds, "latent noise share")
             z = unpack(noisy(pack(z, model.layout), noise, share), model.layout)  # type: ignore[arg-type]
