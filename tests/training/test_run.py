@@ -449,3 +449,22 @@ def test_the_held_out_loss_is_logged_and_does_not_change_the_run(whole, pictures
         batch = LatentBatch(posterior.mean, posterior.log_variance, None, seeds)
         expected = float(denoising_loss(model, batch))
     assert len(held_out) > 1 and lines[-1]["held_out"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_decoder_goes_on_alone_on_the_same_latents(config, pictures, tmp_path, monkeypatch):
+    """Stage 1 of 4 steps, then 3 of the decoder; stopped after 2 of them and resumed, it is the same run."""
+    config = replace(config, training=replace(config.training, decoder_steps=3))
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    assert train(config, unbroken, pictures, stage="autoencoder")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "Interruption", lambda deadline: StopAt(6))
+        assert not train(config, broken, pictures, stage="autoencoder")
+    assert find(broken / "checkpoints", "decoder")[-1].step == 2
+    assert train(config, broken, pictures, stage="autoencoder", resume=True)
+    assert_same_run(unbroken, broken, ("autoencoder", "decoder"))
+    before, after = (tensors(unbroken, stage, "averaged") for stage in ("autoencoder", "decoder"))
+    exported = load_tensors(unbroken / "model" / "autoencoder.safetensors")
+    prefix = next(name.removesuffix("moments.bias") for name in after if name.endswith("moments.bias"))
+    assert all(torch.equal(exported[name], after[prefix + name]) for name in exported)
+    changed = {name.split(".")[0] for name in exported if not torch.equal(exported[name], before[prefix + name])}
+    assert changed == {"decoder", "readout", "head"}
