@@ -141,6 +141,7 @@ BAD = [
     (["train-classifier", "{home}/shapes", "--out", "{tmp}/voxels.pt"], ".safetensors"),
     (["evaluate", "{home}/run", "--judge", "jury=x"], "classifier, clip"),
     (["evaluate", "{home}/run", "--judge", "classifier={tmp}/none"], "does not exist"),
+    (["evaluate", "{home}/run", "--judge", "clip={tmp}/none"], "no folder with a CLIP model"),
     (["sample", "{home}/run", "--window", "0,0,1,1", "--steps", "2", "--out", "{tmp}/s"], "6 numbers"),
     (["sample", "{home}/run", "--size", "5000", "--steps", "2", "--out", "{tmp}/s"], "at most 1024"),
     (["sample", "{home}/run", "--size", "30x20", "--steps", "2", "--out", "{tmp}/s"], "whole number, not (20, 30)"),

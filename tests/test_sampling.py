@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -310,3 +312,24 @@ def test_steps_are_at_most_the_timesteps_of_the_model(oracle, name):
 def test_negative_seeds_are_refused(seed, first):
     with pytest.raises(UserError, match="0 or more, not -1"):
         sample_seeds(seed, first, 1)
+
+
+def test_whole_numbers_are_those_of_numpy_too_and_nothing_else():
+    """In a process of its own: here types are checked at each call, as they are not for users."""
+    script = """if True:
+        import numpy as np
+        from ddmi.errors import UserError
+        from ddmi.sampling import SamplingConfig, sample_seeds
+        assert sample_seeds(np.int64(3), np.int64(0), 2) == sample_seeds(3, 0, 2)
+        assert SamplingConfig(steps=np.int64(3)).steps == 3
+        for wrong in (1.5, None, "1"):
+            for call in (lambda: sample_seeds(wrong, 0, 1), lambda: SamplingConfig(steps=wrong)):
+                try:
+                    call()
+                except UserError as error:
+                    assert "whole number" in str(error), error
+                else:
+                    raise AssertionError(wrong)
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -7,7 +7,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from operator import index
+from typing import Any, SupportsIndex, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -49,7 +50,7 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check_sampler(self.sampler)
-        if self.steps < 0:
+        if not isinstance(self.steps, SupportsIndex) or index(self.steps) < 0:
             raise UserError(f"steps must be a positive whole number (or 0 for the default), not {self.steps}")
         if not 0 <= self.eta <= 1:
             raise UserError(f"eta must be from 0 to 1, not {self.eta}")
@@ -220,8 +221,12 @@ def sample_seeds(seed: int, first: int, count: int) -> list[int]:
     """The seeds of samples first .. first + count - 1 under `seed`: sample k has its own, whatever comes with it.
 
     Raises:
-        UserError: a negative seed or number.
+        UserError: a seed or number that is negative or not whole.
     """
+    try:
+        seed, first = index(seed), index(first)  # one of numpy is the same number
+    except TypeError as error:
+        raise UserError(f"a seed and the number of a sample are whole numbers, not {seed!r} and {first!r}") from error
     if seed < 0 or first < 0:
         raise UserError(f"a seed and the number of a sample are 0 or more, not {min(seed, first)}")
     return [derive(seed, "sample", k) for k in range(first, first + count)]

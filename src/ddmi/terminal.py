@@ -146,8 +146,8 @@ def verdict(error: BaseException) -> tuple[int, str]:
             return 2, str(unknown("option", name, known))
         hint = f" (see {context.command_path} --help)" if context is not None else ""
         return 2, error.format_message() + hint  # type: ignore[attr-defined]
-    if isinstance(error, FileNotFoundError) and error.filename:
-        return 2, f"{error.filename} does not exist"
+    if isinstance(error, FileNotFoundError):
+        return 2, f"{error.filename} does not exist" if error.filename else str(error)
     if isinstance(error, ValueError):
         return 2, str(error)
     if isinstance(error, WorkError):

@@ -256,9 +256,11 @@ def test_both_stages_are_checked_before_the_first(config, pictures, tmp_path):
     texts = replace(config, diffusion=replace(config.diffusion, condition="text", text_encoder="hash", text_width=32))
     with pytest.raises(UserError, match=r"diffusion.text_width is 32, but hash gives 64: set it to that"):
         train(texts, tmp_path / "run", tmp_path / "data")
-    odd = replace(config, diffusion=replace(config.diffusion, unet=replace(config.diffusion.unet, base=-8)))
-    with pytest.raises(UserError, match="these settings describe no network"):
-        train(odd, tmp_path / "run", tmp_path / "data", stage="autoencoder")
+    for base in (-8, 13):  # one that cannot be built, one that cannot be evaluated
+        unet = replace(config.diffusion.unet, base=base, head_width=base)
+        odd = replace(config, diffusion=replace(config.diffusion, unet=unet))
+        with pytest.raises(UserError, match="these settings describe no network"):
+            train(odd, tmp_path / "run", tmp_path / "data", stage="autoencoder")
     assert not (tmp_path / "run").exists()
     # stage 1 alone needs no text encoder, and what stage 2 is may be settled after it
     assert train(texts, tmp_path / "run", tmp_path / "data", stage="autoencoder")

@@ -15,6 +15,7 @@ from ddmi.evaluation import Protocol, nfe
 from ddmi.evaluation import ablation as study
 from ddmi.evaluation.judged import opened
 from ddmi.features.efficientnet import EfficientNetLite0
+from ddmi.hub import folder_of
 from ddmi.model import open_folder
 from ddmi.report import tables
 from ddmi.storage import read_json
@@ -102,6 +103,8 @@ def judges(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
             raise UserError(f"--judge takes NAME=FILE, e.g. classifier=voxels.safetensors, not {one!r}")
         if name != "clip" and not Path(place).is_file():
             raise UserError(f"--judge: {place} does not exist")
+        if name == "clip":
+            folder_of(place, "CLIP model", "connect once, or name a folder that holds one")
         found.append((name, place))
     return tuple(found)
 

@@ -170,13 +170,14 @@ def _check_run(run: Path, resume: bool) -> None:
 
 
 def _check_networks(config: Config, *, text_too: bool) -> None:
-    """Make sure that both stages can be built, before the first is trained: networks without memory, and, where the
-    second stage is wanted, the width of its text encoder.
+    """Make sure that both stages can be built and evaluated, before the first is trained: networks without memory, and,
+    where the second stage is wanted, the width of its text encoder.
     """
     try:
-        with torch.device("meta"):
-            D2CVAE(config.autoencoder, config.domain)
-            Diffusion(config.diffusion, config.domain.layout, config.autoencoder.latent_channels)
+        with torch.device("meta"), torch.no_grad():
+            shape = D2CVAE(config.autoencoder, config.domain).latent_shape
+            model = Diffusion(config.diffusion, config.domain.layout, config.autoencoder.latent_channels)
+            model.epsilon(torch.empty(1, *shape), torch.empty(1), model.null(1))
     except UserError:
         raise
     except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as error:
