@@ -166,6 +166,7 @@ def test_a_folder_with_another_run_is_refused_and_unharmed(whole, config, pictur
         ("model/config.json", "{}", r"model/config.json is not of a model that was written here"),
         ("model", "", r"model is a file"),
         ("manifest.json", "{}", r"it is a model and no run"),
+        ("logs", "", r"logs is a file"),
     ],
 )
 def test_what_the_user_keeps_in_the_folder_is_refused_before_data_is_read(config, tmp_path, name, content, complaint):

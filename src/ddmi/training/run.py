@@ -160,6 +160,9 @@ def _check_run(run: Path, resume: bool) -> None:
     """
     if _started(run) and not resume:
         raise UserError(f"{run} already holds a run: add --resume to go on with it, or choose another --out")
+    for name in ("checkpoints", "samples", "logs", "cache"):
+        if (run / name).exists() and not (run / name).is_dir():
+            raise UserError(f"{run / name} is a file: choose another --out")
     path = run / "config.json"
     there = read_json(path) if path.exists() else None
     if there is not None and not (isinstance(there, dict) and there.keys() >= {f.name for f in fields(Config)}):
