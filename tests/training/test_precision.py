@@ -74,6 +74,7 @@ def test_the_choice_is_stored_and_made_once(pictures, tmp_path, monkeypatch, cap
     training = load(tmp_path / "config.json").training
     assert (training.precision, training.diffusion_precision) == ("bf16", "fp32")
     assert "autoencoder: a pass takes fp32 1.2 s, bf16 1 s; trained in bf16" in caplog.text
-    longer = replace(load(tmp_path / "config.json"), training=replace(training, autoencoder_steps=6))
+    longer = replace(config, training=replace(config.training, autoencoder_steps=6))  # its precision is "auto" again
     assert train(longer, tmp_path, pictures, stage="autoencoder", resume=True)
-    assert load(tmp_path / "config.json").training.precision == "bf16"
+    after = load(tmp_path / "config.json").training
+    assert (after.precision, after.diffusion_precision) == ("bf16", "fp32")

@@ -24,7 +24,11 @@ from ddmi.report.words import form, words
 if TYPE_CHECKING:
     from ddmi.evaluation import Judged
 
-STAGES = {"autoencoder": "Stage 1: autoencoder", "diffusion": "Stage 2: latent diffusion"}
+STAGES = {
+    "autoencoder": "Stage 1: autoencoder",
+    "decoder": "Stage 1: decoder alone",
+    "diffusion": "Stage 2: latent diffusion",
+}
 NOT_TERMS = ("step", "learning_rate", "skipped", "seconds_per_step")
 
 

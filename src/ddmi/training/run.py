@@ -19,7 +19,7 @@ from ddmi import config as configuration
 from ddmi import text
 from ddmi.allocation import keep_freed_memory
 from ddmi.autoencoder import D2CVAE, freeze
-from ddmi.config import Config, to_dict
+from ddmi.config import Config, TrainingConfig, to_dict
 from ddmi.diffusion import Diffusion
 from ddmi.domains.base import Dataset
 from ddmi.errors import UserError, WorkError
@@ -93,6 +93,7 @@ def _train(
     config = replace(config, training=precision.at_once(config.training))
     with nullcontext() if rank() else locked(run):
         _check_run(run, resume)
+        config = replace(config, training=_as_begun(config.training, run))
         with working("reading the data"):
             dataset = config.domain.dataset(data, "train")
         config = _fitted_to(config, dataset)
@@ -113,6 +114,14 @@ def _train(
         finally:
             accelerator.end_training()
     return finished
+
+
+def _as_begun(training: TrainingConfig, run: Path) -> TrainingConfig:
+    """The settings with the precision that a run has begun with in place of "auto": resumed, it is the same run."""
+    if training.precision != "auto" or not _started(run):
+        return training
+    before = configuration.load(run / "config.json").training
+    return replace(training, precision=before.precision, diffusion_precision=before.diffusion_precision)
 
 
 def _precise(
