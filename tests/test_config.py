@@ -147,3 +147,20 @@ def test_domains_are_found_by_the_name_of_their_file(name):
 def test_a_module_without_a_domain_is_none():
     with pytest.raises(UserError, match="unknown domain 'json'"):
         domains.find("json")
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("autoencoder.objective.latent_noise=1.5", r"autoencoder\.objective\.latent_noise must be from 0 to 1"),
+        ("training.decoder_steps=-1", r"training\.decoder_steps must be at least 0"),
+        ("diffusion.unet.groups=0", r"diffusion\.unet\.groups must be at least 1"),
+        ("diffusion.unet.patch=0", r"diffusion\.unet\.patch must be at least 1"),
+        ("domain.encode.patch=0", r"encode\.patch must be at least 1"),
+        ("domain.equivariance=-0.1", r"domain\.equivariance must be from 0 to 1"),
+    ],
+)
+def test_a_number_out_of_its_range_is_named(setting, complaint):
+    name, value = setting.split("=")
+    with pytest.raises(UserError, match=complaint):
+        override(tiny.config(), {name: value})

@@ -16,7 +16,7 @@ from ddmi import domains
 from ddmi.autoencoder import AutoencoderConfig
 from ddmi.diffusion import DiffusionConfig
 from ddmi.domains.base import Domain
-from ddmi.errors import UserError, unknown
+from ddmi.errors import UserError, check_count, unknown
 from ddmi.storage import SMALL, read_json
 
 
@@ -76,6 +76,7 @@ class TrainingConfig:
         if self.batch_size % self.accumulation or self.diffusion_batch % self.accumulation:
             raise UserError(f"training.accumulation {self.accumulation} must divide the batch size {self.batch_size}")
 
+        check_count("training.decoder_steps", self.decoder_steps, 0)
         if self.precision == "fp16" and self.diffusion_precision not in ("same", "fp32"):
             raise UserError("training.diffusion_precision must be same or fp32 where training.precision is fp16")
 

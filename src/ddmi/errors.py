@@ -36,6 +36,12 @@ def check_positive(name: str, value: float | None) -> None:
         raise UserError(f"{name} must be more than 0, not {value:g}")
 
 
+def check_count(name: str, value: int, least: int = 1) -> None:
+    """Raises UserError for a setting that is less than what it may be."""
+    if value < least:
+        raise UserError(f"{name} must be at least {least}, not {value}")
+
+
 def check_share(name: str, value: float) -> None:
     """Raises UserError for a setting that is no share."""
     if not 0 <= value <= 1:

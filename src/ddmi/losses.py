@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ddmi.errors import check_share
+
 
 @dataclass(frozen=True, kw_only=True)
 class ElboConfig:
@@ -45,6 +47,9 @@ class ElboConfig:
     discriminator_width: int = 64
     discriminator_layers: int = 3
     discriminator_learning_rate: float = 5e-5
+
+    def __post_init__(self) -> None:
+        check_share("autoencoder.objective.latent_noise", self.latent_noise)
 
 
 def noisy(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ddmi.errors import check_count
 from ddmi.nn.attention import PlaneAttention, TextAttention
 from ddmi.nn.blocks import Downsample, ResidualBlock, Upsample, convolution, norm, zeroed
 from ddmi.nn.embeddings import TimeEmbedding
@@ -39,6 +40,10 @@ class UNetConfig:
     groups: int = 32
     patch: int = 1
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_count("diffusion.unet.groups", self.groups)
+        check_count("diffusion.unet.patch", self.patch)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ddmi.errors import UserError
+from ddmi.errors import UserError, check_count
 from ddmi.nn.attention import PlaneAttention
 from ddmi.nn.blocks import Downsample, ResidualBlock, convolution, norm
 from ddmi.planes import Planes
@@ -31,6 +31,9 @@ class ConvEncoderConfig:
     head_width: int = 512
     patch: int = 1
     checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        check_count("encode.patch", self.patch)
 
     @property
     def factor(self) -> int:
