@@ -40,7 +40,7 @@ lint: $(INSTALLED) ## ruff and mypy
 	@$(VENV)/bin/mypy
 
 bench: $(INSTALLED) ## measure speed and memory
-	@$(VENV)/bin/python -m ddmi.bench
+	@$(VENV)/bin/python -m tools.bench
 
 NAME ?=
 RUN ?= runs/$(NAME)
@@ -52,11 +52,11 @@ LAUNCH = $(if $(filter-out 1,$(PROCESSES)),$(VENV)/bin/torchrun --standalone --n
 
 weights: $(INSTALLED) ## train a model that ships: NAME= [DATA=] [MINUTES=] [PROCESSES=] [SET="a.b=value ..."] [RUN=]
 	@test -n "$(NAME)" || { echo "name a model: make weights NAME=emoji-64 (furniture, clips, furniture-views)"; exit 2; }
-	@$(LAUNCH) -m ddmi.shipping weights $(NAME) $(RUN) $(if $(DATA),--data $(DATA)) \
+	@$(LAUNCH) -m tools.release weights $(NAME) $(RUN) $(if $(DATA),--data $(DATA)) \
 		$(if $(MINUTES),--max-minutes $(MINUTES)) $(foreach setting,$(SET),--set $(setting))
 
 gallery: $(INSTALLED) ## draw the models that ship into docs/gallery
-	@$(VENV)/bin/python -m ddmi.shipping gallery
+	@$(VENV)/bin/python -m tools.release gallery
 
 format: $(INSTALLED) ## let ruff sort imports and lay out the code
 	@$(VENV)/bin/ruff check --fix --quiet .

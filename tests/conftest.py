@@ -34,7 +34,7 @@ def _alone() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _just_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     """A program says what it is doing after half a minute, which these have not been running for."""
-    monkeypatch.setattr("ddmi.progress._said", time.monotonic())
+    monkeypatch.setattr("ddmi.base.progress._said", time.monotonic())
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 
 SCRIPT = """
 import json, os, sys, torch
-from ddmi.allocation import keep_freed_memory
+from ddmi.base.allocation import keep_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

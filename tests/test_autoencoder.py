@@ -8,8 +8,8 @@ import pytest
 import tiny
 import torch
 
-from ddmi.autoencoder import D2CVAE, as_channels_last, freeze
-from ddmi.coordinates import grid
+from ddmi.base.coordinates import grid
+from ddmi.model.autoencoder import D2CVAE, as_channels_last, freeze
 
 
 def autoencoder(**settings):

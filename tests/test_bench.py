@@ -7,14 +7,14 @@ import json
 import pytest
 import torch
 
-from ddmi.bench.__main__ import STAGES, main, measured
-from ddmi.bench.measure import operations, step
-from ddmi.bench.points import budgeted, plot
-from ddmi.bench.rendering import paper_field
-from ddmi.bench.training import RECOMPUTING, batch, small
+from ddmi.base.coordinates import grid
 from ddmi.config import override
-from ddmi.coordinates import grid
 from ddmi.training.objectives import AutoencoderObjective
+from tools.bench.__main__ import STAGES, main, measured
+from tools.bench.measure import operations, step
+from tools.bench.points import budgeted, plot
+from tools.bench.rendering import paper_field
+from tools.bench.training import RECOMPUTING, batch, small
 
 
 def test_operations_of_a_product():
@@ -54,7 +54,7 @@ def test_a_stage_in_a_process_of_its_own():
 
 def test_a_stage_that_fails_is_a_row_and_an_exit_status(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(
-        "ddmi.bench.__main__.measured", lambda stage, quick, threads: [{"stage": stage, "error": "out of memory"}]
+        "tools.bench.__main__.measured", lambda stage, quick, threads: [{"stage": stage, "error": "out of memory"}]
     )
     assert main(["--stages", "product", "--json", str(tmp_path / "b.json")]) == 1
     assert "failed: out of memory" in capsys.readouterr().out

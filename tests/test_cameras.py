@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ddmi.errors import UserError
-from ddmi.render.cameras import FOV, Camera, from_opencv, is_rotation, look_at, to_opencv
+from ddmi.base.errors import UserError
+from ddmi.rendering.cameras import FOV, Camera, from_opencv, is_rotation, look_at, to_opencv
 
 
 def at(*eye: float) -> torch.Tensor:
@@ -93,7 +93,7 @@ def test_a_box_is_seen_as_in_the_pictures_of_meshes(azimuth, elevation, size):
     """An asymmetric box: its outline by rays against its faces, and its corners, lie where `shaded` has them."""
     trimesh = pytest.importorskip("trimesh")
     pytest.importorskip("embreex")
-    from ddmi.render.shading import shaded
+    from ddmi.rendering.shading import shaded
 
     low, high = np.array([-0.7, -0.2, 0.1]), np.array([0.3, 0.8, 0.6])
     box = trimesh.creation.box(bounds=[low, high])

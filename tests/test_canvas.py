@@ -11,14 +11,14 @@ import tiny
 import torch
 import trimesh
 
-from ddmi.autoencoder import D2CVAE
+from ddmi.base.errors import UserError, WorkError
 from ddmi.domains.image import Image
 from ddmi.domains.shape import Shape
 from ddmi.domains.video import Video
-from ddmi.errors import UserError, WorkError
 from ddmi.field import fields_of
-from ddmi.render.clip import Clip
-from ddmi.render.tiff import write_tiled
+from ddmi.model.autoencoder import D2CVAE
+from ddmi.rendering.clip import Clip
+from ddmi.rendering.tiff import write_tiled
 
 NOISE = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 

@@ -158,7 +158,7 @@ def test_a_run_folder_holds_what_the_contract_says(home):
 
 
 def test_training_stops_early_and_goes_on(home, pictures, tmp_path, capsys, monkeypatch):
-    from ddmi.interruption import Interruption
+    from ddmi.base.interruption import Interruption
 
     call = ["train", home / "tiny.json", "--data", pictures, "--out", tmp_path / "run"]
     capsys.readouterr()
@@ -280,7 +280,7 @@ def test_an_evaluation_is_a_table_and_a_file(home, pictures, tmp_path, capsys):
 
 def test_an_evaluation_looks_with_what_it_is_told(home, pictures, tmp_path, capsys, monkeypatch):
     shown = []
-    monkeypatch.setattr("ddmi.features.load", lambda name: shown.append(name) or tiny.Features())
+    monkeypatch.setattr("ddmi.metrics.features.load", lambda name: shown.append(name) or tiny.Features())
     call = ["evaluate", home / "run", "--data", pictures, "--samples", 6, "--steps", 2, "--out", tmp_path / "m.json"]
     lines = ok(capsys, *call, "--metrics", "distributions", "--neighbours-k", 2, "--features", "of-mine")
     found = json.loads((tmp_path / "m.json").read_text())["distributions"]
@@ -290,7 +290,7 @@ def test_an_evaluation_looks_with_what_it_is_told(home, pictures, tmp_path, caps
 
 def test_one_set_of_samples_is_measured_at_several_sizes(home, pictures, tmp_path, capsys, monkeypatch):
     """Tables 1, 3 and 4."""
-    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
+    monkeypatch.setattr("ddmi.metrics.features.load", lambda name: tiny.Features())
     call = ["evaluate", home / "run", "--data", pictures, "--samples", 6, "--out", tmp_path / "m.json"]
     call += ["--sampler", "ddim", "--eta", 0.5, "--steps", 2, "--limit", 8]
     lines = ok(capsys, *call, "--sizes", "8,12")
@@ -308,7 +308,7 @@ def test_one_set_of_samples_is_measured_at_several_sizes(home, pictures, tmp_pat
 def test_quality_against_evaluations_is_a_table_a_file_and_a_page(home, pictures, tmp_path, capsys, monkeypatch):
     from ddmi.evaluation import nfe
 
-    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
+    monkeypatch.setattr("ddmi.metrics.features.load", lambda name: tiny.Features())
     monkeypatch.setattr(nfe, "WAYS", nfe.WAYS[:2])
     call = ["evaluate", home / "run", "--data", pictures, "--nfe", "--samples", 5, "--out", tmp_path / "m.json"]
     lines = ok(capsys, *call)

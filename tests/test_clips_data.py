@@ -18,12 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddmi.data import movies, skvideo
-from ddmi.data.clips import Clips, ClipSource, open_clips, shrunk
-from ddmi.data.movies import Movie
+from ddmi.base.errors import UserError
 from ddmi.data.pictures import EXTENSIONS
 from ddmi.data.splits import split
-from ddmi.errors import UserError
+from ddmi.domains.video import movies, skvideo
+from ddmi.domains.video.clips import Clips, ClipSource, open_clips, shrunk
+from ddmi.domains.video.movies import Movie
 
 av = pytest.importorskip("av")
 

@@ -10,10 +10,10 @@ import tiny
 
 from ddmi import config as configuration
 from ddmi import domains, presets
+from ddmi.base.errors import UserError
 from ddmi.config import Config, TrainingConfig, from_dict, names, override, to_dict
-from ddmi.decoder import DecoderConfig, Level
 from ddmi.domains.image import Image
-from ddmi.errors import UserError
+from ddmi.model.decoder import DecoderConfig, Level
 
 
 @pytest.mark.parametrize("name", presets.functions())

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddmi.coordinates import axis, check_size, check_window, grid, lookup, mesh, project
-from ddmi.errors import UserError
-from ddmi.planes import Plane
+from ddmi.base.coordinates import axis, check_size, check_window, grid, lookup, mesh, project
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Plane
 
 
 def points(count: int, low=-1.0, high=1.0, axes=2, seed=0) -> torch.Tensor:

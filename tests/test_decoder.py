@@ -8,8 +8,8 @@ import pytest
 import tiny
 import torch
 
-from ddmi.decoder import Decoder, DecoderConfig, Level
-from ddmi.planes import Plane
+from ddmi.base.planes import Plane
+from ddmi.model.decoder import Decoder, DecoderConfig, Level
 
 LAYOUT = (
     Plane(name="xy", axes=(0, 1), size=(6, 4)),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import tiny
 
-from ddmi import demo, presets
-from ddmi.errors import UserError
+from ddmi import presets
+from ddmi.base.errors import UserError
+from ddmi.base.interruption import Interruption
+from ddmi.cli import demonstration as demo
 from ddmi.evaluation import Protocol
-from ddmi.interruption import Interruption
 
 
 def test_an_unknown_demonstration_names_the_known_ones():
@@ -24,7 +25,7 @@ def test_it_trains_reports_and_goes_on(tmp_path, monkeypatch, capsys, pictures):
     """The same with a preset of a few steps, on a folder of pictures instead of the drawings."""
     from ddmi import report
 
-    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
+    monkeypatch.setattr("ddmi.metrics.features.load", lambda name: tiny.Features())
     config = tiny.config(autoencoder_steps=2, diffusion_steps=2)
     asked = []
 

@@ -13,13 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from ddmi import DDMIPipeline
-from ddmi.autoencoder import freeze
-from ddmi.diffusion import Diffusion, DiffusionConfig
-from ddmi.planes import Plane
-from ddmi.sampling import SAMPLERS, SamplingConfig, draw, sample_seeds
+from ddmi.base.planes import Plane
+from ddmi.model.autoencoder import freeze
+from ddmi.model.diffusion import Diffusion, DiffusionConfig
+from ddmi.model.sampling import SAMPLERS, SamplingConfig, draw, sample_seeds
+from ddmi.model.unet import Condition
 from ddmi.training.latents import LatentBatch
 from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective
-from ddmi.unet import Condition
 
 DEVICE = torch.device("meta")  # any that this torch can name: what runs there never gets that far
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(4, 4)),)

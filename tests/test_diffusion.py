@@ -9,10 +9,10 @@ import pytest
 import tiny
 import torch
 
-from ddmi.diffusion import Diffusion, DiffusionConfig, alpha_bar, betas, dropped
-from ddmi.errors import UserError
-from ddmi.planes import Plane, unpack
-from ddmi.unet import Condition
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Plane, unpack
+from ddmi.model.diffusion import Diffusion, DiffusionConfig, alpha_bar, betas, dropped
+from ddmi.model.unet import Condition
 
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(2, 3)), Plane(name="t", axes=(2,), size=(5,)))
 

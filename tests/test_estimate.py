@@ -9,9 +9,9 @@ import tiny
 import torch
 from torch import nn
 
-from ddmi import estimate
-from ddmi.autoencoder import D2CVAE
-from ddmi.diffusion import Diffusion
+from ddmi.model.autoencoder import D2CVAE
+from ddmi.model.diffusion import Diffusion
+from ddmi.training import estimate
 
 
 def test_a_linear_layer_by_hand():

@@ -12,12 +12,12 @@ import torch
 
 import ddmi.field
 from ddmi import Field
-from ddmi.autoencoder import D2CVAE
-from ddmi.coordinates import grid
-from ddmi.errors import UserError, WorkError
+from ddmi.base.coordinates import grid
+from ddmi.base.errors import UserError, WorkError
+from ddmi.base.storage import load_metadata, save_tensors
 from ddmi.field import fields_of
-from ddmi.render.grid import to_pixels
-from ddmi.storage import load_metadata, save_tensors
+from ddmi.model.autoencoder import D2CVAE
+from ddmi.rendering.grid import to_pixels
 
 
 @pytest.fixture(scope="module")

@@ -17,18 +17,18 @@ import tiny
 from PIL import Image
 from typer.testing import CliRunner
 
+from ddmi.base.errors import UserError
 from ddmi.cli import app
 from ddmi.domains.nerf import Nerf
 from ddmi.domains.shape import Shape
 from ddmi.domains.video import Video
-from ddmi.encoders.points import PointEncoderConfig
-from ddmi.encoders.video import VideoEncoderConfig
-from ddmi.errors import UserError
+from ddmi.model.encoders.points import PointEncoderConfig
+from ddmi.model.encoders.video import VideoEncoderConfig
 from ddmi.pipeline import DDMIPipeline
-from ddmi.render.clip import Clip
-from ddmi.shipping.gallery import drawing, gallery, sheets
-from ddmi.shipping.gallery.prompts import UNSEEN
-from ddmi.shipping.gallery.sheets import Cell, beside, captioned, wrapped, write_clip, write_picture
+from ddmi.rendering.clip import Clip
+from tools.release.gallery import drawing, gallery, sheets
+from tools.release.gallery.prompts import UNSEEN
+from tools.release.gallery.sheets import Cell, beside, captioned, wrapped, write_clip, write_picture
 
 POINTS = PointEncoderConfig(width=12, blocks=2, features=12, planes=tiny.ENCODER)
 FRAMES = VideoEncoderConfig(patch=4, width=16, blocks=1, head_width=8, plane_width=16, plane_blocks=1)

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import tiny
 
-from ddmi import DDMIPipeline, hub
-from ddmi.errors import UserError
+from ddmi import DDMIPipeline
+from ddmi.base import hub
+from ddmi.base.errors import UserError
 
 WHOLE = ("config.json", "model.safetensors", "vocab.json")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from ddmi.data.hull import NoHull, backdrop, carve, coloured_hull, colours, silhouettes, surface
-from ddmi.data.posed import Views, fits, in_view, meeting
-from ddmi.render.cameras import Camera
+from ddmi.domains.nerf.hull import NoHull, backdrop, carve, coloured_hull, colours, silhouettes, surface
+from ddmi.domains.nerf.posed import Views, fits, in_view, meeting
+from ddmi.rendering.cameras import Camera
 
 Paint = Callable[[np.ndarray], np.ndarray]
 RED, BLUE = (230, 20, 20), (20, 20, 230)

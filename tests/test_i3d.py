@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from ddmi.errors import UserError
-from ddmi.features.i3d import FILE, I3D, LAYERS, padded, pool
+from ddmi.base.errors import UserError
+from ddmi.metrics.features.i3d import FILE, I3D, LAYERS, padded, pool
 
 
 def randomised(network):

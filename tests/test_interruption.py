@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ddmi.interruption import Interrupted, Interruption, breaking
+from ddmi.base.interruption import Interrupted, Interruption, breaking
 
 
 @pytest.fixture(autouse=True)

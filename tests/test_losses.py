@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.distributions import Bernoulli, Laplace, Normal
 
-from ddmi.losses import (
+from ddmi.model.losses import (
     PatchDiscriminator,
     SpectralNorm,
     bernoulli,

@@ -12,12 +12,12 @@ import pytest
 import tiny
 import torch
 
-from ddmi import model as models
-from ddmi.autoencoder import D2CVAE
-from ddmi.diffusion import Diffusion
-from ddmi.errors import UserError, WorkError
-from ddmi.model import export, folder_of, load_autoencoder, load_diffusion, open_folder
-from ddmi.storage import seal
+from ddmi import pretrained as models
+from ddmi.base.errors import UserError, WorkError
+from ddmi.base.storage import seal
+from ddmi.model.autoencoder import D2CVAE
+from ddmi.model.diffusion import Diffusion
+from ddmi.pretrained import export, folder_of, load_autoencoder, load_diffusion, open_folder
 
 CONFIG = tiny.config()
 

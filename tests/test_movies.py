@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from ddmi.errors import MissingPackage, UserError
-from ddmi.render.clip import Clip, filmstrip, spread, tiled
-from ddmi.render.movie import FORMATS, timetable, write
+from ddmi.base.errors import MissingPackage, UserError
+from ddmi.rendering.clip import Clip, filmstrip, spread, tiled
+from ddmi.rendering.movie import FORMATS, timetable, write
 
 PLAYED = (".mp4", ".webm", ".gif", ".webp")
 CARD = [

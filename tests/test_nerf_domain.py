@@ -12,15 +12,15 @@ import tiny
 import torch
 from torch import Tensor
 
-from ddmi.data.posed import Views
+from ddmi.base.errors import UserError
 from ddmi.domains.base import Batch
 from ddmi.domains.nerf import Nerf, RadianceHead, ViewDataset, harmonics
+from ddmi.domains.nerf.posed import Views
 from ddmi.domains.nerf.shot import SURFACE, occupancy, turned
-from ddmi.encoders.image import ConvEncoderConfig
-from ddmi.encoders.points import PointEncoderConfig
-from ddmi.errors import UserError
-from ddmi.render.cameras import Camera
-from ddmi.signal import Signal
+from ddmi.model.encoders.image import ConvEncoderConfig
+from ddmi.model.encoders.points import PointEncoderConfig
+from ddmi.model.signal import Signal
+from ddmi.rendering.cameras import Camera
 
 ENCODE = PointEncoderConfig(
     width=8, blocks=2, features=8, planes=ConvEncoderConfig(base=8, multipliers=(1, 2), blocks=1, middle=1)
@@ -267,10 +267,10 @@ def test_bad_settings_are_named(settings: dict[str, Any], named: str) -> None:
 
 def test_a_small_model_learns_the_ball() -> None:
     """The whole path, gradients included: some steps bring the loss well below that of a field that is not trained."""
-    from ddmi.autoencoder import AutoencoderConfig
     from ddmi.config import Config
-    from ddmi.decoder import DecoderConfig, Level
-    from ddmi.readout import ReadoutConfig
+    from ddmi.model.autoencoder import AutoencoderConfig
+    from ddmi.model.decoder import DecoderConfig, Level
+    from ddmi.model.readout import ReadoutConfig
     from ddmi.training.objectives import AutoencoderObjective
 
     torch.manual_seed(0)

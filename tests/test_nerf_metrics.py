@@ -12,15 +12,15 @@ import pytest
 import tiny
 import torch
 
-from ddmi.data.posed import Views
 from ddmi.domains.base import Evidence
 from ddmi.domains.nerf import Nerf, ViewDataset, metrics, shot
 from ddmi.domains.nerf.metrics import Look, ViewMetrics, agreement, orbited, project, splat, volume
+from ddmi.domains.nerf.posed import Views
 from ddmi.evaluation import at
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
 from ddmi.metrics.pixels import CEILING
-from ddmi.render.cameras import Camera, look_at
-from ddmi.render.volume import Occupancy
+from ddmi.rendering.cameras import Camera, look_at
+from ddmi.rendering.volume import Occupancy
 
 SIZE = 16
 DOMAIN = Nerf(resolution=8, cloud=400, noise=0.0)
@@ -101,7 +101,7 @@ def coarse(monkeypatch):
 @pytest.fixture
 def network(monkeypatch):
     found = tiny.Features()
-    monkeypatch.setattr("ddmi.features.load", lambda name: found)
+    monkeypatch.setattr("ddmi.metrics.features.load", lambda name: found)
     return found
 
 
@@ -213,7 +213,7 @@ class Solid:
 
 def test_furniture_tells_depths_and_photographs_from_anywhere():
     pytest.importorskip("embreex")
-    from ddmi.photography import FurnitureViews
+    from ddmi.domains.nerf.photography import FurnitureViews
 
     source = FurnitureViews(4, 2, 32)
     source.parts = ["train", "train", "train", "test"]

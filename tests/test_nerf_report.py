@@ -19,17 +19,17 @@ import trimesh
 from PIL import Image
 from test_report import HOSTILE, Page
 
-from ddmi.data.posed import Views
 from ddmi.domains.nerf import Nerf, ViewDataset, shot
+from ddmi.domains.nerf.photography import FurnitureViews
+from ddmi.domains.nerf.posed import Views
 from ddmi.domains.nerf.shot import CAMERA, SURFACE
-from ddmi.encoders.points import PointEncoderConfig
 from ddmi.evaluation import Judged
 from ddmi.field import Field
-from ddmi.photography import FurnitureViews
+from ddmi.model.encoders.points import PointEncoderConfig
 from ddmi.pipeline import DDMIPipeline
-from ddmi.render.cameras import Camera
-from ddmi.render.shading import DISTANCE, EXTENT
-from ddmi.render.volume import Occupancy, Quadrature, picture
+from ddmi.rendering.cameras import Camera
+from ddmi.rendering.shading import DISTANCE, EXTENT
+from ddmi.rendering.volume import Occupancy, Quadrature, picture
 from ddmi.report import page as pages
 from ddmi.report import viewer
 from ddmi.report.numbers import Numbers

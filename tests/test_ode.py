@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddmi.ode import ERROR, FIFTH, NODES, STAGES, rk45
+from ddmi.model.ode import ERROR, FIFTH, NODES, STAGES, rk45
 
 
 def test_the_coefficients_satisfy_the_order_conditions():

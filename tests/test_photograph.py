@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 
 trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("embreex")
@@ -17,8 +17,8 @@ pytest.importorskip("embreex")
 from trimesh.visual import ColorVisuals, TextureVisuals  # noqa: E402
 from trimesh.visual.material import PBRMaterial, SimpleMaterial  # noqa: E402
 
-from ddmi.render.cameras import Camera  # noqa: E402
-from ddmi.render.photograph import (  # noqa: E402
+from ddmi.rendering.cameras import Camera  # noqa: E402
+from ddmi.rendering.photograph import (  # noqa: E402
     AMBIENT,
     FILL,
     FILL_FROM,

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 
 trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("embreex")
 pytest.importorskip("scipy")
 
-from ddmi import photography  # noqa: E402
 from ddmi.data.meshes import LONGEST, Model, Rejected, find, load, normalised  # noqa: E402
-from ddmi.data.posed import check  # noqa: E402
-from ddmi.data.views import ViewSource, open_views  # noqa: E402
-from ddmi.photography import FurnitureViews, prepare_views, upright  # noqa: E402
-from ddmi.render.photograph import Subject, photograph, sphere  # noqa: E402
+from ddmi.domains.nerf import photography  # noqa: E402
+from ddmi.domains.nerf.photography import FurnitureViews, prepare_views, upright  # noqa: E402
+from ddmi.domains.nerf.posed import check  # noqa: E402
+from ddmi.domains.nerf.views import ViewSource, open_views  # noqa: E402
+from ddmi.rendering.photograph import Subject, photograph, sphere  # noqa: E402
 
 SMALL = {"views": 5, "size": 24, "points": 300}
 RED, GREEN, BLUE = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255)
@@ -248,7 +248,7 @@ def png(colour) -> bytes:
 
 def front(model: Model) -> np.ndarray:
     """The colour in the middle, seen from the front, in the light."""
-    from ddmi.render.cameras import Camera
+    from ddmi.rendering.cameras import Camera
 
     scene = upright(load(model, coloured=True), model.rotation)
     return photograph(scene, Camera.orbit(0.0, 0.0, distance=4.0, fov=40.0, size=9)).colour[4, 4]

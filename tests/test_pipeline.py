@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from ddmi import DDMIPipeline, Field
-from ddmi.autoencoder import D2CVAE, freeze
-from ddmi.coordinates import grid
-from ddmi.diffusion import Diffusion
-from ddmi.errors import UserError
+from ddmi.base.coordinates import grid
+from ddmi.base.errors import UserError
+from ddmi.model.autoencoder import D2CVAE, freeze
+from ddmi.model.diffusion import Diffusion
 from ddmi.pipeline import slerp
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddmi.planes import Plane, cells, each, pack, reduced, triplane, unpack
+from ddmi.base.planes import Plane, cells, each, pack, reduced, triplane, unpack
 
 LAYOUT = (
     Plane(name="xy", axes=(0, 1), size=(3, 2)),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from ddmi.planes import Plane, pack
-from ddmi.posterior import Posterior
+from ddmi.base.planes import Plane, pack
+from ddmi.model.posterior import Posterior
 
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(3, 2)), Plane(name="t", axes=(2,), size=(5,)))
 

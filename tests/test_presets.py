@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from ddmi import presets
-from ddmi.autoencoder import D2CVAE
 from ddmi.config import from_dict, to_dict
-from ddmi.diffusion import Diffusion
-from ddmi.nn.attention import PlaneAttention, TextAttention
-from ddmi.sampling import own_way
+from ddmi.model.autoencoder import D2CVAE
+from ddmi.model.diffusion import Diffusion
+from ddmi.model.nn.attention import PlaneAttention, TextAttention
+from ddmi.model.sampling import own_way
 
 # Number of parameters of the parts, written down from their definitions.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ddmi import progress
-from ddmi.progress import Bar, working
+from ddmi.base import progress
+from ddmi.base.progress import Bar, working
 
 
 @pytest.fixture

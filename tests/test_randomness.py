@@ -6,7 +6,7 @@ import hashlib
 
 import torch
 
-from ddmi.randomness import derive, generator, normal, uniform
+from ddmi.base.randomness import derive, generator, normal, uniform
 
 
 def test_a_seed_is_the_same_on_every_machine():

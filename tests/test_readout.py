@@ -10,11 +10,11 @@ import pytest
 import tiny
 import torch
 
-import ddmi.readout
-from ddmi.coordinates import grid, lookup, project
-from ddmi.planes import Plane
-from ddmi.readout import GAIN, ModulatedLinear, Readout, ReadoutBlock, ReadoutConfig, positional_embeddings
-from ddmi.signal import Signal
+import ddmi.model.readout
+from ddmi.base.coordinates import grid, lookup, project
+from ddmi.base.planes import Plane
+from ddmi.model.readout import GAIN, ModulatedLinear, Readout, ReadoutBlock, ReadoutConfig, positional_embeddings
+from ddmi.model.signal import Signal
 
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(4, 4)), Plane(name="yt", axes=(1, 2), size=(4, 4)))
 CONFIG = ReadoutConfig(width=8, blocks=4, scale_width=6)
@@ -116,7 +116,7 @@ def test_embeddings_of_planes_are_summed_or_concatenated():
 
 @pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, coarse_to_fine=False), replace(CONFIG, conditioning="sum")])
 def test_recomputed_activations_change_no_value_and_no_gradient(config, monkeypatch):
-    monkeypatch.setattr(ddmi.readout, "ROWS", 7)
+    monkeypatch.setattr(ddmi.model.readout, "ROWS", 7)
     at, found, network = points(20), [], readout(config).train()
     for checkpointing in (False, True):
         network.config = replace(config, checkpointing=checkpointing)
@@ -129,7 +129,7 @@ def test_recomputed_activations_change_no_value_and_no_gradient(config, monkeypa
 
 
 def test_recomputed_activations_are_not_kept(monkeypatch):
-    monkeypatch.setattr(ddmi.readout, "ROWS", 64)
+    monkeypatch.setattr(ddmi.model.readout, "ROWS", 64)
     kept = {}
     for checkpointing in (False, True):
         network = readout(replace(CONFIG, checkpointing=checkpointing)).train()

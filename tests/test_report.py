@@ -18,7 +18,7 @@ import tiny
 import torch
 
 from ddmi import report
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.evaluation import Protocol
 from ddmi.report import page as pages
 from ddmi.report.numbers import Headline, Numbers
@@ -62,7 +62,7 @@ class Page(HTMLParser):
 def features():
     """A feature network that takes no time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ddmi.features.load", lambda name: tiny.Features())
+        patch.setattr("ddmi.metrics.features.load", lambda name: tiny.Features())
         yield
 
 

@@ -17,11 +17,11 @@ from PIL import Image
 from test_report import HOSTILE, Page
 
 from ddmi.domains.shape import Shape, ShapeDataset
-from ddmi.encoders.points import PointEncoderConfig
 from ddmi.evaluation import Judged
 from ddmi.field import Field
+from ddmi.model.encoders.points import PointEncoderConfig
 from ddmi.pipeline import DDMIPipeline
-from ddmi.render import shading
+from ddmi.rendering import shading
 from ddmi.report import page as pages
 from ddmi.report import viewer
 from ddmi.report.numbers import Numbers

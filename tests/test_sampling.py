@@ -10,12 +10,12 @@ import pytest
 import tiny
 import torch
 
-from ddmi.diffusion import Diffusion, DiffusionConfig, alpha_bar, betas
-from ddmi.errors import UserError
-from ddmi.planes import Plane
-from ddmi.randomness import generator
-from ddmi.sampling import DEFAULT_STEPS, SAMPLERS, SamplingConfig, draw, own_way, sample_seeds, scheduler, times
-from ddmi.unet import Condition
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Plane
+from ddmi.base.randomness import generator
+from ddmi.model.diffusion import Diffusion, DiffusionConfig, alpha_bar, betas
+from ddmi.model.sampling import DEFAULT_STEPS, SAMPLERS, SamplingConfig, draw, own_way, sample_seeds, scheduler, times
+from ddmi.model.unet import Condition
 
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(4, 4)),)
 MEAN, DEVIATION = 0.5, 0.8
@@ -318,8 +318,8 @@ def test_whole_numbers_are_those_of_numpy_too_and_nothing_else():
     """In a process of its own: here types are checked at each call, as they are not for users."""
     script = """if True:
         import numpy as np
-        from ddmi.errors import UserError
-        from ddmi.sampling import SamplingConfig, sample_seeds
+        from ddmi.base.errors import UserError
+        from ddmi.model.sampling import SamplingConfig, sample_seeds
         assert sample_seeds(np.int64(3), np.int64(0), 2) == sample_seeds(3, 0, 2)
         assert SamplingConfig(steps=np.int64(3)).steps == 3
         for wrong in (1.5, None, "1"):

@@ -9,13 +9,13 @@ import tiny
 import torch
 
 from ddmi import DDMIPipeline, presets, weights
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
+from ddmi.base.interruption import Interruption
+from ddmi.base.storage import digest, read_json
 from ddmi.evaluation.nfe import Way
-from ddmi.interruption import Interruption
-from ddmi.shipping import making
-from ddmi.shipping.__main__ import main
-from ddmi.shipping.recipes import RECIPES, Recipe
-from ddmi.storage import digest, read_json
+from tools.release import making
+from tools.release.__main__ import main
+from tools.release.recipes import RECIPES, Recipe
 
 RECIPE = Recipe(
     title="Squares",
@@ -30,7 +30,7 @@ RECIPE = Recipe(
 @pytest.fixture
 def recipe(monkeypatch, tmp_path):
     """A recipe of a few steps, and a package without models."""
-    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
+    monkeypatch.setattr("ddmi.metrics.features.load", lambda name: tiny.Features())
     monkeypatch.setitem(RECIPES, "squares", RECIPE)
     monkeypatch.setattr(presets, "find", lambda name: tiny.config())
     monkeypatch.setattr(making, "WAYS", (Way(sampler="ddim", steps=2), Way(sampler="dpm", steps=3)))
@@ -52,7 +52,7 @@ def first_piece(recipe, run, data):
 
 def test_every_recipe_has_a_preset_of_its_name_that_fits():
     """Two bytes a parameter, and something for configuration and card."""
-    from ddmi import estimate
+    from ddmi.training import estimate
 
     for name in RECIPES:
         config = presets.find(name)

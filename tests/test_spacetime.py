@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.metrics.sliced import sliced_clips, sliced_pictures, sliced_wasserstein
 
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from ddmi.errors import UserError, WorkError
-from ddmi.storage import (
+from ddmi.base.errors import UserError, WorkError
+from ddmi.base.storage import (
     append,
     aside,
     build,

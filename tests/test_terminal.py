@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from ddmi.terminal import complain, plain, say, talking, verdict
+from ddmi.base.terminal import complain, plain, say, talking, verdict
 
 HOSTILE = "a\x1b[2J\x9b31m\x07\u202egpj.exe\r\x7f\ud800"
 SHOWN = r"a\x1b[2J\x9b31m\x07\u202egpj.exe\r\x7f\ud800"

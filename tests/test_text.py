@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from ddmi import hub, text
-from ddmi.errors import UserError
+from ddmi.base import hub
+from ddmi.base.errors import UserError
+from ddmi.model import text
 
 TEXTS = ["", "a red apple", "two cats, one dog and a very small blue house", "ünïcode 🙂"]
 

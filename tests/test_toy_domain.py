@@ -12,14 +12,14 @@ import torch
 import toy_wave
 
 from ddmi import Field, domains, train
+from ddmi.base.coordinates import axis
+from ddmi.base.errors import UserError
+from ddmi.base.planes import unpack
 from ddmi.config import from_dict, to_dict
-from ddmi.coordinates import axis
 from ddmi.domains.base import Evidence
-from ddmi.errors import UserError
 from ddmi.field import fields_of
-from ddmi.model import load_autoencoder, load_diffusion, open_folder
-from ddmi.planes import unpack
-from ddmi.sampling import SamplingConfig, draw, sample_seeds
+from ddmi.model.sampling import SamplingConfig, draw, sample_seeds
+from ddmi.pretrained import load_autoencoder, load_diffusion, open_folder
 
 WAVE = toy_wave.Wave()
 

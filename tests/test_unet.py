@@ -8,9 +8,9 @@ import pytest
 import tiny
 import torch
 
-from ddmi.nn.attention import TextAttention
-from ddmi.planes import Plane
-from ddmi.unet import Condition, UNet, UNetConfig, fold, unfold
+from ddmi.base.planes import Plane
+from ddmi.model.nn.attention import TextAttention
+from ddmi.model.unet import Condition, UNet, UNetConfig, fold, unfold
 
 CONFIG = UNetConfig(base=12, multipliers=(1, 2, 2), blocks=1, attention=(2, 4), head_width=6)
 ONE = (Plane(name="xy", axes=(0, 1), size=(8, 8)),)

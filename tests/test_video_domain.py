@@ -12,10 +12,10 @@ import tiny
 import torch
 from torch import Tensor
 
+from ddmi.base.errors import UserError
 from ddmi.domains.video import Video, VideoDataset
-from ddmi.encoders.video import VideoEncoderConfig
-from ddmi.errors import UserError
-from ddmi.signal import Signal
+from ddmi.model.encoders.video import VideoEncoderConfig
+from ddmi.model.signal import Signal
 
 ENCODE = VideoEncoderConfig(patch=4, width=16, blocks=1, head_width=8, plane_width=16, plane_blocks=1)
 

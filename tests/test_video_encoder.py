@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from ddmi.encoders.video import AxisCollapse, VideoEncoder, VideoEncoderConfig, patches
-from ddmi.errors import UserError
-from ddmi.nn.transformer import TokenAttention, TransformerBlock, angles, attention, rotate
-from ddmi.planes import Layout, Plane
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Layout, Plane
+from ddmi.model.encoders.video import AxisCollapse, VideoEncoder, VideoEncoderConfig, patches
+from ddmi.model.nn.transformer import TokenAttention, TransformerBlock, angles, attention, rotate
 
 SMALL = VideoEncoderConfig(
     patch=2, width=16, blocks=2, head_width=8, plane_width=12, plane_blocks=2, plane_head_width=6

@@ -11,10 +11,10 @@ import pytest
 import tiny
 import torch
 
+from ddmi.base.errors import UserError, missing_extra
 from ddmi.domains.base import Evidence
 from ddmi.domains.video import Video, VideoDataset, metrics
 from ddmi.domains.video.metrics import Reel, VideoMetrics
-from ddmi.errors import UserError, missing_extra
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
 from ddmi.metrics.neighbours import nearest
 from ddmi.metrics.pixels import CEILING
@@ -106,7 +106,7 @@ def evidence(train, held_out, samples=(), reconstruct=None, **about) -> Evidence
 @pytest.fixture
 def network(monkeypatch):
     found = tiny.Features()
-    monkeypatch.setattr("ddmi.features.load", lambda name: found)
+    monkeypatch.setattr("ddmi.metrics.features.load", lambda name: found)
     return found
 
 
@@ -289,7 +289,7 @@ class Logits(torch.nn.Module):
 
 
 def test_fvd_is_the_distance_of_the_judges_scores(network, monkeypatch, caplog):
-    monkeypatch.setattr("ddmi.features.i3d.I3D", Logits)
+    monkeypatch.setattr("ddmi.metrics.features.i3d.I3D", Logits)
     train, held_out = parts(noise(60))
     x = torch.rand(24, 3, T, *SIZE) * 2 - 1
     given = evidence(train, held_out, [Shown(one) for one in x], judges={"i3d": "i3d.pt"})
@@ -310,8 +310,8 @@ def test_fvd_needs_no_network_of_pictures_and_a_wrong_file_is_told_first(monkeyp
     def load(name):
         raise missing_extra("some-package", "features")
 
-    monkeypatch.setattr("ddmi.features.load", load)
-    monkeypatch.setattr("ddmi.features.i3d.I3D", Logits)
+    monkeypatch.setattr("ddmi.metrics.features.load", load)
+    monkeypatch.setattr("ddmi.metrics.features.i3d.I3D", Logits)
     train, held_out = parts(noise())
     given = evidence(train, held_out, shown(train), judges={"i3d": "i3d.pt"})
     found = VideoMetrics(DOMAIN).distributions(given)

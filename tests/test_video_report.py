@@ -16,15 +16,14 @@ import torch
 from PIL import Image
 from test_report import HOSTILE, Page
 
-from ddmi.coordinates import axis
-from ddmi.data import skvideo
-from ddmi.domains.video import Video, VideoDataset
-from ddmi.encoders.video import VideoEncoderConfig
+from ddmi.base.coordinates import axis
+from ddmi.domains.video import Video, VideoDataset, skvideo
 from ddmi.evaluation import Judged
 from ddmi.field import Field
 from ddmi.metrics.pixels import CEILING
+from ddmi.model.encoders.video import VideoEncoderConfig
 from ddmi.pipeline import DDMIPipeline
-from ddmi.render.clip import Clip
+from ddmi.rendering.clip import Clip
 from ddmi.report import page as pages
 from ddmi.report.numbers import Numbers
 from ddmi.report.playing import playing

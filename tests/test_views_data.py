@@ -18,12 +18,12 @@ import pytest
 from PIL import Image
 from test_hull import BLUE, RED, around, ball, box, halves, look, on, photograph, plain, views_of
 
-from ddmi.data.posed import Views, askew, check, findings
+from ddmi.base.errors import UserError
 from ddmi.data.splits import split
-from ddmi.data.views import ViewFolder, ViewSource, composited, open_views
-from ddmi.data.views import npz as npz_layout
-from ddmi.data.views import srn as srn_layout
-from ddmi.errors import UserError
+from ddmi.domains.nerf.posed import Views, askew, check, findings
+from ddmi.domains.nerf.views import ViewFolder, ViewSource, composited, open_views
+from ddmi.domains.nerf.views import npz as npz_layout
+from ddmi.domains.nerf.views import srn as srn_layout
 
 SIZE, COUNT = (48, 48), 12
 OPENCV = np.diag([1.0, -1, -1, 1])
@@ -122,7 +122,7 @@ def test_a_hull_gives_the_points_where_none_come_with_the_views(tmp_path):
 
 def test_hulls_are_kept_by_what_they_are_carved_from(tmp_path, monkeypatch, caplog):
     """The cameras and the pictures decide, not where these lie; a damaged file is carved anew."""
-    from ddmi.data.views import clouds
+    from ddmi.domains.nerf.views import clouds
 
     carved = []
     carve = clouds.coloured_hull

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from ddmi.errors import UserError, WorkError
-from ddmi.render.cameras import Camera
-from ddmi.render.volume import (
+from ddmi.base.errors import UserError, WorkError
+from ddmi.rendering.cameras import Camera
+from ddmi.rendering.volume import (
     Occupancy,
     Quadrature,
     borders,

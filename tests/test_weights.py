@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from ddmi import DDMIPipeline, weights
+from ddmi.base.errors import UserError
+from ddmi.base.storage import MANIFEST, read_json
 from ddmi.cli import main
-from ddmi.errors import UserError
-from ddmi.shipping.making import FINGERPRINT, fingerprint
-from ddmi.shipping.recipes import RECIPES
-from ddmi.storage import MANIFEST, read_json
+from tools.release.making import FINGERPRINT, fingerprint
+from tools.release.recipes import RECIPES
 
 
 def test_every_model_is_there_with_its_card():

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from ddmi.autoencoder import AutoencoderConfig
 from ddmi.config import Config, TrainingConfig
-from ddmi.decoder import DecoderConfig, Level
-from ddmi.diffusion import DiffusionConfig
 from ddmi.domains.base import Domain
 from ddmi.domains.image import Image
-from ddmi.encoders.image import ConvEncoderConfig
-from ddmi.readout import ReadoutConfig
-from ddmi.unet import UNetConfig
+from ddmi.model.autoencoder import AutoencoderConfig
+from ddmi.model.decoder import DecoderConfig, Level
+from ddmi.model.diffusion import DiffusionConfig
+from ddmi.model.encoders.image import ConvEncoderConfig
+from ddmi.model.readout import ReadoutConfig
+from ddmi.model.unet import UNetConfig
 
 # 12 channels are 4 groups of 3. A group of its own for every channel would leave convolution biases without a gradient
 # but for rounding, which Adam turns into steps of full size.
@@ -103,8 +103,8 @@ def alike(a: Any, b: Any) -> bool:
 def untrained(folder: Path, seed: int = 0, settings: Config | None = None) -> Path:
     """A run folder with a model of random weights, of both stages."""
     from ddmi import DDMIPipeline
-    from ddmi.autoencoder import D2CVAE, freeze
-    from ddmi.diffusion import Diffusion
+    from ddmi.model.autoencoder import D2CVAE, freeze
+    from ddmi.model.diffusion import Diffusion
 
     torch.manual_seed(seed)
     settings = settings or config()

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ddmi.coordinates import axis
+from ddmi.base.coordinates import axis
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Layout, Plane, Planes
+from ddmi.base.randomness import generator
 from ddmi.domains.base import Batch, Domain, Evidence, Metric, Score, Split
-from ddmi.errors import UserError
-from ddmi.losses import gaussian
-from ddmi.planes import Layout, Plane, Planes
-from ddmi.randomness import generator
-from ddmi.signal import Signal
+from ddmi.model.losses import gaussian
+from ddmi.model.signal import Signal
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ddmi.coordinates import check_window
+from ddmi.base.coordinates import check_window
+from ddmi.base.errors import UserError
 from ddmi.domains.base import Domain
-from ddmi.errors import UserError
 from ddmi.field import Field
 
 log = logging.getLogger(__name__)

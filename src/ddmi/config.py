@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from ddmi import domains
-from ddmi.autoencoder import AutoencoderConfig
-from ddmi.diffusion import DiffusionConfig
+from ddmi.base.errors import UserError, check_count, unknown
+from ddmi.base.storage import SMALL, read_json
 from ddmi.domains.base import Domain
-from ddmi.errors import UserError, check_count, unknown
-from ddmi.storage import SMALL, read_json
+from ddmi.model.autoencoder import AutoencoderConfig
+from ddmi.model.diffusion import DiffusionConfig
 
 
 @dataclass(frozen=True, kw_only=True)

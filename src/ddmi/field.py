@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddmi import domains
+from ddmi.base.errors import UserError
+from ddmi.base.planes import dimensions
+from ddmi.base.storage import aside, build, load_metadata, load_tensors, save_tensors
 from ddmi.config import from_dict, to_dict
 from ddmi.domains.base import Domain
-from ddmi.errors import UserError
-from ddmi.planes import dimensions
-from ddmi.readout import ROWS, Readout, ReadoutConfig
-from ddmi.signal import Signal
-from ddmi.storage import aside, build, load_metadata, load_tensors, save_tensors
+from ddmi.model.readout import ROWS, Readout, ReadoutConfig
+from ddmi.model.signal import Signal
 
 
 class Field:

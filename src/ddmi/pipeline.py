@@ -12,17 +12,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi import hub
-from ddmi import text as texts
-from ddmi.autoencoder import D2CVAE
+from ddmi.base import hub
+from ddmi.base.errors import UserError, unknown
+from ddmi.base.planes import pack, unpack
 from ddmi.config import Config
-from ddmi.diffusion import Diffusion
-from ddmi.errors import UserError, unknown
 from ddmi.field import Field, fields_of
-from ddmi.model import export, load_autoencoder, load_diffusion, open_folder
-from ddmi.planes import pack, unpack
-from ddmi.sampling import Drawn, SamplingConfig, draw, own_way, sample_seeds
-from ddmi.unet import Condition
+from ddmi.model import text as texts
+from ddmi.model.autoencoder import D2CVAE
+from ddmi.model.diffusion import Diffusion
+from ddmi.model.sampling import Drawn, SamplingConfig, draw, own_way, sample_seeds
+from ddmi.model.unet import Condition
+from ddmi.pretrained import export, load_autoencoder, load_diffusion, open_folder
 
 BEYOND = 1.1
 """How far values to encode may pass the range of the encoder, in units of it: filters overshoot, points are noisy."""

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ddmi.base.errors import UserError
 from ddmi.data.captions import json_captions, matched, one_of_each
 from ddmi.data.pictures import PictureFolder
-from ddmi.data.shapes import _table_captions
-from ddmi.data.views.names import captions_of
-from ddmi.errors import UserError
+from ddmi.domains.nerf.views.names import captions_of
+from ddmi.domains.shape.shapes import _table_captions
 
 SEPARATORS = "\u2028\u2029\u0085"
 """Line ends to str.splitlines, plain characters to JSON."""

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddmi.base.errors import UserError
 from ddmi.data.cifar import CifarBatches
 from ddmi.data.pictures import PictureFolder, open_pictures
 from ddmi.data.splits import split
-from ddmi.errors import UserError
 
 
 def write(path: Path, content: object, protocol: int = 2) -> None:

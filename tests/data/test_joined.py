@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from test_shapes import ball
 
+from ddmi.base.errors import UserError
 from ddmi.data.furniture import Furniture
-from ddmi.data.joined import Joined
-from ddmi.data.shapes import ShapeFolder, ShapeSource
 from ddmi.data.splits import split
-from ddmi.errors import UserError
+from ddmi.domains.shape.joined import Joined
+from ddmi.domains.shape.shapes import ShapeFolder, ShapeSource
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ddmi.base.storage import locked
 from ddmi.data.kept import Kept, key
-from ddmi.storage import locked
 
 A, B = np.arange(500, dtype=np.float32).reshape(2, 250), np.arange(7, dtype=np.uint8)
 

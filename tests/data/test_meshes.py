@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import trimesh
 
+from ddmi.base.errors import UserError
 from ddmi.data import catalogues, meshes
 from ddmi.data.catalogues import entries, properties, unpacked
 from ddmi.data.meshes import LONGEST, Model, Rejected, find, load, normalised, read
 from ddmi.data.solids import ambiguous, boundary, enclosed, near, winding
-from ddmi.errors import UserError
 
 BOX = (1.0, 2.0, 0.5)
 

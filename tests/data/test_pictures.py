@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from ddmi.base.errors import UserError
 from ddmi.data.pictures import PictureFolder, fit, open_pictures
 from ddmi.data.splits import split
-from ddmi.data.views.pixels import decoded as views_decoded
-from ddmi.errors import UserError
+from ddmi.domains.nerf.views.pixels import decoded as views_decoded
 
 
 def solid(

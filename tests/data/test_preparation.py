@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import trimesh
 
+from ddmi.base.errors import UserError, WorkError
 from ddmi.data.preparation import UNIT, carry_out, prepare
-from ddmi.data.shapes import ShapeFolder, open_shapes
-from ddmi.errors import UserError, WorkError
+from ddmi.domains.shape.shapes import ShapeFolder, open_shapes
 
 SMALL = {"surface": 1001, "queries": 1003}  # no multiple of 8
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import trimesh
 
-from ddmi.data import shapes
+from ddmi.base.errors import UserError
 from ddmi.data.preparation import UNIT
-from ddmi.data.shapes import CLOSE, ShapeFolder, ShapeSource, open_shapes
-from ddmi.data.single_mesh import SingleMesh
 from ddmi.data.splits import split
 from ddmi.data.stored import load
-from ddmi.errors import UserError
+from ddmi.domains.shape import shapes
+from ddmi.domains.shape.shapes import CLOSE, ShapeFolder, ShapeSource, open_shapes
+from ddmi.domains.shape.single_mesh import SingleMesh
 
 RADIUS = 0.8  # of the ball that every model here is, in our frame
 

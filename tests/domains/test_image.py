@@ -11,11 +11,11 @@ import tiny
 import torch
 from PIL import Image as Pictures
 
-from ddmi.coordinates import axis, grid
+from ddmi.base.coordinates import axis, grid
+from ddmi.base.errors import UserError
 from ddmi.domains.base import Batch
 from ddmi.domains.image import Image, PictureDataset
-from ddmi.errors import UserError
-from ddmi.signal import Signal
+from ddmi.model.signal import Signal
 
 
 class Function(Signal):

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from conftest import drawing
 from PIL import Image as Pictures
 
+from ddmi.base.storage import load_metadata
 from ddmi.domains.base import Evidence
 from ddmi.domains.image import gallery
 from ddmi.domains.image.metrics import PictureMetrics
 from ddmi.metrics.neighbours import nearest
-from ddmi.storage import load_metadata
 
 COUNT = 24
 
@@ -37,7 +37,7 @@ def files(tmp_path_factory):
 @pytest.fixture
 def network(monkeypatch):
     found = tiny.Features()
-    monkeypatch.setattr("ddmi.features.load", lambda name: found)
+    monkeypatch.setattr("ddmi.metrics.features.load", lambda name: found)
     return found
 
 
@@ -183,12 +183,12 @@ def test_neighbours_in_parts_are_those_of_the_whole(files, network, monkeypatch)
 
 
 def test_memorisation_needs_no_feature_network(files, monkeypatch, caplog):
-    from ddmi.errors import missing_extra
+    from ddmi.base.errors import missing_extra
 
     def load(name):
         raise missing_extra("some-package", "features")
 
-    monkeypatch.setattr("ddmi.features.load", load)
+    monkeypatch.setattr("ddmi.metrics.features.load", load)
     domain, given = evidence(files)
     found = PictureMetrics(domain).memorisation(given)
     assert "ratio" in found and "features" not in found and "some-package" in caplog.text

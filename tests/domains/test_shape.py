@@ -10,14 +10,14 @@ import pytest
 import tiny
 import torch
 
+from ddmi.base.errors import Empty, UserError
 from ddmi.config import from_dict, to_dict
 from ddmi.domains.base import Batch, Domain
 from ddmi.domains.shape import Shape, ShapeDataset
-from ddmi.encoders.points import PointEncoderConfig
-from ddmi.errors import Empty, UserError
 from ddmi.field import Field
+from ddmi.model.encoders.points import PointEncoderConfig
+from ddmi.model.signal import Signal
 from ddmi.pipeline import DDMIPipeline
-from ddmi.signal import Signal
 from ddmi.training.run import train
 
 ENCODE = PointEncoderConfig(width=12, blocks=2, features=12, planes=tiny.ENCODER)
@@ -232,7 +232,7 @@ def test_it_trains_and_a_sample_is_a_function_of_space(run, tmp_path):
 
 def test_planes_stay_with_their_names_from_encoder_to_decoder(run):
     """A latent that went through packing decodes as one that did not."""
-    from ddmi.planes import pack, unpack
+    from ddmi.base.planes import pack, unpack
 
     pipe = DDMIPipeline.from_pretrained(run)
     z = pipe.autoencoder.encode(pipe.config.domain.dataset(None, "test").inputs([0])).mode

@@ -14,7 +14,7 @@ from ddmi.data.furniture import Furniture, pieces
 from ddmi.domains.base import Evidence
 from ddmi.domains.shape import ShapeDataset, metrics, solids
 from ddmi.domains.shape.metrics import ShapeMetrics
-from ddmi.features.voxels import VoxelClassifier, VoxelClassifierConfig, save
+from ddmi.metrics.features.voxels import VoxelClassifier, VoxelClassifierConfig, save
 
 pytest.importorskip("trimesh")
 
@@ -211,8 +211,8 @@ def test_clip_s_is_the_mean_of_the_best_views(tmp_path):
     pytest.importorskip("transformers")
     from features.test_clip import random_clip
 
-    from ddmi.features.clip import ClipScorer
-    from ddmi.render.shading import turntable
+    from ddmi.metrics.features.clip import ClipScorer
+    from ddmi.rendering.shading import turntable
 
     place = str(random_clip(tmp_path))
     scorer, fields, asked, best = ClipScorer(place), truths(TRAIN)[:2], [], []

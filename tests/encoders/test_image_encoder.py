@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ddmi.encoders.image import ConvEncoder, ConvEncoderConfig
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
+from ddmi.model.encoders.image import ConvEncoder, ConvEncoderConfig
 
 
 @pytest.mark.parametrize("multipliers", [(1,), (1, 2), (1, 1, 2)])

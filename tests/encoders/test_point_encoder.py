@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from ddmi.coordinates import axis, cell_of, grid, lookup, project
-from ddmi.encoders.image import ConvEncoderConfig
-from ddmi.encoders.points import Cells, PointEncoder, PointEncoderConfig
-from ddmi.errors import UserError
-from ddmi.planes import Plane
+from ddmi.base.coordinates import axis, cell_of, grid, lookup, project
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Plane
+from ddmi.model.encoders.image import ConvEncoderConfig
+from ddmi.model.encoders.points import Cells, PointEncoder, PointEncoderConfig
 
 LAYOUT = (
     Plane(name="xy", axes=(0, 1), size=(4, 4)),

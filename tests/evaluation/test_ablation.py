@@ -9,11 +9,11 @@ import pytest
 import tiny
 import torch
 
+from ddmi.base.errors import UserError, WorkError
 from ddmi.config import names, override, save, to_dict
-from ddmi.decoder import Decoder
-from ddmi.errors import UserError, WorkError
 from ddmi.evaluation import Protocol, ablation
 from ddmi.evaluation.ablation import VARIANTS, budgeted, trained_as
+from ddmi.model.decoder import Decoder
 
 PROTOCOL = Protocol(samples=6, steps=2)
 SWITCHES = ["autoencoder.decoder.hierarchical", "autoencoder.readout.coarse_to_fine"]
@@ -48,7 +48,7 @@ def test_the_variants_differ_in_the_two_switches_alone():
 
 def test_a_single_field_has_no_order_to_leave_out():
     """The two rows without hierarchy are one network: the same parameters, so it is trained once."""
-    from ddmi.readout import Readout
+    from ddmi.model.readout import Readout
 
     config = tiny.config()
     assert [trained_as(v, config).name for v in VARIANTS] == ["full", "no-cfc", "no-hdbf", "no-hdbf"]
@@ -91,7 +91,7 @@ def test_means_and_spreads_are_over_seeds():
 @pytest.fixture
 def quick(monkeypatch):
     """Metrics without heavy imports."""
-    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
+    monkeypatch.setattr("ddmi.metrics.features.load", lambda name: tiny.Features())
     monkeypatch.setattr("ddmi.metrics.pixels.ssim", lambda a, b: torch.zeros(len(a)))
 
 

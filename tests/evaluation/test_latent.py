@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.evaluation import Protocol, check_metrics, evaluate, judge, latent
 
 

@@ -8,7 +8,7 @@ import pytest
 import tiny
 import toy_wave
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.evaluation import Protocol, nfe, richer
 from ddmi.evaluation.judged import Judged, opened
 from ddmi.evaluation.nfe import Way
@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def features(monkeypatch):
-    monkeypatch.setattr("ddmi.features.load", lambda name: tiny.Features())
+    monkeypatch.setattr("ddmi.metrics.features.load", lambda name: tiny.Features())
 
 
 def table(run, pictures, protocol=PROTOCOL, ways=WAYS):

@@ -13,10 +13,10 @@ import pytest
 import tiny
 import torch
 
-from ddmi.coordinates import grid
-from ddmi.errors import UserError
+from ddmi.base.coordinates import grid
+from ddmi.base.errors import UserError
+from ddmi.base.processes import Processes
 from ddmi.evaluation import Protocol, judge, samples
-from ddmi.processes import Processes
 
 TESTS = Path(__file__).parents[1]
 PROTOCOL = Protocol(samples=10, seed=3, steps=2)

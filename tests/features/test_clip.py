@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ddmi import hub
-from ddmi.errors import UserError
-from ddmi.features import clip
+from ddmi.base import hub
+from ddmi.base.errors import UserError
+from ddmi.metrics.features import clip
 
 transformers = pytest.importorskip("transformers")
 

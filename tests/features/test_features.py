@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from ddmi import features
-from ddmi.errors import UserError
-from ddmi.features.efficientnet import EfficientNetLite0, package_weights
-from ddmi.features.perceptual import Perceptual, load_perceptual
-from ddmi.features.vgg import LpipsVgg
-from ddmi.features.weights import read_weights
+from ddmi.base.errors import UserError
+from ddmi.metrics import features
+from ddmi.metrics.features.efficientnet import EfficientNetLite0, package_weights
+from ddmi.metrics.features.perceptual import Perceptual, load_perceptual
+from ddmi.metrics.features.vgg import LpipsVgg
+from ddmi.metrics.features.weights import read_weights
 
 VGG_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 VGG_WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -263,7 +263,7 @@ def test_vgg16_is_read_by_the_names_of_torchvision(tmp_path, monkeypatch):
     """Narrow here; its layers are applied by hand."""
     from safetensors.torch import save_file
 
-    from ddmi.features import vgg
+    from ddmi.metrics.features import vgg
 
     monkeypatch.setattr(vgg, "STAGES", ((4, 4), (6, 6), (8, 8, 8), (8, 8, 8), (8, 8, 8)))
     monkeypatch.setattr(vgg, "HIDDEN", 10)
@@ -299,7 +299,7 @@ def test_vgg16_is_read_by_the_names_of_torchvision(tmp_path, monkeypatch):
 
 
 def test_vgg16_has_the_published_shapes():
-    from ddmi.features.vgg import Vgg16
+    from ddmi.metrics.features.vgg import Vgg16
 
     with torch.device("meta"):
         network = Vgg16()

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from ddmi import features
-from ddmi.errors import UserError
-from ddmi.features.efficientnet import EfficientNetLite0
-from ddmi.features.inception import FILE, InceptionV3, average_pool, halve, max_pool
+from ddmi.base.errors import UserError
+from ddmi.metrics import features
+from ddmi.metrics.features.efficientnet import EfficientNetLite0
+from ddmi.metrics.features.inception import FILE, InceptionV3, average_pool, halve, max_pool
 
 
 def randomised(network):

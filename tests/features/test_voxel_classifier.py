@@ -6,9 +6,9 @@ import pytest
 import tiny
 import torch
 
-from ddmi.errors import UserError
-from ddmi.features.voxels import FORMAT, VoxelClassifier, VoxelClassifierConfig, load_classifier, save
-from ddmi.storage import load_metadata, load_tensors, save_tensors
+from ddmi.base.errors import UserError
+from ddmi.base.storage import load_metadata, load_tensors, save_tensors
+from ddmi.metrics.features.voxels import FORMAT, VoxelClassifier, VoxelClassifierConfig, load_classifier, save
 
 CLASSES = ("chair", "table", "lamp")
 

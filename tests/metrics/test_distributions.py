@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.metrics.distributions import (
     Gaussian,
     PrecisionRecall,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.metrics.neighbours import memorisation, nearest
 
 

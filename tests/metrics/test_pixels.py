@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.metrics.pixels import psnr, ssim
 
 

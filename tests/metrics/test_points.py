@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.metrics import points
 from ddmi.metrics.points import (
     chamfer,

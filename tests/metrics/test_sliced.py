@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.metrics.sliced import expand, laplacian_pyramid, sliced_pictures, sliced_wasserstein, wasserstein
 
 

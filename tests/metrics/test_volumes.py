@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.metrics.volumes import chamfer_l1, f_score, iou, mutual_iou, normal_consistency, total_mutual_difference
 
 

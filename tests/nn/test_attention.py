@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ddmi.nn.attention import SHORT, PlaneAttention, TextAttention, attend, attention, heads_of
+from ddmi.model.nn.attention import SHORT, PlaneAttention, TextAttention, attend, attention, heads_of
 
 
 def awake(layer):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ddmi.nn.blocks import Downsample, ResidualBlock, Shuffle, Upsample, norm
+from ddmi.model.nn.blocks import Downsample, ResidualBlock, Shuffle, Upsample, norm
 
 
 @pytest.mark.parametrize("channels", [1, 6, 24, 32, 100, 128])

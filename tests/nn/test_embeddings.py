@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ddmi.nn.embeddings import ScaleEmbedding, TimeEmbedding, sinusoid
+from ddmi.model.nn.embeddings import ScaleEmbedding, TimeEmbedding, sinusoid
 
 
 def test_frequencies_fall_from_one_to_one_in_ten_thousand():

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ddmi.coordinates import grid
-from ddmi.render.grid import contact_sheet, grid_slabs, picture_rows, to_pixels, to_signal
+from ddmi.base.coordinates import grid
+from ddmi.rendering.grid import contact_sheet, grid_slabs, picture_rows, to_pixels, to_signal
 
 
 def field(coordinates, periods=None):

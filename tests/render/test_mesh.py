@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from ddmi.coordinates import grid
-from ddmi.errors import Empty, UserError, WorkError
+from ddmi.base.coordinates import grid
+from ddmi.base.errors import Empty, UserError, WorkError
 
 trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("skimage")
 
-from ddmi.render.mesh import dense_surface, inside, iso_surface, simplified, write_mesh  # noqa: E402
-from ddmi.render.shading import CLAY  # noqa: E402
+from ddmi.rendering.mesh import dense_surface, inside, iso_surface, simplified, write_mesh  # noqa: E402
+from ddmi.rendering.shading import CLAY  # noqa: E402
 
 
 def ball(radius, centre=(0.0, 0.0, 0.0)):

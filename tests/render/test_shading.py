@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ddmi.errors import UserError, WorkError
+from ddmi.base.errors import UserError, WorkError
 
 trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("embreex")
 
-from ddmi.render.shading import DISTANCE, EXTENT, REACH, _Scene, shaded, turntable, write_animation  # noqa: E402
+from ddmi.rendering.shading import DISTANCE, EXTENT, REACH, _Scene, shaded, turntable, write_animation  # noqa: E402
 
 
 def chair():

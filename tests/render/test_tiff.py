@@ -7,9 +7,9 @@ import pytest
 import tiny
 import torch
 
-from ddmi.errors import UserError, WorkError
-from ddmi.render.grid import picture_rows
-from ddmi.render.tiff import tiles, write_tiled
+from ddmi.base.errors import UserError, WorkError
+from ddmi.rendering.grid import picture_rows
+from ddmi.rendering.tiff import tiles, write_tiled
 
 tifffile = pytest.importorskip("tifffile")
 

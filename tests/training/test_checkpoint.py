@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.training.checkpoint import FILES, find, newest, restore, save
 
 

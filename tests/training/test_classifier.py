@@ -9,11 +9,11 @@ import pytest
 import tiny
 import torch
 
+from ddmi.base.errors import UserError
+from ddmi.base.interruption import Interruption
 from ddmi.data.splits import split
 from ddmi.data.voxels import voxels
-from ddmi.errors import UserError
-from ddmi.features.voxels import VoxelClassifier, VoxelClassifierConfig, load_classifier
-from ddmi.interruption import Interruption
+from ddmi.metrics.features.voxels import VoxelClassifier, VoxelClassifierConfig, load_classifier
 from ddmi.training import classifier
 from ddmi.training.classifier import NOISE, SHIFT, TRAINING, VoxelDataset, accuracy, train_classifier, vary
 

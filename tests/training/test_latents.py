@@ -7,9 +7,9 @@ import pytest
 import tiny
 import torch
 
-from ddmi.autoencoder import D2CVAE
-from ddmi.errors import WorkError
-from ddmi.planes import Plane, cells, unpack
+from ddmi.base.errors import WorkError
+from ddmi.base.planes import Plane, cells, unpack
+from ddmi.model.autoencoder import D2CVAE
 from ddmi.training.latents import LatentDataset, TextTable, encode, statistics
 
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(3, 2)), Plane(name="t", axes=(2,), size=(5,)))

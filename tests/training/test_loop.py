@@ -12,8 +12,8 @@ import tiny
 import torch
 from torch import nn
 
-from ddmi.errors import UserError, WorkError
-from ddmi.interruption import Interruption
+from ddmi.base.errors import UserError, WorkError
+from ddmi.base.interruption import Interruption
 from ddmi.training import checkpoint
 from ddmi.training.loop import Stage, accelerate, fit, schedule
 from ddmi.training.objectives import Average

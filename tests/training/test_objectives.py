@@ -8,15 +8,15 @@ import pytest
 import tiny
 import torch
 
-from ddmi.diffusion import Diffusion, alpha_bar
+from ddmi.base.errors import UserError
+from ddmi.base.planes import pack, unpack
+from ddmi.base.randomness import normal, uniform
 from ddmi.domains.image import PictureDataset
-from ddmi.errors import UserError
-from ddmi.losses import ElboConfig, laplace
-from ddmi.planes import pack, unpack
-from ddmi.randomness import normal, uniform
+from ddmi.model.diffusion import Diffusion, alpha_bar
+from ddmi.model.losses import ElboConfig, laplace
+from ddmi.model.unet import Condition
 from ddmi.training.latents import LatentBatch
 from ddmi.training.objectives import AutoencoderObjective, Average, DiffusionObjective, times
-from ddmi.unet import Condition
 
 
 def batch(pictures, domain):

@@ -8,11 +8,11 @@ import pytest
 import tiny
 import torch
 
+from ddmi.base.errors import UserError
+from ddmi.base.planes import cells
 from ddmi.config import TrainingConfig, load
-from ddmi.diffusion import Diffusion
 from ddmi.domains.image import PictureDataset
-from ddmi.errors import UserError
-from ddmi.planes import cells
+from ddmi.model.diffusion import Diffusion
 from ddmi.training import precision
 from ddmi.training.latents import LatentBatch
 from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective

@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 
 import ddmi.training.run as runs
+from ddmi.base.errors import UserError, WorkError
+from ddmi.base.interruption import Interruption
+from ddmi.base.storage import load_tensors, locked, verify
 from ddmi.config import load
 from ddmi.domains.image import PictureDataset
-from ddmi.errors import UserError, WorkError
-from ddmi.interruption import Interruption
-from ddmi.model import export, load_autoencoder, load_diffusion, open_folder
-from ddmi.sampling import sample_seeds
-from ddmi.storage import load_tensors, locked, verify
+from ddmi.model.sampling import sample_seeds
+from ddmi.pretrained import export, load_autoencoder, load_diffusion, open_folder
 from ddmi.training.checkpoint import find
 from ddmi.training.latents import LatentBatch
 from ddmi.training.objectives import denoising_loss
@@ -288,7 +288,7 @@ def test_both_stages_are_checked_before_the_first(config, pictures, tmp_path):
 def test_a_full_disk_ends_the_run_with_its_last_checkpoint(config, pictures, tmp_path, monkeypatch):
     import errno
 
-    import ddmi.storage as storage
+    import ddmi.base.storage as storage
 
     synced, fsync = [], os.fsync
 

@@ -19,13 +19,13 @@ import typer
 from typer.core import TyperGroup
 
 from ddmi import __version__
+from ddmi.base.errors import unknown
+from ddmi.base.interruption import breaking
+from ddmi.base.terminal import complain, failed, say, talking
 from ddmi.cli.configurations import models, presets, show
 from ddmi.cli.drawing import interpolate, reconstruct, sample
 from ddmi.cli.judging import demo, evaluate, report
 from ddmi.cli.training import prepare, train, train_classifier
-from ddmi.errors import unknown
-from ddmi.interruption import breaking
-from ddmi.terminal import complain, failed, say, talking
 
 LOOKING, TRAINING = (presets, models, show), (train, prepare, train_classifier)
 DRAWING, JUDGING = (sample, reconstruct, interpolate), (evaluate, report, demo)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddmi.base.terminal import say, table, times, tree
 from ddmi.cli import reading
 from ddmi.cli.options import Preset, Settings
-from ddmi.terminal import say, table, times, tree
 
 if TYPE_CHECKING:
     from ddmi.config import Config
@@ -25,7 +25,7 @@ def presets() -> None:
 def models() -> None:
     """List the trained models that come with the package."""
     from ddmi import weights
-    from ddmi.storage import read_json
+    from ddmi.base.storage import read_json
 
     rows: list[tuple[str, ...]] = [("model", "domain", "asks for", "MB", "")]
     for name in weights.names():
@@ -42,8 +42,8 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Show a configuration and what it costs here."""
-    from ddmi import estimate
     from ddmi.config import to_dict
+    from ddmi.training import estimate
 
     config = reading.override(reading.preset(preset), settings)
     autoencoder, denoiser = estimate.networks(config)
@@ -73,7 +73,7 @@ def show(
 
 def _costs(config: Config, steps: dict[str, Any]) -> str:
     """The costs of both stages, side by side."""
-    from ddmi.progress import duration
+    from ddmi.base.progress import duration
 
     lengths = {"autoencoder": config.training.autoencoder_steps, "diffusion": config.training.diffusion_steps}
     columns: list[tuple[str, ...]] = [("a training step", "weights", "gradients", "optimiser", "averaged weights")]

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from ddmi.base.errors import Empty, UserError
+from ddmi.base.terminal import complain, say
 from ddmi.cli import reading
 from ddmi.cli.options import Folder, Format, Fps, Frames, Run, Sampler, Seed, Size, Steps, Time, View, Window
-from ddmi.errors import Empty, UserError
-from ddmi.terminal import complain, say
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +45,10 @@ def sample(
     The files are called sample-SEED-K: K counts the samples of --seed from 0, and sample K of a seed is always the
     same. With --text or --label its words follow; a number behind those tells equal names apart.
     """
+    from ddmi.base.progress import Bar
     from ddmi.canvas import Canvas, Names, check_folder, size_of, slug
+    from ddmi.model.sampling import SamplingConfig, check_sampler, own_way
     from ddmi.pipeline import DDMIPipeline
-    from ddmi.progress import Bar
-    from ddmi.sampling import SamplingConfig, check_sampler, own_way
 
     shape = size_of(size)
     options = reading.drawing(window, frames, fps, time, view)
@@ -121,9 +121,9 @@ def reconstruct(
     ending: Format = "",
 ) -> None:
     """Encode files and draw them at any size."""
+    from ddmi.base.progress import working
     from ddmi.canvas import Canvas, Names, check_folder, size_of
     from ddmi.pipeline import DDMIPipeline
-    from ddmi.progress import working
 
     shape = size_of(size)
     options = reading.drawing(window, frames, fps, time, view)

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
+from ddmi.base.errors import UserError, unknown
+from ddmi.base.interruption import STATUS
+from ddmi.base.terminal import say
 from ddmi.cli import reading
 from ddmi.cli.options import Data, Sampler, Seed, Steps
-from ddmi.errors import UserError, unknown
-from ddmi.interruption import STATUS
-from ddmi.terminal import say
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def evaluate(
     """Measure a model on its data."""
     from ddmi.cli import measuring
     from ddmi.evaluation import Protocol
-    from ddmi.sampling import SamplingConfig, check_sampler
+    from ddmi.model.sampling import SamplingConfig, check_sampler
 
     if nfe and ablation:
         raise UserError("--nfe and --ablation exclude one another")
@@ -131,7 +131,7 @@ def demo(
         raise unknown("demo", domain, DEMOS)
     target = out or Path("runs") / f"demo-{domain}"
     check_folder(target)
-    from ddmi import demo as demonstration
+    from ddmi.cli import demonstration
 
     made = demonstration.run(domain, target)
     say(str(made))

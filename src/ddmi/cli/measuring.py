@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ddmi import evaluation, features, weights
+from ddmi import evaluation, weights
+from ddmi.base.errors import UserError, unknown
+from ddmi.base.hub import folder_of
+from ddmi.base.storage import read_json
+from ddmi.base.terminal import say, table
 from ddmi.canvas import check_file, check_folder
 from ddmi.config import Config
-from ddmi.errors import UserError, unknown
 from ddmi.evaluation import Protocol, nfe
 from ddmi.evaluation import ablation as study
 from ddmi.evaluation.judged import opened
-from ddmi.features.efficientnet import EfficientNetLite0
-from ddmi.hub import folder_of
-from ddmi.model import open_folder
+from ddmi.metrics import features
+from ddmi.metrics.features.efficientnet import EfficientNetLite0
+from ddmi.pretrained import open_folder
 from ddmi.report import tables
-from ddmi.storage import read_json
-from ddmi.terminal import say, table
 
 
 def metrics(

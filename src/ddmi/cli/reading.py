@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 
 if TYPE_CHECKING:
     from jaxtyping import Float

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ddmi.base.errors import UserError, check_positive, unknown
+from ddmi.base.interruption import STATUS
+from ddmi.base.terminal import say, table
 from ddmi.cli import reading
 from ddmi.cli.options import Data, Preset, Settings
-from ddmi.errors import UserError, check_positive, unknown
-from ddmi.interruption import STATUS
-from ddmi.terminal import say, table
 
 if TYPE_CHECKING:
     from ddmi.data.preparation import Summary
@@ -85,8 +85,8 @@ def prepare(
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
 ) -> None:
     """Make training data out of meshes; the same command goes on where it was stopped."""
+    from ddmi.base.progress import Bar
     from ddmi.canvas import check_folder
-    from ddmi.progress import Bar
 
     if kind not in PREPARED:
         raise unknown("kind of data", kind, PREPARED)
@@ -105,7 +105,7 @@ def prepare(
 
         own: dict[str, Any] = {"surface": surface, "queries": queries or 50_000}
     else:
-        from ddmi.photography import prepare_views as make
+        from ddmi.domains.nerf.photography import prepare_views as make
 
         own = {"points": surface, "views": views or 50, "size": size or 128}
     bars: list[Bar] = []

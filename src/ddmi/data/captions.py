@@ -8,13 +8,30 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from ddmi.errors import UserError
-from ddmi.randomness import derive
-from ddmi.storage import read_text
+from ddmi.base.errors import UserError
+from ddmi.base.randomness import derive
+from ddmi.base.storage import read_text
 
 log = logging.getLogger(__name__)
 
 TABLE = "captions.jsonl"
+
+SYNSETS = {
+    "02691156": "airplane",
+    "02828884": "bench",
+    "02933112": "cabinet",
+    "02958343": "car",
+    "03001627": "chair",
+    "03211117": "display",
+    "03636649": "lamp",
+    "03691459": "loudspeaker",
+    "04090263": "rifle",
+    "04256520": "sofa",
+    "04379243": "table",
+    "04401088": "telephone",
+    "04530566": "vessel",
+}
+"""The 13 classes of ShapeNet that Occupancy Networks released, in words."""
 
 
 def one_of_each(names: Sequence[str], phrasings: Sequence[Sequence[str]]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 
 ARCHIVES = (".zip", ".sh3f")
 CATALOGUE = "PluginFurnitureCatalog.properties"

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ddmi.base.errors import UserError
 from ddmi.data.memory import Memory
 from ddmi.data.pictures import Picture, fit
-from ddmi.errors import UserError
 
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 SIDE = 32

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import numpy as np
 from jaxtyping import Float, Int
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 
 if TYPE_CHECKING:
     import trimesh

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ddmi.errors import UserError, WorkError
-from ddmi.storage import aside, locked
+from ddmi.base.errors import UserError, WorkError
+from ddmi.base.storage import aside, locked
 
 log = logging.getLogger(__name__)
 

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
+from ddmi.base.errors import UserError, missing_extra
 from ddmi.data import gltf, off, wavefront
 from ddmi.data.catalogues import ARCHIVES, entries, members, opened, unpacked
 from ddmi.data.pictures import files_below, printable
 from ddmi.data.polygons import triangulated
-from ddmi.errors import UserError, missing_extra
 
 if TYPE_CHECKING:
     import trimesh

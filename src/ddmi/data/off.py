@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddmi.base.errors import UserError
 from ddmi.data.polygons import triangulated
-from ddmi.errors import UserError
 
 if TYPE_CHECKING:
     import trimesh

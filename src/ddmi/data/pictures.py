@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from ddmi.base.errors import UserError
+from ddmi.base.storage import read_text
 from ddmi.data.captions import TABLE, composed, json_captions, matched
 from ddmi.data.memory import Memory
-from ddmi.errors import UserError
-from ddmi.storage import read_text
 
 log = logging.getLogger(__name__)
 

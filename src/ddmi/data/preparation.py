@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from ddmi.base.errors import MissingPackage, UserError, WorkError
+from ddmi.base.randomness import derive
+from ddmi.base.storage import append, aside, locked, read_json, write_json
 from ddmi.data.catalogues import ARCHIVES, licences
 from ddmi.data.meshes import Model, Rejected, Up, find, normalised, read
 from ddmi.data.pictures import printable
 from ddmi.data.solids import ambiguous, boundary, enclosed, near, winding
-from ddmi.errors import MissingPackage, UserError, WorkError
-from ddmi.randomness import derive
-from ddmi.storage import append, aside, locked, read_json, write_json
 
 log = logging.getLogger(__name__)
 

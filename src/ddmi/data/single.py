@@ -7,8 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from ddmi.base.errors import UserError
 from ddmi.data.pictures import SHORTEST_SIDE, Picture, PictureFolder, fit, printable, to_rgb, upright
-from ddmi.errors import UserError
 
 
 class SinglePicture:

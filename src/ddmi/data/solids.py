@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ddmi.base.errors import missing_extra
 from ddmi.data.meshes import Rejected
-from ddmi.errors import missing_extra
 
 if TYPE_CHECKING:
     import trimesh

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Literal, Protocol, runtime_checkable
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 
 
 @runtime_checkable

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
+from ddmi.base.errors import UserError
 from ddmi.data.preparation import CLOUD, NEAR, SPACE, UNIT
-from ddmi.errors import UserError
 
 FEWEST_POINTS = 100
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from ddmi.coordinates import grid
-from ddmi.errors import missing_extra
-from ddmi.randomness import derive
+from ddmi.base.coordinates import grid
+from ddmi.base.errors import missing_extra
+from ddmi.base.randomness import derive
 
 UNIFORM, NEAR = 3, 2
 """Query points asked of a source that is known at points only, a cell of the grid."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ddmi.base.errors import UserError
 from ddmi.data.polygons import triangulated
-from ddmi.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ import importlib
 import pkgutil
 import sys
 
+from ddmi.base.errors import unknown
 from ddmi.domains.base import Domain
-from ddmi.errors import unknown
 
 
 def names() -> list[str]:

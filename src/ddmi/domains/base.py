@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddmi.planes import Layout
-from ddmi.signal import Signal
+from ddmi.base.planes import Layout
+from ddmi.model.signal import Signal
 
 Split = Literal["train", "test", "all"]
 

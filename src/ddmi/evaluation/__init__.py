@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ddmi.base.errors import MissingPackage, UserError, unknown
+from ddmi.base.progress import working
+from ddmi.base.storage import aside, read_json, write_json
 from ddmi.domains.base import Domain
-from ddmi.errors import MissingPackage, UserError, unknown
 from ddmi.evaluation import latent
 from ddmi.evaluation.judged import Judged, Protocol, judge
-from ddmi.progress import working
-from ddmi.storage import aside, read_json, write_json
 
 log = logging.getLogger(__name__)
 

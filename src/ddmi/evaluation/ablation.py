@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ddmi import config as configuration
+from ddmi.base.errors import UserError, WorkError
+from ddmi.base.processes import launched
+from ddmi.base.storage import aside, read_json, write_json
 from ddmi.config import Config
-from ddmi.errors import UserError, WorkError
 from ddmi.evaluation import evaluate, write
 from ddmi.evaluation.judged import Protocol, opened
 from ddmi.evaluation.nfe import identity, metrics_of, scores
 from ddmi.metrics.uncertainty import mean_and_deviation
-from ddmi.processes import launched
-from ddmi.storage import aside, read_json, write_json
 from ddmi.training.checkpoint import find
 from ddmi.training.run import train
 

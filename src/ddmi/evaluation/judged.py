@@ -8,17 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ddmi.base.errors import UserError
+from ddmi.base.processes import Processes, launched
+from ddmi.base.progress import working
+from ddmi.base.randomness import generator
+from ddmi.base.storage import MANIFEST, digest
 from ddmi.config import Config
 from ddmi.domains.base import Dataset, Evidence
-from ddmi.errors import UserError
 from ddmi.evaluation.samples import BATCH, BATCHES, Samples, draw
 from ddmi.field import Field
+from ddmi.model.sampling import SamplingConfig, own_way, scheduler
 from ddmi.pipeline import DDMIPipeline
-from ddmi.processes import Processes, launched
-from ddmi.progress import working
-from ddmi.randomness import generator
-from ddmi.sampling import SamplingConfig, own_way, scheduler
-from ddmi.storage import MANIFEST, digest
 
 
 @dataclass(frozen=True, kw_only=True)

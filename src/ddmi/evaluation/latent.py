@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Planes, pack, reduced, unpack
+from ddmi.base.randomness import generator, normal
 from ddmi.domains.base import Batch, Dataset
-from ddmi.errors import UserError
 from ddmi.evaluation.judged import Judged
-from ddmi.planes import Planes, pack, reduced, unpack
-from ddmi.randomness import generator, normal
 
 NAME = "latent"
 SIGNALS, BATCH = 128, 16

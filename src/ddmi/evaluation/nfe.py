@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ddmi.base.errors import UserError
+from ddmi.base.storage import digest, read_json
 from ddmi.domains.base import fingerprint
-from ddmi.errors import UserError
 from ddmi.evaluation import at, evaluate, write
 from ddmi.evaluation.judged import Judged, Protocol
-from ddmi.storage import digest, read_json
 
 KEY = "nfe"
 """Where the table stands in metrics.json."""

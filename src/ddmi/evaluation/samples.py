@@ -17,11 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.errors import UserError, WorkError
+from ddmi.base.errors import UserError, WorkError
+from ddmi.base.processes import Processes
+from ddmi.base.progress import Bar
+from ddmi.base.storage import aside, reserve, write_json
 from ddmi.field import Field
-from ddmi.processes import Processes
-from ddmi.progress import Bar
-from ddmi.storage import aside, reserve, write_json
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.metrics.neighbours import nearest
 
 CHUNK = 1024  # rows at a time: bounds the memory

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 
 
 @dataclass(frozen=True)

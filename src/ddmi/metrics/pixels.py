@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.errors import UserError, missing_extra
+from ddmi.base.errors import UserError, missing_extra
 
 RANGE = 2.0  # of pictures in [-1, 1]
 SIGMA = 1.5  # of SSIM's Gaussian window, in cells: a window of 11x11

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.errors import UserError, missing_extra, unknown
+from ddmi.base.errors import UserError, missing_extra, unknown
 from ddmi.metrics.neighbours import Neighbours
 
 DISTANCES = ("chamfer", "emd")

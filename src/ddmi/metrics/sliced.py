@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 
 UNITS = 1e3
 PATCH = 7  # cells on a side

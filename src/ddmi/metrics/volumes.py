@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ddmi.errors import UserError
+from ddmi.base.errors import UserError
 from ddmi.metrics.points import nearest_points
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddmi.errors import unknown
+from ddmi.base.errors import unknown
 
 if TYPE_CHECKING:
     from ddmi.config import Config

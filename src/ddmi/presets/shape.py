@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ddmi.autoencoder import AutoencoderConfig
 from ddmi.config import Config, TrainingConfig
-from ddmi.decoder import DecoderConfig, Level
-from ddmi.diffusion import DiffusionConfig
 from ddmi.domains.shape import Shape
-from ddmi.encoders.image import ConvEncoderConfig
-from ddmi.encoders.points import PointEncoderConfig
-from ddmi.readout import ReadoutConfig
-from ddmi.unet import UNetConfig
+from ddmi.model.autoencoder import AutoencoderConfig
+from ddmi.model.decoder import DecoderConfig, Level
+from ddmi.model.diffusion import DiffusionConfig
+from ddmi.model.encoders.image import ConvEncoderConfig
+from ddmi.model.encoders.points import PointEncoderConfig
+from ddmi.model.readout import ReadoutConfig
+from ddmi.model.unet import UNetConfig
 
 THREE_FIELDS = (Level(multiplier=4), Level(multiplier=2, enlarge=2), Level(multiplier=1, enlarge=2))
 NARROW = (Level(multiplier=2), Level(multiplier=1, enlarge=2), Level(multiplier=1, enlarge=2))

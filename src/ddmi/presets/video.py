@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ddmi.autoencoder import AutoencoderConfig
 from ddmi.config import Config, TrainingConfig
-from ddmi.decoder import DecoderConfig, Level
-from ddmi.diffusion import DiffusionConfig
 from ddmi.domains.video import Video
-from ddmi.encoders.video import VideoEncoderConfig
-from ddmi.readout import ReadoutConfig
-from ddmi.unet import UNetConfig
+from ddmi.model.autoencoder import AutoencoderConfig
+from ddmi.model.decoder import DecoderConfig, Level
+from ddmi.model.diffusion import DiffusionConfig
+from ddmi.model.encoders.video import VideoEncoderConfig
+from ddmi.model.readout import ReadoutConfig
+from ddmi.model.unet import UNetConfig
 
 
 def skytimelapse_256() -> Config:

@@ -7,14 +7,14 @@ import time
 from pathlib import Path
 
 from ddmi import evaluation
+from ddmi.base.errors import UserError
+from ddmi.base.progress import working
+from ddmi.base.storage import aside, read_json
 from ddmi.config import load
 from ddmi.domains import name_of
-from ddmi.errors import UserError
 from ddmi.evaluation import Protocol, nfe
-from ddmi.progress import working
 from ddmi.report import frame, page, sections, tables
 from ddmi.report.numbers import Numbers
-from ddmi.storage import aside, read_json
 
 log = logging.getLogger(__name__)
 

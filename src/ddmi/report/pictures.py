@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.render.grid import to_pixels, to_signal
+from ddmi.rendering.grid import to_pixels, to_signal
 
 if TYPE_CHECKING:
     from PIL import Image

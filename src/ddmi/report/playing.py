@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from ddmi.render.clip import Clip
-from ddmi.render.movie import timetable
+from ddmi.rendering.clip import Clip
+from ddmi.rendering.movie import timetable
 from ddmi.report import pictures
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import torch
 
+from ddmi.base.randomness import generator
 from ddmi.domains.base import Dataset, Domain
 from ddmi.field import Field
-from ddmi.randomness import generator
 from ddmi.report.numbers import Numbers
 
 if TYPE_CHECKING:

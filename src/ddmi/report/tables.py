@@ -6,13 +6,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ddmi.base.storage import aside, read_json
 from ddmi.evaluation import ablation, nfe
 from ddmi.report import page
 from ddmi.report.numbers import MISSING, Numbers
 from ddmi.report.page import Section, facts
 from ddmi.report.plots import Line, legend, plot
 from ddmi.report.words import form, words
-from ddmi.storage import aside, read_json
 
 DIGESTS = ("model", "data")
 """Parts of a protocol that tell tables apart, and say nothing to a reader."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ddmi.render.shading import CLAY, DISTANCE, EXTENT
+from ddmi.rendering.shading import CLAY, DISTANCE, EXTENT
 from ddmi.report.page import script
 
 if TYPE_CHECKING:

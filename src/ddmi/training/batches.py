@@ -8,8 +8,8 @@ from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 import torch
 from torch.utils.data import Dataset as Indexed
 
-from ddmi.errors import UserError
-from ddmi.randomness import derive, generator
+from ddmi.base.errors import UserError
+from ddmi.base.randomness import derive, generator
 
 B = TypeVar("B", covariant=True)
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ddmi.errors import UserError
-from ddmi.storage import MANIFEST, aside, fill, load_tensors, read_json, save_tensors, seal, verify, write_json
+from ddmi.base.errors import UserError
+from ddmi.base.storage import MANIFEST, aside, fill, load_tensors, read_json, save_tensors, seal, verify, write_json
 
 log = logging.getLogger(__name__)
 

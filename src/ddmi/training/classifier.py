@@ -17,16 +17,16 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from ddmi.base.errors import UserError
+from ddmi.base.interruption import Interrupted, Interruption
+from ddmi.base.progress import Bar
+from ddmi.base.randomness import generator
+from ddmi.base.storage import aside, locked, read_json, write_json
+from ddmi.base.terminal import rank
 from ddmi.config import TrainingConfig
 from ddmi.data.splits import split
 from ddmi.data.voxels import voxels
-from ddmi.errors import UserError
-from ddmi.features.voxels import VoxelClassifier, VoxelClassifierConfig, save
-from ddmi.interruption import Interrupted, Interruption
-from ddmi.progress import Bar
-from ddmi.randomness import generator
-from ddmi.storage import aside, locked, read_json, write_json
-from ddmi.terminal import rank
+from ddmi.metrics.features.voxels import VoxelClassifier, VoxelClassifierConfig, save
 from ddmi.training.loop import Stage, accelerate, fit
 
 STAGE = "classifier"
@@ -153,7 +153,7 @@ def train_classifier(
 
     Args:
         source: shapes with `names`, `groups`, `labels`, `classes` and what `ddmi.data.voxels.voxels` asks for.
-        out: the safetensors file, read by `ddmi.features.voxels.load_classifier`.
+        out: the safetensors file, read by `ddmi.metrics.features.voxels.load_classifier`.
         held_out: share of the shapes that only the accuracy is measured on, where the source is not split already.
         max_minutes: stop after so long, with a checkpoint.
 

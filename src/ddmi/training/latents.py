@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.autoencoder import D2CVAE
+from ddmi.base.errors import UserError
+from ddmi.base.randomness import derive
+from ddmi.base.storage import aside, digest, read_json, write_json
 from ddmi.domains.base import Dataset
-from ddmi.errors import UserError
-from ddmi.randomness import derive
-from ddmi.storage import aside, digest, read_json, write_json
-from ddmi.unet import Condition
+from ddmi.model.autoencoder import D2CVAE
+from ddmi.model.unet import Condition
 
 log = logging.getLogger(__name__)
 

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from ddmi.base.errors import UserError, WorkError
+from ddmi.base.interruption import Interrupted, Interruption
+from ddmi.base.processes import check_all_here, wanted
+from ddmi.base.progress import Bar
+from ddmi.base.randomness import derive
+from ddmi.base.storage import append, aside
 from ddmi.config import TrainingConfig
-from ddmi.errors import UserError, WorkError
-from ddmi.interruption import Interrupted, Interruption
-from ddmi.processes import check_all_here, wanted
-from ddmi.progress import Bar
-from ddmi.randomness import derive
-from ddmi.storage import append, aside
 from ddmi.training import checkpoint
 from ddmi.training.batches import Batches, Source, load
 from ddmi.training.objectives import Average

@@ -11,15 +11,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from ddmi.autoencoder import D2CVAE, as_channels_last
+from ddmi.base.errors import UserError
+from ddmi.base.planes import pack, reduced, unpack
+from ddmi.base.randomness import normal, uniform
 from ddmi.config import Config
-from ddmi.diffusion import Diffusion, DiffusionConfig, dropped
 from ddmi.domains.base import Batch
-from ddmi.errors import UserError
-from ddmi.losses import PatchDiscriminator, SpectralNorm, hinge_discriminator, hinge_generator, linear_anneal, noisy
-from ddmi.planes import pack, reduced, unpack
-from ddmi.posterior import Posterior
-from ddmi.randomness import normal, uniform
+from ddmi.model.autoencoder import D2CVAE, as_channels_last
+from ddmi.model.diffusion import Diffusion, DiffusionConfig, dropped
+from ddmi.model.losses import (
+    PatchDiscriminator,
+    SpectralNorm,
+    hinge_discriminator,
+    hinge_generator,
+    linear_anneal,
+    noisy,
+)
+from ddmi.model.posterior import Posterior
 from ddmi.training.latents import LatentBatch
 from ddmi.training.precision import autocast, of_stage
 
@@ -47,7 +54,7 @@ class AutoencoderObjective(nn.Module):
             self.spectral = SpectralNorm(encoder, self.settings.spectral_iterations)
         self.perceptual: tuple[nn.Module, ...] = ()  # a tuple, so that its frozen weights enter no checkpoint
         if self.settings.perceptual:
-            from ddmi.features.perceptual import load_perceptual
+            from ddmi.metrics.features.perceptual import load_perceptual
 
             self.perceptual = (load_perceptual(self.settings.perceptual),)
         self.discriminator = None

@@ -16,27 +16,27 @@ import torch
 from torch import nn
 
 from ddmi import config as configuration
-from ddmi import text
-from ddmi.allocation import keep_freed_memory
-from ddmi.autoencoder import D2CVAE, freeze
+from ddmi.base.allocation import keep_freed_memory
+from ddmi.base.errors import UserError, WorkError
+from ddmi.base.interruption import Interrupted, Interruption
+from ddmi.base.planes import unpack
+from ddmi.base.progress import Bar, working
+from ddmi.base.storage import MANIFEST, aside, digest, locked, read_json, write_json
+from ddmi.base.terminal import rank
 from ddmi.config import Config, TrainingConfig, to_dict
-from ddmi.diffusion import Diffusion
 from ddmi.domains.base import Dataset
-from ddmi.errors import UserError, WorkError
 from ddmi.field import Field, fields_of
-from ddmi.interruption import Interrupted, Interruption
-from ddmi.model import AGAIN, AUTOENCODER, DIFFUSION, check_export, export, intact
-from ddmi.planes import unpack
-from ddmi.progress import Bar, working
-from ddmi.sampling import SamplingConfig, draw, sample_seeds
-from ddmi.storage import MANIFEST, aside, digest, locked, read_json, write_json
-from ddmi.terminal import rank
+from ddmi.model import text
+from ddmi.model.autoencoder import D2CVAE, freeze
+from ddmi.model.diffusion import Diffusion
+from ddmi.model.sampling import SamplingConfig, draw, sample_seeds
+from ddmi.model.unet import Condition
+from ddmi.pretrained import AGAIN, AUTOENCODER, DIFFUSION, check_export, export, intact
 from ddmi.training import latents, precision
 from ddmi.training.batches import Batches, Source
 from ddmi.training.checkpoint import find
 from ddmi.training.loop import Fitted, Stage, accelerate, fit
 from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, denoising_loss
-from ddmi.unet import Condition
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -271,7 +271,7 @@ def _diffusion(
 ) -> Fitted:
     interruption.check()
     training, domain = config.training, config.domain
-    from ddmi.model import load_autoencoder
+    from ddmi.pretrained import load_autoencoder
 
     weights = run / "model" / AUTOENCODER
     if weights.exists() and not intact(run / "model", AUTOENCODER):

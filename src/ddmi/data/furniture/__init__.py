@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ddmi.base.errors import UserError, missing_extra
+from ddmi.base.randomness import derive
 from ddmi.data.furniture.parts import COLOURS, Part
 from ddmi.data.furniture.pieces import GENERATORS, Piece, make
 from ddmi.data.furniture.words import captions, prompts
-from ddmi.errors import UserError, missing_extra
-from ddmi.randomness import derive
 
 if TYPE_CHECKING:
     import trimesh

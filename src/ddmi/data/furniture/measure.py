@@ -1,6 +1,6 @@
 """Counting legs, arm rests and boards on an occupancy grid, so that generated furniture can be held against its prompt.
 
-Grids are in array order (z, y, x), as `ddmi.coordinates.grid` gives them: y up, the back of a chair at low z. The
+Grids are in array order (z, y, x), as `ddmi.base.coordinates.grid` gives them: y up, the back of a chair at low z. The
 heights and shares below were chosen on grids of 64^3 and scale with the grid.
 """
 
@@ -12,9 +12,9 @@ from itertools import islice
 import numpy as np
 from jaxtyping import Bool, Float
 
+from ddmi.base.errors import UserError, missing_extra, unknown
 from ddmi.data.furniture import Furniture
 from ddmi.data.furniture.pieces import Trait
-from ddmi.errors import UserError, missing_extra, unknown
 
 LEG_HEIGHTS = (0.04, 0.28)
 """Between which shares of its own height a piece is sliced for legs: above the floor, below seats and lower boards."""

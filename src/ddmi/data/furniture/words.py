@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 
+from ddmi.base.randomness import derive
 from ddmi.data.furniture.pieces import Trait
-from ddmi.randomness import derive
 
 NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four", 5: "five"}
 

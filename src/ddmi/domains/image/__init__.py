@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from ddmi.coordinates import check_size, check_window
+from ddmi.base.coordinates import check_size, check_window
+from ddmi.base.errors import UserError, check_share
+from ddmi.base.planes import Layout, Plane
 from ddmi.data.pictures import open_pictures
 from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
 from ddmi.domains.image.dataset import PictureDataset
-from ddmi.encoders.image import ConvEncoderConfig, ImageEncoder
-from ddmi.errors import UserError, check_share
-from ddmi.losses import laplace
-from ddmi.planes import Layout, Plane
-from ddmi.readout import ColourHead
-from ddmi.render.grid import picture_rows
-from ddmi.signal import Signal
+from ddmi.model.encoders.image import ConvEncoderConfig, ImageEncoder
+from ddmi.model.losses import laplace
+from ddmi.model.readout import ColourHead
+from ddmi.model.signal import Signal
+from ddmi.rendering.grid import picture_rows
 
 if TYPE_CHECKING:
     from PIL import Image as Pictures
@@ -98,7 +98,7 @@ class Image(Domain):
 
     def dataset(self, path: Any, split: Split) -> PictureDataset:  # a path, or a PIL image: a source of one
         if path is None and self.source == "emoji":
-            from ddmi.data.emoji import Twemoji
+            from ddmi.domains.image.emoji import Twemoji
 
             return PictureDataset(self, Twemoji(), split)
         if path is None:
@@ -147,7 +147,7 @@ class Image(Domain):
         s = torch.tensor([self.period((height, width), corners) if period is None else period])
         rows = picture_rows(field, (height, width), corners, s)
         if to is not None:
-            from ddmi.render.tiff import write_tiled
+            from ddmi.rendering.tiff import write_tiled
 
             return write_tiled(rows, (height, width), Path(to))
         from PIL import Image as Pictures
@@ -155,7 +155,7 @@ class Image(Domain):
         return Pictures.fromarray(np.concatenate(list(rows)))
 
     def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
-        from ddmi.render.grid import animate, contact_sheet, save_image
+        from ddmi.rendering.grid import animate, contact_sheet, save_image
 
         several = isinstance(sample, list | tuple)
         if several and Path(path).suffix.lower() == ".gif":

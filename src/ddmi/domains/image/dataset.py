@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ddmi.base.randomness import generator
 from ddmi.data.pictures import PictureSource
 from ddmi.data.splits import split
 from ddmi.domains.base import Batch, Split, shrinkage
-from ddmi.randomness import generator
-from ddmi.render.grid import to_signal
+from ddmi.rendering.grid import to_signal
 
 if TYPE_CHECKING:
     from ddmi.domains.image import Image

@@ -18,13 +18,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ddmi.base.errors import UserError
+from ddmi.base.randomness import generator
+from ddmi.base.storage import aside, load_metadata, load_tensors, save_tensors, unnamed
 from ddmi.domains.base import Evidence, FieldLike, fingerprint
 from ddmi.domains.image.dataset import PictureDataset
-from ddmi.errors import UserError
 from ddmi.metrics.distributions import Gaussian, gaussian
-from ddmi.randomness import generator
-from ddmi.render.grid import to_signal
-from ddmi.storage import aside, load_metadata, load_tensors, save_tensors, unnamed
+from ddmi.rendering.grid import to_signal
 
 if TYPE_CHECKING:
     from ddmi.domains.image import Image
@@ -98,7 +98,7 @@ class Gallery:
     @cached_property
     def network(self) -> Any:
         """The feature network that was asked for."""
-        from ddmi import features
+        from ddmi.metrics import features
 
         network: Any = features.load(self.evidence.features)
         return network.to(self.evidence.device)

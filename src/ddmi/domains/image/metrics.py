@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ddmi.base.errors import MissingPackage
+from ddmi.base.randomness import generator
 from ddmi.domains.base import Evidence, Metric
 from ddmi.domains.image.dataset import PictureDataset
 from ddmi.domains.image.gallery import BATCH, Gallery, Rendered
-from ddmi.errors import MissingPackage
 from ddmi.metrics import pixels
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance, precision_recall
 from ddmi.metrics.neighbours import Neighbours, memorisation, nearest
 from ddmi.metrics.sliced import sliced_wasserstein
 from ddmi.metrics.uncertainty import bootstrap, jackknife, share_error
 from ddmi.metrics.words import PEOPLE, nouns
-from ddmi.randomness import generator
 
 if TYPE_CHECKING:
     from ddmi.domains.image import Image

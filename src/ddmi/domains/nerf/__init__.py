@@ -14,19 +14,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddmi.coordinates import check_size
+from ddmi.base.coordinates import check_size
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Layout, triplane
+from ddmi.base.randomness import generator
 from ddmi.data import kept
 from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
 from ddmi.domains.nerf.dataset import ViewDataset
 from ddmi.domains.nerf.shot import CAMERA, MESHES, Shot, check_shot, write_shots
-from ddmi.encoders.points import PointEncoder, PointEncoderConfig
-from ddmi.errors import UserError
-from ddmi.losses import laplace
-from ddmi.planes import Layout, triplane
-from ddmi.randomness import generator
-from ddmi.render.cameras import Camera
-from ddmi.render.volume import Quadrature, march
-from ddmi.signal import Signal
+from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
+from ddmi.model.losses import laplace
+from ddmi.model.signal import Signal
+from ddmi.rendering.cameras import Camera
+from ddmi.rendering.volume import Quadrature, march
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +114,13 @@ class Nerf(Domain):
 
     def dataset(self, path: str | Path | None, split: Split) -> ViewDataset:
         if path is None and self.source == "furniture":
-            from ddmi.photography import FurnitureViews
+            from ddmi.domains.nerf.photography import FurnitureViews
 
             made = FurnitureViews(self.pieces, self.views, self.size, cache=kept.home() / "furniture")
             return ViewDataset(self, made, split)
         if path is None:
             raise UserError("--data is missing: name a folder of objects with photographs and their cameras")
-        from ddmi.data.views import open_views
+        from ddmi.domains.nerf.views import open_views
 
         how: dict[str, Any] = {"radius": self.radius or None, "background": self.background, "on_bad": self.on_bad}
         opened = open_views(path, **how, hulls=kept.home() / "hulls")

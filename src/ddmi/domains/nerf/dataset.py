@@ -10,15 +10,15 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ddmi.base.randomness import derive, generator
 from ddmi.data.captions import one_of_each
 from ddmi.data.splits import split
 from ddmi.domains.base import Batch, Split
-from ddmi.randomness import derive, generator
-from ddmi.render.cameras import Camera
+from ddmi.rendering.cameras import Camera
 
 if TYPE_CHECKING:
-    from ddmi.data.views import ViewSource
     from ddmi.domains.nerf import Nerf
+    from ddmi.domains.nerf.views import ViewSource
 
 
 class ViewDataset:

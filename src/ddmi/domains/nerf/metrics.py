@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ddmi.coordinates import grid
+from ddmi.base.coordinates import grid
+from ddmi.base.randomness import generator
 from ddmi.domains.base import Evidence, FieldLike, Metric
 from ddmi.domains.nerf.dataset import ViewDataset
 from ddmi.domains.nerf.shot import SURFACE, straight
@@ -25,14 +26,13 @@ from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
 from ddmi.metrics.neighbours import memorisation, nearest
 from ddmi.metrics.pixels import CEILING
 from ddmi.metrics.uncertainty import bootstrap, jackknife
-from ddmi.randomness import generator
-from ddmi.render.cameras import Camera
-from ddmi.render.grid import to_signal
-from ddmi.render.volume import Occupancy, picture
+from ddmi.rendering.cameras import Camera
+from ddmi.rendering.grid import to_signal
+from ddmi.rendering.volume import Occupancy, picture
 
 if TYPE_CHECKING:
     from ddmi.domains.nerf import Nerf
-    from ddmi.render.photograph import Subject
+    from ddmi.rendering.photograph import Subject
 
 log = logging.getLogger(__name__)
 
@@ -362,7 +362,7 @@ class Album:
     @cached_property
     def network(self) -> Any:
         """The feature network that was asked for."""
-        from ddmi import features
+        from ddmi.metrics import features
 
         network: Any = features.load(self.evidence.features)
         return network.to(self.evidence.device)
@@ -460,7 +460,7 @@ def splat(cloud: Float[Tensor, "n 6"], camera: Camera, background: float) -> UIn
 
 def photographed(subject: Subject, camera: Camera) -> Look:
     """The truth, where it can be asked for."""
-    from ddmi.render.photograph import photograph
+    from ddmi.rendering.photograph import photograph
 
     taken = photograph(subject, camera)
     return Look(camera, taken.colour, torch.from_numpy(taken.opacity), torch.from_numpy(taken.depth))
@@ -506,11 +506,11 @@ def _reconstructed(evidence: Evidence, dataset: ViewDataset, indices: Sequence[i
 
 def _subject(dataset: ViewDataset, index: int) -> Subject | None:
     """What can be photographed from anywhere: furniture made by rule."""
-    from ddmi.photography import FurnitureViews
+    from ddmi.domains.nerf.photography import FurnitureViews
 
     if not isinstance(dataset.source, FurnitureViews):
         return None
-    from ddmi.render.photograph import Subject
+    from ddmi.rendering.photograph import Subject
 
     return Subject(dataset.source.furniture.mesh(dataset.kept[index]))
 

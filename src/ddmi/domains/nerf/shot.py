@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ddmi.base.errors import UserError
 from ddmi.domains.base import FieldLike
-from ddmi.errors import UserError
-from ddmi.render.cameras import Camera
-from ddmi.render.clip import Clip, tiled
-from ddmi.render.grid import contact_sheet, save_image
-from ddmi.render.volume import Occupancy, Quadrature, View, picture
+from ddmi.rendering.cameras import Camera
+from ddmi.rendering.clip import Clip, tiled
+from ddmi.rendering.grid import contact_sheet, save_image
+from ddmi.rendering.volume import Occupancy, Quadrature, View, picture
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -103,7 +103,7 @@ class Shot:
 
     def mesh(self, cells: int = 128, level: float = SURFACE) -> Trimesh:
         """The surface where the density passes a level, with the colours that it has from straight above it."""
-        from ddmi.render.mesh import iso_surface
+        from ddmi.rendering.mesh import iso_surface
 
         def density(points: Tensor) -> Tensor:
             return self.field(points, None, straight(points))[:, 3]
@@ -136,7 +136,7 @@ def turned(camera: Camera, angle: float) -> Camera:
 def check_shot(ending: str) -> None:
     """Raise the UserError that writing a file of this ending would, before any work."""
     if ending in MOVIES:
-        from ddmi.render.movie import check_ending
+        from ddmi.rendering.movie import check_ending
 
         check_ending(ending)
     elif ending not in (*PICTURES, *MESHES):
@@ -153,14 +153,14 @@ def write_shots(shots: Sequence[Shot], path: str | Path, columns: int = 0) -> No
         pictures = [shot.picture for shot in shots]
         save_image(contact_sheet(pictures, columns) if len(shots) > 1 else pictures[0], path)
     elif ending in MOVIES:
-        from ddmi.render.movie import write
+        from ddmi.rendering.movie import write
 
         turning = [shot.turntable() for shot in shots]
         write(tiled(turning, columns) if len(turning) > 1 else turning[0], path)
     elif len(shots) > 1:
         raise UserError(f"{path}: several objects are one file as a picture or a turntable alone")
     else:
-        from ddmi.render.mesh import write_mesh
+        from ddmi.rendering.mesh import write_mesh
 
         write_mesh(shots[0].mesh(max(shots[0].camera.size)), path)
 

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddmi.coordinates import check_size, check_window
+from ddmi.base.coordinates import check_size, check_window
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Layout, triplane
 from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
 from ddmi.domains.shape.dataset import ShapeDataset
-from ddmi.encoders.points import PointEncoder, PointEncoderConfig
-from ddmi.errors import UserError
-from ddmi.losses import bernoulli
-from ddmi.planes import Layout, triplane
-from ddmi.signal import Signal
+from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
+from ddmi.model.losses import bernoulli
+from ddmi.model.signal import Signal
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -100,12 +100,12 @@ class Shape(Domain):
             return ShapeDataset(self, Furniture(self.pieces), split)
         if path is None:
             raise UserError("--data is missing: name a folder of prepared shapes (ddmi prepare shapes makes one)")
-        from ddmi.data.shapes import open_shapes
+        from ddmi.domains.shape.shapes import open_shapes
 
         own = open_shapes(path)
         if self.source == "both" and Path(path).is_dir():
             from ddmi.data.furniture import Furniture
-            from ddmi.data.joined import Joined
+            from ddmi.domains.shape.joined import Joined
 
             return ShapeDataset(self, Joined([Furniture(self.pieces), own]), split)
         return ShapeDataset(replace(self, source="folder"), own, split)
@@ -136,7 +136,7 @@ class Shape(Domain):
         Raises:
             UserError: a size below 1 or too large for memory, or a window that leaves [-1, 1].
         """
-        from ddmi.render.mesh import iso_surface, simplified
+        from ddmi.rendering.mesh import iso_surface, simplified
 
         (cells,) = check_size(size, 1)
         corners = check_window(window, 3)
@@ -145,9 +145,9 @@ class Shape(Domain):
 
     def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
         """Write a mesh as .glb, .ply, .obj or .stl, a picture of it (.png, .jpg, .webp) or a turntable (.gif)."""
-        from ddmi.render.grid import contact_sheet, save_image
-        from ddmi.render.mesh import write_mesh
-        from ddmi.render.shading import shaded, turntable, write_animation
+        from ddmi.rendering.grid import contact_sheet, save_image
+        from ddmi.rendering.mesh import write_mesh
+        from ddmi.rendering.shading import shaded, turntable, write_animation
 
         path = Path(path)
         ending, several = path.suffix.lower(), isinstance(sample, list | tuple)
@@ -165,8 +165,8 @@ class Shape(Domain):
         """The reconstruction in the coordinates of the mesh file that was encoded; pictures show our frame."""
         import numpy as np
 
-        from ddmi.data.shapes import open_shapes
-        from ddmi.render.mesh import FORMATS
+        from ddmi.domains.shape.shapes import open_shapes
+        from ddmi.rendering.mesh import FORMATS
 
         placement = getattr(open_shapes(path), "placement", None)
         if placement is None or ending not in FORMATS:
@@ -174,7 +174,7 @@ class Shape(Domain):
         return sample.copy().apply_transform(np.linalg.inv(placement))
 
     def check(self, size: Any, ending: str, **options: Any) -> None:
-        from ddmi.render.mesh import FORMATS, LARGEST
+        from ddmi.rendering.mesh import FORMATS, LARGEST
 
         (cells,) = check_size(1 if size is None else size, 1)
         if cells > LARGEST:

@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ddmi.base.errors import UserError
+from ddmi.base.randomness import generator
 from ddmi.domains.base import Evidence, FieldLike, Metric
 from ddmi.domains.shape.solids import CELLS, CLOUD, MESH, Solids, occupied, surface
-from ddmi.errors import UserError
 from ddmi.metrics.neighbours import memorisation, nearest
 from ddmi.metrics.points import compare, unit_sphere
 from ddmi.metrics.uncertainty import bootstrap, share_error
 from ddmi.metrics.volumes import f_score, iou, normal_consistency, total_mutual_difference
-from ddmi.randomness import generator
 
 if TYPE_CHECKING:
     from ddmi.domains.shape import Shape
@@ -190,7 +190,7 @@ class ShapeMetrics:
         file, solids = evidence.judges.get("classifier", ""), self.solids(evidence)
         if not file or not evidence.asked or evidence.train.labels is None:
             return {}
-        from ddmi.features.voxels import load_classifier
+        from ddmi.metrics.features.voxels import load_classifier
 
         model, classes = load_classifier(file)
         model = model.to(evidence.device)
@@ -209,8 +209,8 @@ class ShapeMetrics:
         model = evidence.judges.get("clip", "")
         if not model or evidence.draw is None or not evidence.train.captions:
             return {}
-        from ddmi.features.clip import ClipScorer, clip_s
-        from ddmi.render.shading import turntable
+        from ddmi.metrics.features.clip import ClipScorer, clip_s
+        from ddmi.rendering.shading import turntable
 
         scorer, scores = ClipScorer(model, device=evidence.device), []
         for field, i in zip(evidence.samples, evidence.asked, strict=True):

@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ddmi.base.randomness import derive
 from ddmi.data.voxels import voxels
 from ddmi.domains.base import Evidence, FieldLike
 from ddmi.domains.shape.dataset import ShapeDataset
-from ddmi.randomness import derive
 
 if TYPE_CHECKING:
     from trimesh import Trimesh
@@ -31,7 +31,7 @@ MESH = 64
 
 def occupied(field: FieldLike, size: int, level: float) -> Bool[np.ndarray, "n n n"]:
     """Which cell centres of a size^3 grid over the cube are inside; array order (z, y, x)."""
-    from ddmi.render.mesh import inside
+    from ddmi.rendering.mesh import inside
 
     return inside(lambda points: field(points)[:, 0], size, level=level)
 

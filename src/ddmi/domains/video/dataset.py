@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from ddmi.base.randomness import generator
 from ddmi.data.splits import split
 from ddmi.domains.base import Batch, Split, shrinkage
-from ddmi.randomness import generator
-from ddmi.render.grid import to_signal
+from ddmi.rendering.grid import to_signal
 
 if TYPE_CHECKING:
-    from ddmi.data.clips import ClipSource
     from ddmi.domains.video import Video
+    from ddmi.domains.video.clips import ClipSource
 
 log = logging.getLogger(__name__)
 

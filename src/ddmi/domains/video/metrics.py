@@ -16,19 +16,19 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ddmi.coordinates import axis, mesh
+from ddmi.base.coordinates import axis, mesh
+from ddmi.base.errors import MissingPackage
+from ddmi.base.randomness import generator
+from ddmi.base.storage import unnamed
 from ddmi.domains.base import Evidence, FieldLike, Metric
 from ddmi.domains.video.dataset import VideoDataset
-from ddmi.errors import MissingPackage
 from ddmi.metrics import pixels
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
 from ddmi.metrics.neighbours import memorisation, nearest
 from ddmi.metrics.pixels import CEILING
 from ddmi.metrics.sliced import sliced_clips
 from ddmi.metrics.uncertainty import bootstrap, jackknife, share_error
-from ddmi.randomness import generator
-from ddmi.render.grid import to_pixels, to_signal
-from ddmi.storage import unnamed
+from ddmi.rendering.grid import to_pixels, to_signal
 
 if TYPE_CHECKING:
     from ddmi.domains.video import Video
@@ -386,7 +386,7 @@ class Screening:
     @cached_property
     def network(self) -> Any:
         """The feature network of pictures that was asked for."""
-        from ddmi import features
+        from ddmi.metrics import features
 
         network: Any = features.load(self.evidence.features)
         return network.to(self.evidence.device)
@@ -394,7 +394,7 @@ class Screening:
     @cached_property
     def i3d(self) -> Any:
         """The network of FVD; None where its weights were not given."""
-        from ddmi.features.i3d import I3D
+        from ddmi.metrics.features.i3d import I3D
 
         file = self.evidence.judges.get("i3d")
         return I3D.load(file).to(self.evidence.device) if file else None

@@ -86,7 +86,7 @@ def sections(judged: Judged, numbers: Numbers) -> list[Section]:
 
 def credits(judged: Judged) -> list[str]:
     """The attribution of the data that the page shows."""
-    from ddmi.data import emoji
+    from ddmi.domains.image import emoji
 
     source = Scene(judged, Numbers({})).train.source
     if not isinstance(source, emoji.Twemoji):

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.render.cameras import Camera
+from ddmi.rendering.cameras import Camera
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ddmi.domains.nerf.metrics import SOLID, Look, depth_error, photographed
-from ddmi.photography import FurnitureViews
+from ddmi.domains.nerf.photography import FurnitureViews
 from ddmi.report import pictures
 from ddmi.report.page import Section
 from ddmi.report.sections.nerf.scene import FINE, Scene, grey
@@ -26,7 +26,7 @@ def section(scene: Scene) -> Section | None:
     source = scene.held_out.source
     if not isinstance(source, FurnitureViews):
         return None
-    from ddmi.render.photograph import Subject
+    from ddmi.rendering.photograph import Subject
 
     items = []
     for k, (index, field) in enumerate(zip(scene.subjects, scene.reconstructions[:SHOWN], strict=False)):

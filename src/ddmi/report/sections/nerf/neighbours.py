@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ddmi.domains.nerf.shot import CAMERA
-from ddmi.render.cameras import Camera
+from ddmi.rendering.cameras import Camera
 from ddmi.report import pictures
 from ddmi.report.page import Section
 from ddmi.report.sections.nerf.scene import FINE, Scene

@@ -6,7 +6,7 @@ from html import escape
 
 from ddmi.field import Field
 from ddmi.metrics.pixels import CEILING, psnr
-from ddmi.render.clip import spread
+from ddmi.rendering.clip import spread
 from ddmi.report import pictures
 from ddmi.report.page import Section
 from ddmi.report.sections.nerf.cloud import dots

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ddmi.domains.nerf import Nerf, ViewDataset
 from ddmi.field import Field
-from ddmi.render.cameras import Camera
-from ddmi.render.volume import Occupancy, View, picture
+from ddmi.rendering.cameras import Camera
+from ddmi.rendering.volume import Occupancy, View, picture
 from ddmi.report import pictures, scene
 from ddmi.report.playing import playing
 from ddmi.report.scene import Kept

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ddmi.base.errors import missing_extra
 from ddmi.domains.nerf.shot import SURFACE
-from ddmi.errors import missing_extra
-from ddmi.render.mesh import simplified
+from ddmi.rendering.mesh import simplified
 from ddmi.report import pictures, viewer
 from ddmi.report.page import Section, table
 from ddmi.report.sections.nerf.scene import FAST, Scene

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ddmi.coordinates import grid
+from ddmi.base.coordinates import grid
 from ddmi.field import Field
 from ddmi.metrics.volumes import iou
 from ddmi.report import pictures

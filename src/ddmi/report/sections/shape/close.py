@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from ddmi.render.mesh import EMPTY
+from ddmi.rendering.mesh import EMPTY
 from ddmi.report import pictures, viewer
 from ddmi.report.page import Section, table
 from ddmi.report.sections.shape.scene import Scene, figure, still
@@ -110,7 +110,7 @@ def stills(found: list[Meshed], which: str) -> Section:
 
 def lighter(mesh: Trimesh) -> Trimesh:
     """The mesh, simplified where it is heavy."""
-    from ddmi.render.mesh import simplified
+    from ddmi.rendering.mesh import simplified
 
     return simplified(mesh, FACES, quietly=True)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ddmi.domains.shape import Shape, ShapeDataset
 from ddmi.field import Field
-from ddmi.render.clip import Clip
+from ddmi.rendering.clip import Clip
 from ddmi.report import pictures, scene
 from ddmi.report.playing import playing
 from ddmi.report.scene import Kept
@@ -46,7 +46,7 @@ class Solids(Kept):
 
     def turning(self, sample: int, alt: str) -> str:
         """A picture of it that turns, and stands where the reader wants no motion."""
-        from ddmi.render.shading import turntable
+        from ddmi.rendering.shading import turntable
 
         if sample not in self._turning:
             views = np.stack([np.asarray(view) for view in turntable(self.mesh(sample), TURNED, FRAMES)])
@@ -82,7 +82,7 @@ class Scene(scene.Scene[Shape, ShapeDataset]):
 
 def still(mesh: Trimesh, size: int, *, ground: bool = True) -> Pictures.Image:
     """A picture of a mesh from where all of this page's are taken, with or without its shadow on the ground."""
-    from ddmi.render.shading import (  # one colour, also where the data has more: shapes are what is compared
+    from ddmi.rendering.shading import (  # one colour, also where the data has more: shapes are what is compared
         CLAY,
         shaded,
     )

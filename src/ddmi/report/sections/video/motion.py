@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.coordinates import axis, mesh
+from ddmi.base.coordinates import axis, mesh
 from ddmi.field import Field
 from ddmi.report import pictures
 from ddmi.report.page import Section, table

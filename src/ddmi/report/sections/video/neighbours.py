@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from ddmi.render.clip import tiled
+from ddmi.rendering.clip import tiled
 from ddmi.report import pictures
 from ddmi.report.page import Section
 from ddmi.report.playing import figure

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from ddmi.field import Field
-from ddmi.render.clip import Clip
+from ddmi.rendering.clip import Clip
 from ddmi.report import pictures
 from ddmi.report.page import Section, table
 from ddmi.report.playing import figure

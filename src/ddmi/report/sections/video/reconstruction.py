@@ -11,7 +11,7 @@ from torch import Tensor
 from ddmi.domains.video.metrics import frames_at
 from ddmi.field import Field
 from ddmi.metrics.pixels import CEILING, psnr
-from ddmi.render.clip import tiled
+from ddmi.rendering.clip import tiled
 from ddmi.report import pictures
 from ddmi.report.page import Section
 from ddmi.report.playing import figure

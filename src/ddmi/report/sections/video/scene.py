@@ -12,8 +12,8 @@ from torch import Tensor
 
 from ddmi.domains.video import Video, VideoDataset
 from ddmi.field import Field
-from ddmi.render.clip import Clip
-from ddmi.render.grid import to_pixels, to_signal
+from ddmi.rendering.clip import Clip
+from ddmi.rendering.grid import to_pixels, to_signal
 from ddmi.report import scene
 from ddmi.report.playing import playing
 from ddmi.report.scene import Kept

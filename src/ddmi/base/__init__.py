@@ -1,0 +1,1 @@
+"""What everything stands on: planes, coordinates, randomness, errors, files, processes, progress and terminal."""

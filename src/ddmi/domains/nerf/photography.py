@@ -1,0 +1,285 @@
+"""Views of meshes: of users' meshes, photographed once into the layout of SRN, and of furniture made by rule.
+
+A prepared object is a folder with `rgb/000000.png` (RGBA), `pose/000000.txt` (OpenCV camera to world, row by row) and
+`intrinsics.txt` as Sitzmann et al. 2019 released theirs, and of our own `points.npz` (`points` and 8-bit `colours` of
+the surface) and `scene.json` ({"radius": 1.0}: half the side of the cube around the origin that the object lies in).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+
+from ddmi.base.errors import MissingPackage, UserError
+from ddmi.base.progress import working
+from ddmi.base.randomness import derive
+from ddmi.base.storage import aside, write_json
+from ddmi.data import furniture
+from ddmi.data.kept import Kept, key
+from ddmi.data.meshes import Model, Up, load, normalised, placement
+from ddmi.data.preparation import Progress, Summary, carry_out
+from ddmi.domains.nerf.posed import Views
+from ddmi.rendering.cameras import Camera, to_opencv
+from ddmi.rendering.photograph import FOV, RADIUS, Subject, lit, parts, photograph, spacing, sphere
+
+if TYPE_CHECKING:
+    import trimesh
+
+CLOUD, SCENE, INTRINSICS = "points.npz", "scene.json", "intrinsics.txt"
+
+LOOK = 1
+"""Goes up when the same piece of furniture looks different: what was photographed before is then not used."""
+
+
+# objects of users -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What decides the content of the files."""
+
+    views: int
+    size: int  # pixels, height and width
+    points: int
+    elevation: tuple[float, float]  # degrees, lowest and highest
+    up: Up
+    seed: int
+    fov: float = FOV
+    radius: float = RADIUS
+
+
+def prepare_views(
+    sources: str | Path | Sequence[str | Path],
+    target: str | Path,
+    *,
+    views: int = 50,
+    size: int = 128,
+    points: int = 30_000,
+    elevation: tuple[float, float] = (-10.0, 80.0),
+    up: Up = "y",
+    processes: int = 1,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Summary:
+    """Photograph all meshes at one or several paths; models that the target has, or has rejected, are passed over.
+
+    The files of an object depend on the mesh, the settings and the model's name, never on what else there is or on when
+    the work was interrupted; a folder that is there is whole. Besides the objects there are the tables that
+    `ddmi.data.preparation.prepare` writes: captions, credits, licences, rejections and settings.
+
+    Args:
+        sources: see `ddmi.data.meshes.find`.
+        views: of each object, from cameras of `ddmi.rendering.photograph.sphere`.
+        size: pixels, height and width.
+        points: of the surface of each object, with colours.
+        elevation: degrees, of the lowest and of the highest camera.
+        up: the axis that points up in the meshes.
+        processes: how many work at once; with 1 this one does.
+        progress: called with (models done, models in all).
+
+    Raises:
+        UserError: no mesh, a bad archive, bad settings, or a target that was prepared with others.
+        WorkError: a process died, or the disk is full; what is done stays.
+    """
+    if min(views, size) < 1 or points < 100:
+        raise UserError(f"views and size are at least 1 and points at least 100, not {views}, {size} and {points}")
+    if up not in ("y", "z"):
+        raise UserError(f"unknown up {up!r}: allowed are y, z")
+    settings = Settings(views=views, size=size, points=points, elevation=elevation, up=up, seed=seed)
+    sphere(1, elevation=elevation)  # raises when it is no range
+    one = partial(photograph_one, settings=settings)
+    files = (SCENE,)  # folders are put in place as a whole
+    target = Path(target)
+    return carry_out(sources, target, asdict(settings), one, files, processes=processes, progress=progress)
+
+
+def photograph_one(model: Model, target: Path, settings: Settings) -> str | None:
+    """Photograph one model into `target / model.name`, put in place as a whole.
+
+    Returns:
+        The reason why it is rejected, None when it is done.
+    """
+    from PIL import Image
+
+    cameras = sphere(
+        settings.views,
+        size=settings.size,
+        elevation=settings.elevation,
+        fov=settings.fov,
+        radius=settings.radius,
+        seed=derive(settings.seed, "cameras", model.name),
+    )
+    try:
+        subject = Subject(upright(load(model, coloured=True), model.rotation, settings.up), detail=spacing(cameras[0]))
+        rng = np.random.default_rng(derive(settings.seed, "cloud", model.name))
+        points, colours = subject.cloud(settings.points, rng)
+    except MissingPackage:
+        raise
+    except UserError as error:
+        return str(error).removeprefix(model.place).lstrip(": ")
+    own = ("rgb/*.png", "pose/*.txt", INTRINSICS, CLOUD, SCENE)
+    with aside(target / model.name, own) as folder:
+        for name in ("rgb", "pose"):
+            (folder / name).mkdir(parents=True)
+        for number, camera in enumerate(cameras):
+            picture = photograph(subject, camera).straight()
+            Image.fromarray(picture).save(folder / "rgb" / f"{number:06d}.png")
+            numbers = " ".join(f"{value + 0.0:.9g}" for value in to_opencv(camera.pose).flatten().tolist())
+            (folder / "pose" / f"{number:06d}.txt").write_text(f"{numbers}\n")
+        (x, y), (height, width) = cameras[0].middle, cameras[0].size
+        lines = (f"{cameras[0].focal:.9g} {x:.9g} {y:.9g} 0.", "0. 0. 0.", "1.", f"{height} {width}")
+        (folder / INTRINSICS).write_text("".join(f"{line}\n" for line in lines))
+        np.savez(folder / CLOUD, allow_pickle=False, points=points.astype(np.float16), colours=colours)
+        write_json({"radius": 1.0}, folder / SCENE)
+    return None
+
+
+def upright(scene: trimesh.Scene, rotation: tuple[float, ...] | None = None, up: Up = "y") -> trimesh.Scene:
+    """A scene put into our frame, as `ddmi.data.meshes.normalised` puts a mesh: the one box around all, y up.
+
+    Args:
+        rotation: 9 numbers, row by row: turns it upright first.
+
+    Raises:
+        Rejected: for the reasons that `normalised` has.
+    """
+    import trimesh
+
+    matrix = np.eye(4)
+    if rotation is not None:
+        matrix[:3, :3] = np.reshape(rotation, (3, 3))
+    found = [(vertices @ matrix[:3, :3].T, np.asarray(part.faces)) for vertices, part in parts(scene)]
+    shifts = np.cumsum([0, *(len(vertices) for vertices, _ in found)])
+    vertices = np.concatenate([vertices for vertices, _ in found])
+    faces = np.concatenate([faces + shift for (_, faces), shift in zip(found, shifts, strict=False)])
+    whole = trimesh.Trimesh(vertices, faces, process=False)
+    normalised(whole, up)
+    turned = scene.copy()
+    turned.apply_transform(placement(whole, up) @ matrix)
+    return turned
+
+
+# furniture ------------------------------------------------------------------------------------------------------------
+
+
+class FurnitureViews:
+    """Views of the furniture made by rule, a source of views: photographed when they are asked for, and kept.
+
+    A view of piece k depends on the seed, k and the views' number and size, not on how many pieces there are. With a
+    cache folder all views of a piece are taken at once and written there, to be found again by another source.
+
+    Args:
+        pieces: how many, as for `ddmi.data.furniture.Furniture`.
+        views: of each piece.
+        size: pixels, height and width.
+        seed: another seed, other pieces and other cameras.
+        elevation: degrees, of the lowest and of the highest camera.
+        radius: of the ball that the cameras just see; of some large tables it cuts off the corners in a few views.
+        cache: a folder for what was photographed.
+        memory: bytes of pictures that are kept; of what is beyond, each is taken (or read) again.
+
+    Raises:
+        UserError: a number is not positive.
+    """
+
+    def __init__(
+        self,
+        pieces: int = 6000,
+        views: int = 24,
+        size: int = 64,
+        seed: int = 0,
+        *,
+        elevation: tuple[float, float] = (-10.0, 80.0),
+        radius: float = 1.4,
+        cache: str | Path | None = None,
+        memory: int = 1_500_000_000,
+    ):
+        optional = {"elevation": elevation, "radius": radius, "cache": cache, "memory": memory}
+        self._again = partial(FurnitureViews, pieces, views, size, seed, **optional)  # type: ignore[arg-type]
+        self.furniture = furniture.Furniture(pieces, seed)
+        self.views, self.size, self.seed, self.elevation, self.radius = views, size, seed, elevation, radius
+        self.names, self.groups, self.parts = self.furniture.names, self.furniture.groups, self.furniture.parts
+        self.captions, self.labels = self.furniture.captions, self.furniture.labels
+        self.classes = self.furniture.classes
+        self.bad: list[tuple[str, str]] = []
+        self.counts = [views] * pieces
+        sphere(views, size=size, elevation=elevation, radius=radius)  # raises where that is impossible
+        self._cache = Kept(None if cache is None else Path(cache))
+        self._budget = memory
+        self._lock = threading.Lock()
+        self._kept: dict[int, tuple[UInt8[np.ndarray, "n h w 3"], Bool[np.ndarray, "n"]]] = {}
+        self._placed: dict[int, Views] = {}
+
+    def __reduce__(self) -> tuple[Callable[[], FurnitureViews], tuple[()]]:
+        return self._again, ()  # a copy in another process photographs for itself
+
+    def cameras(self, index: int) -> Views:
+        """Where the views of a piece are taken from."""
+        if index not in self._placed:
+            seed = derive(self.seed, "cameras", self.names[index])
+            cameras = sphere(self.views, size=self.size, elevation=self.elevation, radius=self.radius, seed=seed)
+            self._placed[index] = Views(
+                poses=torch.stack([camera.pose for camera in cameras]).numpy(),
+                focal=np.array([camera.focal for camera in cameras]),
+                centre=np.array([camera.middle for camera in cameras]),
+                size=cameras[0].size,
+            )
+        return self._placed[index]
+
+    def pictures(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
+        """Some of the views of a piece, on white, in the order asked for; the array is new.
+
+        Raises:
+            IndexError: a number that is negative or beyond the last view.
+        """
+        chosen = np.asarray(which, np.intp)
+        if len(chosen) and not 0 <= chosen.min() <= chosen.max() < self.views:
+            raise IndexError(f"{self.names[index]} has {self.views} views, not all of {list(which)} are there")
+        pictures, there = self._kept.get(index) or self._begun(index)
+        missing = np.unique(chosen[~there[chosen]])
+        if len(missing):
+            self._take(index, missing, pictures, there)
+        return pictures[chosen]
+
+    def cloud(self, index: int, count: int, rng: np.random.Generator) -> Float32[np.ndarray, "n 6"]:
+        """Points of the surface, x y z in [-1, 1], and their colours in the light, red green blue in [-1, 1]."""
+        points, normals = self.furniture.surface(index, count, rng)
+        colours = lit(self.furniture.colours(index, points), normals)
+        return np.concatenate([points, 2 * colours - 1], axis=1)
+
+    def _begun(self, index: int) -> tuple[UInt8[np.ndarray, "n h w 3"], Bool[np.ndarray, "n"]]:
+        """The pictures of a piece and which of them are taken: none, or all where there is a cache."""
+        pictures, there = np.zeros((self.views, self.size, self.size, 3), np.uint8), np.zeros(self.views, bool)
+        if self._cache.folder is not None:
+            made_of = (furniture.VERSION, LOOK, self.seed, index, self.views, self.size, self.elevation, self.radius)
+            name = key("furniture", *made_of)
+            found = (self._cache.read(name) or {}).get("pictures")
+            if found is not None and found.shape == pictures.shape:
+                pictures, there[:] = found, True
+            else:
+                with working("photographing furniture", self.names[index]):
+                    self._take(index, range(self.views), pictures, there)
+                self._cache.write(name, pictures=pictures)
+        with self._lock:
+            if index not in self._kept and pictures.nbytes <= self._budget:  # the first stay
+                self._budget -= pictures.nbytes
+                self._kept[index] = pictures, there
+        return self._kept.get(index, (pictures, there))
+
+    def _take(
+        self, index: int, which: Sequence[int] | np.ndarray, pictures: UInt8[np.ndarray, "n h w 3"], there: np.ndarray
+    ) -> None:
+        """Photograph some of the views into their places."""
+        views, subject = self.cameras(index), Subject(self.furniture.mesh(index))
+        for view in which:
+            camera = Camera(torch.from_numpy(views.poses[view]), float(views.focal[view]), views.size)
+            pictures[view] = photograph(subject, camera).colour
+            there[view] = True

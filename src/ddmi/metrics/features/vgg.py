@@ -1,0 +1,167 @@
+"""VGG-16 (Simonyan and Zisserman 2015): features of pictures, and LPIPS, a distance in them (Zhang et al. 2018,
+arXiv:1801.03924).
+
+No weights come with it; the user names a file, for LPIPS also a folder with several (VGG-16 and the five linear layers
+are usually published apart).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmi.base.errors import UserError
+from ddmi.metrics.features.weights import fill, read_weights
+
+# VGG-16, configuration D (Simonyan and Zisserman 2015): convolutions per stage; a tap follows each stage's last ReLU.
+STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+SIDE, HIDDEN = 224, 4096  # what the fully connected layers of the classifier read, and give
+ORIGIN = "the file vgg16-397923af.pth of torchvision, with its classifier"
+SMALLEST = 16  # cells on the shorter side: the features are halved four times
+SHIFT = (-0.030, -0.088, -0.188)  # of pictures in [-1, 1]; the ImageNet mean and deviation in that range
+SCALE = (0.458, 0.448, 0.450)
+
+_CONVOLUTION = re.compile(r"(?:features\.|net\.slice\d\.)(\d+)\.(weight|bias)")
+_LINEAR = re.compile(r"lin(\d)(?:\.model\.1)?(?:\.weight)?")
+
+
+class LpipsVgg(nn.Module):
+    """Frozen LPIPS distance; differentiable in both pictures. Without `load`, the weights are random."""
+
+    name = "lpips-vgg16"
+
+    def __init__(self) -> None:
+        super().__init__()
+        stages, inputs = [], 3
+        for widths in STAGES:
+            convolutions = []
+            for width in widths:
+                convolutions.append(nn.Conv2d(inputs, width, 3, padding=1))
+                inputs = width
+            stages.append(nn.ModuleList(convolutions))
+        self.stages = nn.ModuleList(stages)
+        self.linear = nn.ModuleList(nn.Conv2d(widths[-1], 1, 1, bias=False) for widths in STAGES)
+        self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(SCALE).view(3, 1, 1), persistent=False)
+        self.shift: Tensor
+        self.scale: Tensor
+        self.requires_grad_(False)
+
+    @classmethod
+    def load(cls, path: str | Path) -> LpipsVgg:
+        """LPIPS with the weights of a .safetensors or .pth file, or of all such files in a folder together.
+
+        Tensors are found as `features.N.weight` and `.bias` with N as in the ImageNet VGG-16 (or `net.sliceK.N.` of
+        LPIPS's own state), and `lin0` ... `lin4`, also spelled `lin0.weight` or `lin0.model.1.weight`.
+        Raises UserError that names what is missing, FileNotFoundError for a missing file.
+        """
+        path = Path(path)
+        files = [path]
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".pth", ".pt"))
+        found: dict[str, Tensor] = {}
+        for file in files:
+            found |= {_canonical(name): value for name, value in read_weights(file).items()}
+        network = cls()
+        wanted = network._published_names()
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            raise UserError(f"{path} lacks {len(missing)} tensors of LPIPS on VGG-16: {', '.join(missing[:4])} ...")
+        for name, parameter in wanted.items():
+            if found[name].numel() != parameter.numel():
+                raise UserError(f"{path}: {name} has shape {tuple(found[name].shape)}, not {tuple(parameter.shape)}")
+            parameter.data.copy_(found[name].reshape(parameter.shape))
+        return network
+
+    def features(self, x: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+        """The maps after relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, of pictures in [-1, 1] of size >= 16."""
+        if min(x.shape[-2:]) < SMALLEST:
+            raise UserError(
+                f"pictures of {x.shape[-1]}x{x.shape[-2]} are too small for LPIPS: at least 16x16 is needed"
+            )
+        x = (x - self.shift) / self.scale
+        taps: list[Tensor] = []
+        for stage in self.stages:
+            x = F.max_pool2d(x, 2) if taps else x
+            assert isinstance(stage, nn.ModuleList)
+            for convolution in stage:
+                x = F.relu(convolution(x))
+            taps.append(x)
+        return taps
+
+    def forward(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
+        """The distance of each pair of pictures in [-1, 1]: 0 for equal ones (LPIPS eq. 1)."""
+        distances = [
+            linear((unit(u) - unit(v)).square()).mean(dim=(1, 2, 3))
+            for linear, u, v in zip(self.linear, self.features(a), self.features(b), strict=True)
+        ]
+        return torch.stack(distances).sum(dim=0)
+
+    def _published_names(self) -> dict[str, Tensor]:
+        """The tensors under their published names; in VGG's own numbering ReLU and pooling count too."""
+        names: dict[str, Tensor] = {}
+        position = 0
+        for stage in self.stages:
+            assert isinstance(stage, nn.ModuleList)
+            for convolution in stage:
+                names |= {f"features.{position}.{kind}": value for kind, value in convolution.named_parameters()}
+                position += 2
+            position += 1
+        return names | {f"lin{index}": weight for index, weight in enumerate(self.linear.parameters())}
+
+
+class Vgg16(nn.Module):
+    """Frozen features of pictures in [-1, 1] for neighbours (Fig. 13), precision and recall (arXiv:1904.06991).
+
+    The second fully connected layer behind its ReLU, 4,096 numbers, of pictures that are brought to 224 x 224
+    bilinearly, with antialiasing. Parameters are named as in torchvision. Without `load`, the weights are random.
+    """
+
+    name, fid = "vgg16-fc2", False
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        inputs = 3
+        for widths in STAGES:
+            for width in widths:
+                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=True)]
+                inputs = width
+            layers.append(nn.MaxPool2d(2))
+        self.features = nn.Sequential(*layers)
+        self.num_features = HIDDEN
+        first, second = nn.Linear(inputs * (SIDE // 32) ** 2, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
+        self.classifier = nn.Sequential(first, nn.ReLU(inplace=True), nn.Identity(), second, nn.ReLU(inplace=True))
+        self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(SCALE).view(3, 1, 1), persistent=False)
+        self.shift: Tensor
+        self.scale: Tensor
+        self.requires_grad_(False).eval()
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vgg16:
+        """With the weights of a .safetensors or .pth file. UserError that names what is missing in it."""
+        return fill(cls(), read_weights(path), path, "VGG-16", ORIGIN)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
+        if tuple(x.shape[-2:]) != (SIDE, SIDE):
+            x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
+        return self.classifier(self.features((x - self.shift) / self.scale).flatten(1))
+
+
+def unit(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Each cell's vector of channels at length one; a zero vector stays zero, and so does its gradient."""
+    return F.normalize(x.float(), dim=1, eps=1e-10)
+
+
+def _canonical(name: str) -> str:
+    if match := _CONVOLUTION.fullmatch(name):
+        return f"features.{match[1]}.{match[2]}"
+    if match := _LINEAR.fullmatch(name):
+        return f"lin{match[1]}"
+    return name

@@ -1,0 +1,60 @@
+"""Reading a file of weights into named tensors, without ever running code from it."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ddmi.base.errors import UserError
+
+N = TypeVar("N", bound=nn.Module)
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The named tensors of a `.safetensors` file, or of a `.pth`/`.pt` file read as weights only, on the CPU.
+
+    A file whose tensors lie one level deeper, under `state_dict`, is opened there.
+    Raises FileNotFoundError for a missing file and UserError for one that does not hold plain tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file at {path}")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise UserError(f"{path} is not a readable safetensors file: {error}") from error
+    if path.suffix not in (".pth", ".pt"):
+        raise UserError(f"{path}: weights are read from .safetensors, .pth or .pt files, not {path.suffix or 'this'!r}")
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu")
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(f"{path} holds more than plain tensors, or is damaged; convert it to .safetensors") from error
+    if isinstance(content, dict):
+        content = content.get("state_dict", content)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not hold named tensors; convert it to .safetensors")
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+
+
+def fill(network: N, weights: dict[str, Tensor], path: str | Path, kind: str, origin: str) -> N:
+    """The network with these weights, by name; others are passed over, as are counters of batches.
+
+    Raises UserError, which says that the file is not of this `kind` and where one that is comes from.
+    """
+    wanted = {k: v.shape for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    wrong = [name for name, shape in wanted.items() if name not in weights or weights[name].shape != shape]
+    if wrong:
+        raise UserError(
+            f"{path} is not {kind}: {len(wrong)} tensors missing or of another shape, first {wrong[0]}; "
+            f"needed is {origin}"
+        )
+    network.load_state_dict({name: weights[name] for name in wanted}, strict=False)
+    return network

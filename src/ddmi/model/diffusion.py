@@ -1,0 +1,236 @@
+"""Latent diffusion (section 3.2, B.2): noise schedule, mixed parameterisation, denoising loss, guidance.
+
+The network does not know what it predicts; this module does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Layout, pack, unpack
+from ddmi.model.unet import Condition, UNet, UNetConfig
+
+Sampler = Literal["ddpm", "ddim", "dpm", "unipc", "heun", "rk45"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffusionConfig:
+    """Stage 2.
+
+    Args:
+        timesteps, beta_start, beta_end: T, from 2 to 100,000, and a schedule linear in sqrt(beta).
+        parameterisation: "mixed" (LSGM, section B.2), "epsilon", or "v": the network gives sqrt(alpha-bar) epsilon -
+            sqrt(1 - alpha-bar) z (Salimans & Ho 2022, arXiv:2202.00512). As in "mixed", a zero network is then exact
+            for standard normal latents; unlike there, no error is enlarged on the way to z, even at the last time.
+        times: "uniform" (section 3.2), or "logit-normal": logit(t / T) is normal with mean `times_mean` and standard
+            deviation `times_deviation` (Esser et al. 2024, arXiv:2403.03206).
+        snr_cap: largest signal-to-noise ratio that counts in the loss: w(t) = min(SNR, cap) / SNR (Hang et al. 2023,
+            arXiv:2303.09556), which spends a short training on what is seen from afar; 0: w(t) = 1, as in the paper.
+        mixing_init: initial logit of a, the share of the network in the mixed prediction, one a channel.
+        condition: "none", "text" (cross-attention on token states) or "class".
+        classes: names of the classes; empty: those of the data.
+        text_encoder: "minilm", "clip", or "clip:hub:owner/name" or "clip:" with a folder; `text_width` is its width.
+        condition_dropout: share of the training samples that see the null condition.
+        guidance_scale: default w of sampling; 1 is plain conditional.
+        guidance_interval: shares of T between which it applies; outside, sampling is plain conditional (Kynkaanniemi et
+            al. 2024, arXiv:2404.07724), at one evaluation a step instead of two.
+        sampler, sampling_steps: how samples are drawn where nothing else is asked for; 0 for the sampler's own number.
+        ema_decay: of the averaged weights that are sampled from, reached by a warm-up.
+    """
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    timesteps: int = 1000
+    beta_start: float = 0.0015
+    beta_end: float = 0.0195
+    parameterisation: Literal["mixed", "epsilon", "v"] = "mixed"
+    times: Literal["uniform", "logit-normal"] = "uniform"
+    times_mean: float = 0.0
+    times_deviation: float = 1.0
+    snr_cap: float = 0.0
+    mixing_init: float = -6.0
+    condition: Literal["none", "text", "class"] = "none"
+    classes: tuple[str, ...] = ()
+    text_encoder: str = "clip"
+    text_width: int = 768
+    condition_dropout: float = 0.1
+    guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    sampler: Sampler = "dpm"
+    sampling_steps: int = 0
+    ema_decay: float = 0.9999
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.timesteps <= 100_000:
+            raise UserError(f"diffusion.timesteps must be from 2 to 100000, not {self.timesteps}")
+        if not 0 < self.beta_start <= self.beta_end < 1:
+            ends = f"{self.beta_start:g} and {self.beta_end:g}"
+            raise UserError(f"diffusion.beta_start and beta_end must rise and lie between 0 and 1, not {ends}")
+        if not self.times_deviation > 0:
+            raise UserError(f"diffusion.times_deviation must be more than 0, not {self.times_deviation:g}")
+        first, last = self.guidance_interval
+        if not 0 <= first <= last <= 1:
+            raise UserError(f"diffusion.guidance_interval must rise from 0 to 1 at most, not {[first, last]}")
+        if self.snr_cap < 0:
+            raise UserError(f"diffusion.snr_cap must be 0 (none) or more, not {self.snr_cap:g}")
+        if not 0 <= self.sampling_steps <= self.timesteps:
+            allowed = f"from 0 (the sampler's own) to {self.timesteps}, the timesteps"
+            raise UserError(f"diffusion.sampling_steps must be {allowed}, not {self.sampling_steps}")
+
+
+def betas(config: DiffusionConfig) -> Float[Tensor, "t"]:
+    """beta_1 .. beta_T, linear in their square roots (diffusers calls it scaled_linear)."""
+    ends = config.beta_start**0.5, config.beta_end**0.5
+    return torch.linspace(*ends, config.timesteps, dtype=torch.float64).square()
+
+
+def alpha_bar(config: DiffusionConfig) -> Float[Tensor, "t"]:
+    """The share of the signal's variance at times 0 .. T - 1, in float64 on the CPU: some devices have no float64."""
+    return torch.cumprod(1 - betas(config), 0)
+
+
+class Diffusion(nn.Module):
+    """A denoiser of normalised latents.
+
+    Latents travel packed (b, c, l). `mean` and `std` are the latent's statistics by plane and channel, measured on the
+    training set; the network only sees latents normalised by them. `null_tokens` is the null condition of a text model.
+    """
+
+    log_share: Tensor
+    mean: Tensor
+    std: Tensor
+    null_tokens: Tensor
+    null_mask: Tensor
+
+    def __init__(self, config: DiffusionConfig, layout: Layout, channels: int) -> None:
+        super().__init__()
+        self.config, self.layout, self.channels = config, layout, channels
+        self.unet = UNet(
+            config.unet,
+            layout,
+            channels,
+            text=config.text_width if config.condition == "text" else 0,
+            classes=len(config.classes) if config.condition == "class" else 0,
+        )
+        if config.parameterisation == "mixed":
+            self.mixing = nn.Parameter(torch.full((channels, 1), config.mixing_init))
+        self.register_buffer("log_share", alpha_bar(config).log().float(), persistent=False)
+        self.register_buffer("mean", torch.zeros(len(layout), channels))
+        self.register_buffer("std", torch.ones(len(layout), channels))
+        if config.condition == "text":
+            self.register_buffer("null_tokens", torch.zeros(1, config.text_width))
+            self.register_buffer("null_mask", torch.ones(1, dtype=torch.bool))
+
+    # statistics ------------------------------------------------------------------------------------------------------
+
+    def _spread(self, statistic: Float[Tensor, "p c"]) -> Float[Tensor, "c l"]:
+        counts = torch.tensor([plane.shape[0] * plane.shape[1] for plane in self.layout], device=statistic.device)
+        return torch.repeat_interleave(statistic, counts, dim=0).t()
+
+    def normalise(self, z: Float[Tensor, "b c l"]) -> Float[Tensor, "b c l"]:
+        """Latents with mean 0 and standard deviation 1 in each channel of each plane."""
+        return (z - self._spread(self.mean)) / self._spread(self.std)
+
+    def restore(self, z: Float[Tensor, "b c l"]) -> Float[Tensor, "b c l"]:
+        """The inverse of `normalise`."""
+        return z * self._spread(self.std) + self._spread(self.mean)
+
+    # the forward process ---------------------------------------------------------------------------------------------
+
+    def shares(self, t: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b 1 1"], Float[Tensor, "b 1 1"]]:
+        """alpha-bar and 1 - alpha-bar at times t in [0, T - 1], log-linear between whole times.
+
+        Both are float32 with a relative error of about 1e-6: near t = 0 a plain difference would lose two digits.
+        """
+        low = t.floor().clamp(0, self.config.timesteps - 1)
+        high = (low + 1).clamp(max=self.config.timesteps - 1)
+        log = torch.lerp(self.log_share[low.long()], self.log_share[high.long()], (t - low).to(self.log_share))
+        return log.exp()[:, None, None], -log.expm1()[:, None, None]
+
+    def diffuse(
+        self, z: Float[Tensor, "b c l"], noise: Float[Tensor, "b c l"], t: Float[Tensor, "b"]
+    ) -> Float[Tensor, "b c l"]:
+        """z_t = sqrt(alpha-bar) z + sqrt(1 - alpha-bar) noise."""
+        signal, spread = self.shares(t)
+        return signal.sqrt().to(z.dtype) * z + spread.sqrt().to(z.dtype) * noise
+
+    # the network's prediction ----------------------------------------------------------------------------------------
+
+    def epsilon(
+        self, z: Float[Tensor, "b c l"], t: Float[Tensor, "b"], condition: Condition | None = None
+    ) -> Float[Tensor, "b c l"]:
+        """The predicted noise. Mixed parameterisation (LSGM eq. 10): (1 - a) sqrt(1 - alpha-bar) z_t + a net(z_t, t).
+
+        The first part is the exact answer for standard normal latents; the network learns the rest. With "v" it is
+        sqrt(1 - alpha-bar) z_t + sqrt(alpha-bar) net(z_t, t).
+        """
+        output = pack(self.unet(unpack(z, self.layout), t, condition), self.layout).float()
+        if self.config.parameterisation == "epsilon":
+            return output
+        signal, spread = (share.sqrt().to(z.dtype) for share in self.shares(t))
+        if self.config.parameterisation == "v":
+            return spread * z + signal * output
+        share = torch.sigmoid(self.mixing)
+        return (1 - share) * spread * z + share * output
+
+    def forward(
+        self,
+        z: Float[Tensor, "b c l"],
+        noise: Float[Tensor, "b c l"],
+        t: Float[Tensor, "b"],
+        condition: Condition | None = None,
+    ) -> Float[Tensor, ""]:
+        """Eq. 10 as a mean over latent dimensions; z is normalised."""
+        predicted = self.epsilon(self.diffuse(z, noise, t), t, condition)
+        return (self.weight(t) * (predicted - noise).square()).mean()
+
+    def weight(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b 1 1"]:
+        """w(t) of Eq. 10: min(SNR, cap) / SNR with SNR = alpha-bar / (1 - alpha-bar). Without a cap it is 1, or, of a
+        network that predicts v, 1 / alpha-bar: then the loss is the squared error of v.
+        """
+        signal, spread = self.shares(t)
+        if self.config.snr_cap:
+            return (self.config.snr_cap * spread / signal).clamp(max=1.0)
+        return 1 / signal if self.config.parameterisation == "v" else torch.ones_like(signal)
+
+    # conditions ------------------------------------------------------------------------------------------------------
+
+    def null(self, batch: int) -> Condition | None:
+        """The null condition for a batch; None for an unconditional model."""
+        if self.config.condition == "text":
+            return Condition(self.null_tokens.expand(batch, -1, -1), self.null_mask.expand(batch, -1))
+        if self.config.condition == "class":
+            return Condition(labels=torch.full((batch,), len(self.config.classes), device=self.mean.device))
+        return None
+
+    def guided(
+        self, z: Float[Tensor, "b c l"], t: Float[Tensor, "b"], condition: Condition | None, scale: float
+    ) -> Float[Tensor, "b c l"]:
+        """Classifier-free guidance (section 4.2): e(null) + w (e(condition) - e(null)); one evaluation at w = 0, 1.
+
+        Outside of the guidance interval w is 1; w = 0 (no condition) holds everywhere.
+        """
+        null = self.null(len(z))
+        if condition is None or null is None or scale == 0:
+            return self.epsilon(z, t, null)
+        first, last = (share * (self.config.timesteps - 1) for share in self.config.guidance_interval)
+        inside = (first <= t) & (t <= last)
+        if scale == 1 or not inside.any():
+            return self.epsilon(z, t, condition)
+        both = self.epsilon(torch.cat([z, z]), torch.cat([t, t]), null.join(condition))
+        without, with_condition = both.chunk(2)
+        weight = torch.where(inside, scale, 1.0)[:, None, None]
+        return without + weight * (with_condition - without)
+
+
+def dropped(condition: Condition, null: Condition, keep: Tensor) -> Condition:
+    """The condition where `keep` (b,) is True, the null condition elsewhere."""
+    joined = condition.join(null)
+    batch = len(keep)
+    index = torch.arange(batch, device=keep.device)
+    return joined.take(torch.where(keep, index, index + batch))

@@ -1,0 +1,232 @@
+"""Sampling latents: ancestral steps and DDIM, schedulers of diffusers, and the adaptive solver of the probability-flow
+ODE (Table 12).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import index
+from typing import Any, SupportsIndex, get_args
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ddmi.base.errors import UserError, unknown
+from ddmi.base.randomness import derive, generator
+from ddmi.model.diffusion import Diffusion, DiffusionConfig, Sampler, alpha_bar, betas
+from ddmi.model.ode import rk45
+from ddmi.model.unet import Condition
+
+SAMPLERS = get_args(Sampler)
+DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50, "dpm": 25, "unipc": 20, "heun": 25, "rk45": 0}
+
+
+def check_sampler(name: str) -> None:
+    """Raises UserError for a sampler that does not exist."""
+    if name not in SAMPLERS:
+        raise unknown("sampler", name, SAMPLERS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How latents are drawn.
+
+    Args:
+        sampler: "ddpm" (ancestral, section B.3), "ddim", "dpm" (DPM-Solver++ of order 2), "unipc", "heun", or "rk45".
+        steps: 0 for the sampler's own default; without effect on "rk45".
+        eta: noise of "ddim": 0 deterministic, 1 ancestral (DDIM eq. 16).
+        tolerance: of "rk45".
+        guidance_scale: w of classifier-free guidance.
+    """
+
+    sampler: Sampler = "dpm"
+    steps: int = 0
+    eta: float = 0.0
+    tolerance: float = 1e-3
+    guidance_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_sampler(self.sampler)
+        if not isinstance(self.steps, SupportsIndex) or index(self.steps) < 0:
+            raise UserError(f"steps must be a positive whole number (or 0 for the default), not {self.steps}")
+        if not 0 <= self.eta <= 1:
+            raise UserError(f"eta must be from 0 to 1, not {self.eta}")
+        if not 0 < self.tolerance < 1:
+            raise UserError(f"tolerance must be between 0 and 1, not {self.tolerance}")
+        if not math.isfinite(self.guidance_scale):
+            raise UserError(f"the guidance scale must be a finite number, not {self.guidance_scale}")
+
+
+def own_way(config: DiffusionConfig, sampler: str | None = None, steps: int = 0) -> tuple[str, int]:
+    """Sampler and steps: what is asked for, else the model's own; of another sampler than its own, that one's steps.
+
+    Steps are never 0 but for "rk45", which takes as many as its tolerance needs.
+
+    Raises:
+        UserError: an unknown sampler, or more steps than the model has timesteps.
+    """
+    if not sampler:
+        sampler, steps = config.sampler, steps or config.sampling_steps
+    check_sampler(sampler)
+    return sampler, _steps(config, sampler, steps)
+
+
+def _steps(config: DiffusionConfig, sampler: str, steps: int) -> int:
+    """The steps of a sampler, its default where `steps` is 0; never more than the model has timesteps."""
+    if sampler == "rk45":
+        return 0
+    if steps > config.timesteps:
+        raise UserError(f"steps must be at most {config.timesteps}, the timesteps of this model, not {steps}")
+    return steps or min(DEFAULT_STEPS[sampler], config.timesteps)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Latents as the autoencoder knows them, and the function evaluations that each one cost."""
+
+    z: Float[Tensor, "b c l"]
+    evaluations: Int[Tensor, "b"]
+
+
+def scheduler(diffusion: Diffusion, config: SamplingConfig) -> Any:
+    """A fresh diffusers scheduler of "dpm", "unipc" or "heun" with our noise schedule; schedulers keep state.
+
+    Its times are spaced evenly in log-SNR (or as Karras et al. 2022 have it) down to the least noise: a last jump from
+    far away would smooth out fine detail.
+    """
+    import diffusers
+
+    common: dict[str, Any] = {
+        "num_train_timesteps": diffusion.config.timesteps,
+        "trained_betas": betas(diffusion.config).numpy(),
+        "prediction_type": "epsilon",
+        "timestep_spacing": "linspace",
+    }
+    if config.sampler == "dpm":
+        return diffusers.DPMSolverMultistepScheduler(
+            **common, algorithm_type="dpmsolver++", solver_order=2, use_lu_lambdas=True
+        )
+    if config.sampler == "unipc":
+        return diffusers.UniPCMultistepScheduler(**common, use_karras_sigmas=True)
+    return diffusers.HeunDiscreteScheduler(**common, use_karras_sigmas=True)
+
+
+@torch.no_grad()
+def draw(
+    diffusion: Diffusion,
+    seeds: Sequence[int],
+    condition: Condition | None,
+    config: SamplingConfig,
+    progress: Callable[[int, int], None] | None = None,
+) -> Drawn:
+    """One latent for each seed; row k depends on seeds[k] and on its row of the condition alone.
+
+    Args:
+        progress: called with (steps done, steps in all); of "rk45" the number is not known before.
+    """
+    cells = sum(plane.shape[0] * plane.shape[1] for plane in diffusion.layout)
+    device = diffusion.mean.device
+    generators = [generator(seed, "sampling") for seed in seeds]
+    z = torch.stack([torch.randn(diffusion.channels, cells, generator=g) for g in generators]).to(device)
+    if config.sampler == "rk45":
+        return _solve(diffusion, z, condition, config)
+    count = _steps(diffusion.config, config.sampler, config.steps)
+    if config.sampler in ("ddpm", "ddim"):
+        eta = 1.0 if config.sampler == "ddpm" else config.eta
+        return _descend(diffusion, z, condition, config.guidance_scale, count, eta, generators, progress)
+
+    steps = scheduler(diffusion, config)
+    steps.set_timesteps(count, device=device)
+    z = z * steps.init_noise_sigma
+    for i, t in enumerate(steps.timesteps):
+        scaled = steps.scale_model_input(z, t)
+        noise = diffusion.guided(scaled.float(), t.expand(len(z)).float(), condition, config.guidance_scale)
+        z = steps.step(noise, t, z, return_dict=False)[0]
+        if progress:
+            progress(i + 1, len(steps.timesteps))
+    evaluations = torch.full((len(z),), len(steps.timesteps), device=device)
+    return Drawn(diffusion.restore(z.float()), evaluations)
+
+
+def times(timesteps: int, steps: int) -> list[int]:
+    """The times that "ddpm" and "ddim" visit: evenly spaced from T - 1 down to 0, all of them where steps = T.
+
+    The last one is 0 and not T / steps - 1: a jump to the data from there would smooth out fine detail.
+    """
+    return [round(t) for t in torch.linspace(timesteps - 1, 0, steps, dtype=torch.float64).tolist()]
+
+
+def _descend(
+    diffusion: Diffusion,
+    z: Tensor,
+    condition: Condition | None,
+    guidance_scale: float,
+    steps: int,
+    eta: float,
+    generators: Sequence[torch.Generator],
+    progress: Callable[[int, int], None] | None,
+) -> Drawn:
+    """DDIM eq. 12 with the noise of eq. 16: at eta = 1 ancestral sampling (DDPM eq. 7, posterior variance)."""
+    visited = times(diffusion.config.timesteps, steps)
+    shares = [*alpha_bar(diffusion.config)[visited].tolist(), 1.0]  # the last step leads to the data
+    for i, t in enumerate(visited):
+        now, then = shares[i : i + 2]
+        noise = diffusion.guided(z, z.new_full((len(z),), t), condition, guidance_scale)
+        variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
+        keep = math.sqrt(then / now)
+        z = keep * z + (math.sqrt(1 - then - variance) - keep * math.sqrt(1 - now)) * noise
+        if variance:
+            fresh = torch.stack([torch.randn(z.shape[1:], generator=g) for g in generators])
+            z = z + math.sqrt(variance) * fresh.to(z)
+        if progress:
+            progress(i + 1, len(visited))
+    return Drawn(diffusion.restore(z), torch.full((len(z),), len(visited), device=z.device))
+
+
+def _solve(diffusion: Diffusion, z: Tensor, condition: Condition | None, config: SamplingConfig) -> Drawn:
+    """The probability-flow ODE (Song et al. 2021, eq. 13) in u = log(sigma), sigma^2 = (1 - a) / a, a = alpha-bar.
+
+    There it reads dz/du = sqrt(1 - a) (epsilon(z) - sqrt(1 - a) z): zero for standard normal latents, so the solver
+    only has to follow what is not normal about them.
+    """
+    log_sigma = -0.5 * alpha_bar(diffusion.config).logit()  # (T,), rising
+    ends = float(log_sigma[-1]), float(log_sigma[0])
+    log_sigma = log_sigma.to(z)
+
+    def time(u: Tensor) -> Tensor:
+        """The (fractional) diffusion time at which log(sigma) is u."""
+        u = u.clamp(log_sigma[0], log_sigma[-1])
+        high = torch.searchsorted(log_sigma, u.contiguous()).clamp(1, len(log_sigma) - 1)
+        below, above = log_sigma[high - 1], log_sigma[high]
+        return (high - 1) + (u - below) / (above - below)
+
+    def derivative(state: Tensor, u: Tensor, rows: Tensor) -> Tensor:
+        spread = torch.sigmoid(2 * u).sqrt()[:, None, None]  # sqrt(1 - a)
+        part = None if condition is None else condition.take(rows)
+        noise = diffusion.guided(state, time(u), part, config.guidance_scale)
+        return spread * (noise - spread * state)
+
+    z, evaluations = rk45(derivative, z, *ends, config.tolerance)
+    first = torch.zeros(len(z), device=z.device)
+    noise = diffusion.guided(z, first, condition, config.guidance_scale)
+    signal, spread = diffusion.shares(first)
+    z = (z - spread.sqrt() * noise) / signal.sqrt()  # the last denoising step, from t = 0 to data
+    return Drawn(diffusion.restore(z), evaluations + 1)
+
+
+def sample_seeds(seed: int, first: int, count: int) -> list[int]:
+    """The seeds of samples first .. first + count - 1 under `seed`: sample k has its own, whatever comes with it.
+
+    Raises:
+        UserError: a seed or number that is negative or not whole.
+    """
+    try:
+        seed, first = index(seed), index(first)  # one of numpy is the same number
+    except TypeError as error:
+        raise UserError(f"a seed and the number of a sample are whole numbers, not {seed!r} and {first!r}") from error
+    if seed < 0 or first < 0:
+        raise UserError(f"a seed and the number of a sample are 0 or more, not {min(seed, first)}")
+    return [derive(seed, "sample", k) for k in range(first, first + count)]

@@ -1,0 +1,181 @@
+"""Pinhole cameras: camera-to-world poses with OpenGL axes, and the rays of their pixels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ddmi.base.coordinates import Window, check_size, check_window
+from ddmi.base.errors import UserError
+from ddmi.rendering.shading import DISTANCE, EXTENT
+
+FOV = 2 * math.degrees(math.atan(EXTENT / DISTANCE))
+"""Degrees, about 28: what the pictures of `ddmi.rendering.shading` show."""
+
+TOLERANCE = 1e-3
+"""What a rotation read from a text file may be off by."""
+
+
+@dataclass(frozen=True, eq=False)
+class Camera:
+    """A camera without distortion, its pixels square.
+
+    Args:
+        pose: camera to world. The camera looks along its own -z, its y is up, its x right (OpenGL).
+        focal: focal length in pixels of this size.
+        size: (height, width) in pixels. The middle of the pixel in column i and row j lies at (i + 0.5, j + 0.5), row 0
+            on top.
+        centre: where the axis of view meets the picture, (x, y) in pixels from the upper left corner, maybe outside;
+            None: in its middle.
+
+    Raises:
+        UserError: the pose is no rotation and shift, the focal length is not positive, or the size is none.
+    """
+
+    pose: Float[Tensor, "4 4"]
+    focal: float
+    size: tuple[int, int]
+    centre: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        check_size(self.size)
+        if not (self.focal > 0 and math.isfinite(self.focal)):
+            raise UserError(f"a focal length is a positive number of pixels, not {self.focal}")
+        if not is_rotation(self.pose):
+            raise UserError("a pose is a 4x4 matrix of a rotation and a shift, without scale or reflection")
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """The centre, also where it is the middle of the picture."""
+        return self.centre or (self.size[1] / 2, self.size[0] / 2)
+
+    def resized(self, size: int | tuple[int, int], window: Window | None = None) -> Camera:
+        """The same view, or a part of it, with another number of pixels.
+
+        Args:
+            size: pixels, one number or (height, width). Where its sides have another ratio than those of the window,
+                the window is in the middle of the new picture, which shows more on two sides.
+            window: the part of the picture (x0, y0, x1, y1) in [-1, 1], x to the right and y down; None: all of it.
+
+        Raises:
+            UserError: the size is none, or the window is empty or leaves [-1, 1].
+        """
+        height, width = check_size(size)
+        left, top, right, bottom = check_window(window, 2)
+        scale = min(2 * width / (self.size[1] * (right - left)), 2 * height / (self.size[0] * (bottom - top)))
+        seen = self.size[1] * (left + right + 2) / 4, self.size[0] * (top + bottom + 2) / 4  # the window's middle
+        x, y = self.middle
+        centre = width / 2 + (x - seen[0]) * scale, height / 2 + (y - seen[1]) * scale
+        return replace(self, focal=self.focal * scale, size=(height, width), centre=centre)
+
+    def to(self, device: torch.device | str) -> Camera:
+        """The camera on another device, where its rays then are; in float32, which every device has."""
+        return replace(self, pose=self.pose.to(device, torch.float32))
+
+    def rays(self, pixels: Int[Tensor, "n"] | None = None) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]]:
+        """Origins and unit directions of the rays through the middles of pixels, float32.
+
+        Args:
+            pixels: numbers of pixels, counted row by row; None: all.
+        """
+        height, width = self.size
+        pose = self.pose
+        if pixels is None:
+            pixels = torch.arange(height * width, device=pose.device)
+        pixels = pixels.to(pose.device)
+        x, y = self.middle
+        across = (pixels % width + 0.5 - x) / self.focal
+        down = (pixels.div(width, rounding_mode="floor") + 0.5 - y) / self.focal
+        there = torch.stack([across, -down, -torch.ones_like(across)], dim=1).to(pose.dtype) @ pose[:3, :3].T
+        directions = torch.nn.functional.normalize(there, dim=1).float()
+        return pose[:3, 3].float().expand(len(pixels), 3), directions
+
+    @staticmethod
+    def orbit(
+        azimuth: float,
+        elevation: float,
+        *,
+        distance: float = DISTANCE,
+        fov: float = FOV,
+        size: int | tuple[int, int] = 128,
+        target: Sequence[float] = (0.0, 0.0, 0.0),
+    ) -> Camera:
+        """A camera on a sphere around a target that it looks at, upright; by default the one of `render.shading`.
+
+        Args:
+            azimuth: degrees around y; 0 looks from +z, 90 from +x.
+            elevation: degrees above the horizon, -90 to 90.
+            distance: from the camera to the target.
+            fov: angle of view in degrees, across the shorter side of the picture.
+            size: pixels, one number or (height, width).
+
+        Raises:
+            UserError: a number is out of its range.
+        """
+        height, width = check_size(size)
+        if not -90 <= elevation <= 90:
+            raise UserError(f"an elevation is between -90 and 90 degrees, not {elevation}")
+        if not (distance > 0 and math.isfinite(distance)):
+            raise UserError(f"the distance of a camera is a positive number, not {distance}")
+        if not 0 < fov < 180:
+            raise UserError(f"an angle of view is between 0 and 180 degrees, not {fov}")
+        a, e = math.radians(azimuth), math.radians(elevation)
+        right = [math.cos(a), 0.0, -math.sin(a)]
+        up = [-math.sin(a) * math.sin(e), math.cos(e), -math.cos(a) * math.sin(e)]
+        back = [math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)]
+        eye = [there + distance * step for there, step in zip(target, back, strict=True)]
+        focal = min(height, width) / 2 / math.tan(math.radians(fov) / 2)
+        return Camera(_pose(torch.tensor([right, up, back, eye], dtype=torch.float64)), focal, (height, width))
+
+
+def look_at(
+    eye: Sequence[float] | Float[Tensor, "3"],
+    target: Sequence[float] | Float[Tensor, "3"] = (0.0, 0.0, 0.0),
+    up: Sequence[float] | Float[Tensor, "3"] = (0.0, 1.0, 0.0),
+) -> Float[Tensor, "4 4"]:
+    """The pose, float64, of a camera at `eye` that looks at `target` and sees `up` pointing upwards.
+
+    Raises:
+        UserError: it would look nowhere, or along `up`.
+    """
+    at, there, above = (torch.as_tensor(v, dtype=torch.float64) for v in (eye, target, up))
+    back = at - there
+    right = torch.linalg.cross(above, back)
+    if not right.norm() > 1e-9 * above.norm() * back.norm():
+        raise UserError(f"a camera at {at.tolist()} cannot look at {there.tolist()} with {above.tolist()} upwards")
+    right, back = right / right.norm(), back / back.norm()
+    return _pose(torch.stack([right, torch.linalg.cross(back, right), back, at]))
+
+
+def _pose(columns: Float[Tensor, "4 3"]) -> Float[Tensor, "4 4"]:
+    """Right, up, back and place as the columns of a pose."""
+    pose = torch.eye(4, dtype=columns.dtype, device=columns.device)
+    pose[:3] = columns.T
+    return pose
+
+
+def from_opencv(pose: Float[Tensor, "*n 4 4"]) -> Float[Tensor, "*n 4 4"]:
+    """OpenGL axes of a camera for OpenCV's (x right, y down, looking along +z): the same camera, camera to world."""
+    return pose * pose.new_tensor([1.0, -1.0, -1.0, 1.0])
+
+
+def to_opencv(pose: Float[Tensor, "*n 4 4"]) -> Float[Tensor, "*n 4 4"]:
+    """The inverse of `from_opencv`, which is the same change of signs."""
+    return from_opencv(pose)
+
+
+def is_rotation(pose: Float[Tensor, "*n 4 4"], tolerance: float = TOLERANCE) -> bool:
+    """Whether all poses turn and shift only: no scale, no reflection, last row (0, 0, 0, 1), all numbers finite."""
+    wide = pose.detach().cpu().double()
+    turn, eye = wide[..., :3, :3], torch.eye(4, dtype=torch.float64)
+    return bool(
+        wide.isfinite().all()
+        and (turn @ turn.mT - eye[:3, :3]).abs().max() <= tolerance
+        and (torch.linalg.det(turn) > 0).all()
+        and (wide[..., 3, :] - eye[3]).abs().max() <= tolerance
+    )

@@ -1,0 +1,338 @@
+"""Surfaces of a scalar function as closed meshes: coarse to fine, asking only near the surface."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ddmi.base.coordinates import axis, check_size, check_window
+from ddmi.base.errors import Empty, UserError, WorkError, missing_extra
+from ddmi.base.storage import aside
+
+if TYPE_CHECKING:
+    import trimesh
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1 << 16
+"""Points that the function is asked at once."""
+
+LARGEST = 1024
+"""Cells a side of the largest volume: 4 GiB of float32."""
+
+FORMATS = (".glb", ".ply", ".obj", ".stl")
+
+UNASKED = np.float32(1e30)
+"""Stands, with the sign that coarser samples tell, where the function was not asked; values are clamped below it."""
+
+EMPTY = "nothing above the threshold"
+
+Function = Callable[[Float[Tensor, "n 3"]], Tensor]
+Volume = Float[np.ndarray, "_ _ _"]
+"""(z, y, x): function less level at the cell centres of a grid, within one layer of "outside" on all sides."""
+
+
+def iso_surface(
+    value: Function,
+    size: int,
+    *,
+    level: float = 0.0,
+    window: Sequence[float] | None = None,
+    coarsest: int = 32,
+    margin: int = 1,
+) -> trimesh.Trimesh:
+    """The surface value = level, around all that is above, as `dense_surface` finds it but with few questions.
+
+    A coarse grid is asked everywhere. Each finer grid has twice the cells a side, is asked where the coarser one's
+    interpolated values change their sign, and where two values of it head for a change that the third does not show;
+    elsewhere it takes the sign of the interpolation. Then the surface is followed: wherever a cube of eight samples has
+    both signs, all of it is asked, until nothing new is found. A piece of surface that is connected to one that was
+    seen is therefore the dense grid's to the last digit, however thin it is; one that lies between the coarse samples
+    is missed when their values do not tell.
+
+    Args:
+        value: (n, 3) coordinates -> (n,) or (n, 1) values, float; > level is inside.
+        size: cells along each axis of the window; any number, not just powers of two.
+        window: low corner, then high corner, x first; None for [-1, 1] along each axis. The mesh is closed by the
+            window's own faces where the inside meets them.
+        coarsest: the coarse grid has at least so many cells a side (and fewer than twice as many).
+        margin: samples on either side of a change of sign of the interpolation that are asked, at least 1.
+
+    Returns:
+        A watertight mesh with outward normals, without faces when nothing is above the level;
+        `metadata["queries"]` is the number of points asked.
+
+    Raises:
+        UserError: the size is no positive number or beyond 1024, the window leaves [-1, 1], or a package is missing.
+        WorkError: the function gave NaN, or not one number a point.
+    """
+    probe = _Probe(value, size, level, window)
+    return _closed(_refined(probe, size, coarsest, margin), probe)
+
+
+def inside(
+    value: Function,
+    size: int,
+    *,
+    level: float = 0.0,
+    window: Sequence[float] | None = None,
+    coarsest: int = 32,
+    margin: int = 1,
+) -> Bool[np.ndarray, "z y x"]:
+    """Which cell centres of the grid lie above the level; arguments, errors and what may be missed as `iso_surface`."""
+    volume = _refined(_Probe(value, size, level, window), size, coarsest, margin)
+    return volume[1:-1, 1:-1, 1:-1] > 0
+
+
+def _refined(probe: _Probe, size: int, coarsest: int, margin: int) -> Volume:
+    """The volume of size^3 cells, coarse to fine."""
+    if coarsest < 1 or margin < 1:
+        raise UserError(f"coarsest and margin are at least 1, not {coarsest} and {margin}")
+    sizes = [size]
+    while -(-sizes[-1] // 2) >= max(coarsest, 2):
+        sizes.append(-(-sizes[-1] // 2))
+    volume = probe.everywhere(sizes.pop())
+    while sizes:
+        volume = _finer(volume, sizes.pop(), margin, probe)
+    return volume
+
+
+def dense_surface(
+    value: Function, size: int, *, level: float = 0.0, window: Sequence[float] | None = None
+) -> trimesh.Trimesh:
+    """The surface value = level from all size^3 cell centres; arguments, result and errors as of `iso_surface`."""
+    probe = _Probe(value, size, level, window)
+    return _closed(probe.everywhere(size), probe)
+
+
+class _Probe:
+    """The function less the level over a window; counts the points that it was asked."""
+
+    def __init__(self, value: Function, size: int, level: float, window: Sequence[float] | None):
+        check_size(size, 3)
+        if size > LARGEST:
+            raise UserError(f"a surface of {size} cells a side does not fit into memory: at most {LARGEST}")
+        corners = check_window(window, 3)
+        self.value, self.level = value, level
+        self.low, self.high = np.array(corners[:3]), np.array(corners[3:])
+        self.queries = 0
+
+    def everywhere(self, size: int) -> Volume:
+        """A volume of size^3 cells, all of it asked."""
+        volume = np.full((size + 2,) * 3, -UNASKED)
+        layers = max(1, CHUNK // size**2)  # asked together: few calls, and indices of a part of the volume alone
+        for first in range(0, size, layers):
+            z, y, x = np.indices((min(layers, size - first), size, size)).reshape(3, -1) + 1
+            self.ask(volume, ((z + first) * (size + 2) + y) * (size + 2) + x)
+        return volume
+
+    @torch.no_grad()
+    def ask(self, volume: Volume, at: Int[np.ndarray, "n"]) -> None:
+        """Fill in the samples with these (flat) indices."""
+        cells, flat = len(volume) - 2, volume.reshape(-1)
+        lines = [axis(cells, float(low), float(high)) for low, high in zip(self.low, self.high, strict=True)]
+        for start in range(0, len(at), CHUNK):
+            part = at[start : start + CHUNK]
+            z, y, x = (torch.from_numpy(index - 1) for index in np.unravel_index(part, volume.shape))
+            given = self.value(torch.stack([lines[0][x], lines[1][y], lines[2][z]], dim=1))
+            if given.numel() != len(part):
+                raise WorkError(f"the function gave {given.numel()} numbers for {len(part)} points, not one a point")
+            values = given.detach().reshape(-1).to("cpu", torch.float32).numpy() - np.float32(self.level)
+            if np.isnan(values).any():
+                raise WorkError("the function gave NaN: it has no surface")
+            values[values == 0] = -np.finfo(np.float32).tiny  # exactly on the level is outside, as `>` says
+            flat[part] = values.clip(-UNASKED / 10, UNASKED / 10)
+        self.queries += len(at)
+
+
+def _finer(coarse: Volume, size: int, margin: int, probe: _Probe) -> Volume:
+    """The volume of size^3 cells, asked where the coarser one's values put the surface, then along it.
+
+    Between coarse samples values are interpolated. Where their sign changes, the samples on both sides are asked; so
+    are all that stand for a coarse sample whose sign none of them would keep, or next to which a thin part may slip.
+    """
+    cells = len(coarse) - 2
+    place = ((np.arange(size) + 0.5) * cells / size - 0.5).clip(0, cells - 1)  # on the coarse grid, cell centres whole
+    low = np.minimum(place.astype(np.int64), max(cells - 2, 0))
+    share = (place - low).astype(np.float32)
+    low, high = low + 1, np.minimum(low + 1, cells - 1) + 1  # within the layer around
+    parent = np.arange(size) * cells // size + 1  # of the cell that the sample lies in
+    starts = np.flatnonzero(np.diff(parent, prepend=0))  # first sample of every parent
+    volume = np.empty((size + 2,) * 3, dtype=np.float32)  # not np.full: at 512 writing it twice takes a second
+    for k in range(3):
+        np.moveaxis(volume, k, 0)[[0, -1]] = -UNASKED
+    kept = np.zeros((len(coarse),) * 3, dtype=bool)  # coarse samples whose sign one of theirs has
+    for z, above in enumerate(parent):
+        layer = coarse[low[z]] * (1 - share[z]) + coarse[high[z]] * share[z]
+        layer = layer[low] * (1 - share[:, None]) + layer[high] * share[:, None]
+        inside = layer[:, low] * (1 - share) + layer[:, high] * share > 0
+        volume[z + 1, 1:-1, 1:-1] = np.where(inside, UNASKED, -UNASKED)
+        same = inside == (coarse[above] > 0)[np.ix_(parent, parent)]
+        same = np.logical_or.reduceat(np.logical_or.reduceat(same, starts, axis=0), starts, axis=1)
+        kept[above, 1:-1, 1:-1] |= same
+    wanted = ~kept
+    for k in range(3):
+        np.moveaxis(wanted, k, 0)[[0, -1]] = False
+    wanted.reshape(-1)[_slips_between(coarse)] = True
+    near, asked = _near_a_change(volume > 0, margin), []
+    for z, above in enumerate(parent, start=1):
+        y, x = np.nonzero(near[z, 1:-1, 1:-1] | wanted[above][np.ix_(parent, parent)])
+        asked.append((z * (size + 2) + y + 1) * (size + 2) + x + 1)
+    frontier = np.concatenate(asked)
+    while len(frontier):
+        frontier = _follow(volume, frontier, probe)
+    return volume
+
+
+def _near_a_change(inside: Bool[np.ndarray, "z y x"], margin: int) -> Bool[np.ndarray, "z y x"]:
+    """Samples with another sign among those at most `margin` away along each axis."""
+    some, every = inside.copy(), inside.copy()
+    for k in range(3):
+        for _ in range(margin):
+            for found, join in ((some, np.logical_or), (every, np.logical_and)):
+                line = np.moveaxis(found, k, 0)
+                wide = line.copy()
+                join(wide[1:], line[:-1], out=wide[1:])
+                join(wide[:-1], line[1:], out=wide[:-1])
+                line[...] = wide
+    return some & ~every
+
+
+def _slips_between(volume: Volume) -> Int[np.ndarray, "n"]:
+    """Samples (flat indices) between which a thin plate or gap may lie.
+
+    Of three in a line, the first two tend to the level so that they would pass it by the third, but it has their sign.
+    """
+    flat, side = volume.reshape(-1), len(volume)
+    asked = np.flatnonzero(np.abs(flat) < UNASKED)
+    values, found = flat[asked], []
+    for step in (1, -1, side, -side, side**2, -(side**2)):
+        before, after = flat[asked - step], flat[asked + step]
+        inside = values > 0
+        passes = ((2 * values - before > 0) != inside) & ((after > 0) == inside) & (np.abs(before) < UNASKED)
+        found += [asked[passes], asked[passes] + step]
+    return np.concatenate(found)
+
+
+def _follow(volume: Volume, frontier: Int[np.ndarray, "n"], probe: _Probe) -> Int[np.ndarray, "m"]:
+    """Ask the frontier; the next one is what was never asked of the cubes with both signs around what has changed sign.
+
+    A sample that kept the sign it was given opens no new cube: where given signs differ, both sides are asked at once.
+    """
+    flat, side = volume.reshape(-1), len(volume)
+    before = flat[frontier] > 0
+    probe.ask(volume, frontier)
+    changed = frontier[(flat[frontier] > 0) != before]
+    corners = np.array([(z * side + y) * side + x for z in (0, 1) for y in (0, 1) for x in (0, 1)])
+    cubes = np.unique(changed[:, None] - corners)  # by their lowest corner
+    samples = cubes[:, None] + corners
+    inside = flat[samples] > 0
+    samples = samples[inside.any(axis=1) & ~inside.all(axis=1)]
+    found = np.unique(samples[np.abs(flat[samples]) == UNASKED])
+    z, y, x = np.unravel_index(found, volume.shape)
+    layer = [(index == 0) | (index == side - 1) for index in (z, y, x)]  # outside the window: known to be outside
+    return found[~(layer[0] | layer[1] | layer[2])]
+
+
+def _closed(volume: Volume, probe: _Probe) -> trimesh.Trimesh:
+    """Marching cubes (Lewiner et al. 2003). The layer around is a mirror image, so that it closes on the border."""
+    try:
+        import trimesh
+    except ImportError as error:
+        raise missing_extra("trimesh", "mesh") from error
+    try:
+        from skimage.measure import marching_cubes
+    except ImportError as error:
+        raise missing_extra("scikit-image", "mesh") from error
+    for k in range(3):
+        line = np.moveaxis(volume, k, 0)
+        line[0], line[-1] = -np.abs(line[1]), -np.abs(line[-2])
+    if volume.max() > 0:
+        # x, y, z of what is z, y, x: a reflection, which turns the faces over once more
+        vertices, faces, *_ = marching_cubes(volume, 0.0, gradient_direction="descent")
+        cells = len(volume) - 2
+        vertices = probe.low + (probe.high - probe.low) * (vertices[:, ::-1].astype(np.float64) - 0.5) / cells
+    else:
+        vertices, faces = np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64)
+    return trimesh.Trimesh(vertices, faces, process=False, metadata={"queries": probe.queries})
+
+
+def simplified(mesh: trimesh.Trimesh, faces: int, *, quietly: bool = False) -> trimesh.Trimesh:
+    """About so many faces, by collapsing the edges that matter least (quadric errors); colours are not kept.
+
+    A mesh with no more faces than asked for is returned as it is. A watertight mesh that loses that is warned of, but
+    not `quietly`: a mesh that is only looked at may be open.
+
+    Raises:
+        UserError: fewer than 4 faces are asked for, or the package is missing.
+    """
+    if faces < 4:
+        raise UserError(f"a closed mesh has at least 4 faces, not {faces}")
+    if len(mesh.faces) <= faces:
+        return mesh
+    try:
+        import trimesh
+        from fast_simplification import simplify
+    except ImportError as error:
+        raise missing_extra("fast-simplification", "mesh") from error
+    points, triangles = simplify(mesh.vertices, np.asarray(mesh.faces, dtype=np.int64), target_count=faces)
+    smaller = trimesh.Trimesh(points, triangles, process=False, metadata=dict(mesh.metadata))
+    smaller.remove_unreferenced_vertices()
+    if not quietly and mesh.is_watertight and not smaller.is_watertight:
+        log.warning("the mesh of %d faces is no longer watertight: ask for more than %d", len(smaller.faces), faces)
+    return smaller
+
+
+def write_mesh(mesh: trimesh.Trimesh, path: Path | str) -> None:
+    """Write a mesh, aside first, in the format of the name's ending: .glb (with normals), .ply, .obj or .stl.
+
+    Raises:
+        UserError: the name has another ending. Empty: the mesh has no faces.
+        WorkError: the disk is full or the place cannot be written; what stood there is untouched.
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in FORMATS:
+        raise UserError(f"{path}: a mesh is written as {', '.join(FORMATS)}, by the ending of its name")
+    if not len(mesh.faces):
+        raise Empty(f"{path}: {EMPTY}: no mesh to write")
+    with aside(path) as scratch, scratch.open("wb") as file:
+        if ending == ".glb":
+            _write_glb(mesh, file)
+        else:
+            mesh.export(file, file_type=ending[1:])
+
+
+def _write_glb(mesh: trimesh.Trimesh, file: BinaryIO) -> None:
+    """With normals, and a material that is no metal: its base colour is CLAY, or white beneath colours of vertices.
+
+    Colours of a glTF file are linear, ours are as displayed; eight bits would be too few for dark linear ones.
+    """
+    import trimesh
+    from trimesh.visual.color import srgb_to_linear
+
+    from ddmi.rendering.shading import CLAY
+
+    plain = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=mesh.vertex_normals, process=False)
+    base = srgb_to_linear(np.array(CLAY) / 255).tolist()
+    visual: Any = mesh.visual
+    if visual.kind in ("vertex", "face"):
+        base = [1.0, 1.0, 1.0]
+        plain.vertex_attributes["_colour"] = srgb_to_linear(visual.vertex_colors[:, :3] / 255).astype(np.float32)
+
+    def finish(tree: dict[str, Any]) -> None:
+        colour = {"baseColorFactor": [*base, 1.0], "metallicFactor": 0.0, "roughnessFactor": 1.0}
+        tree["materials"] = [{"pbrMetallicRoughness": colour}]
+        (part,) = tree["meshes"][0]["primitives"]
+        part["material"] = 0
+        if "_colour" in part["attributes"]:
+            part["attributes"]["COLOR_0"] = part["attributes"].pop("_colour")
+
+    plain.export(file, file_type="glb", include_normals=True, tree_postprocessor=finish)

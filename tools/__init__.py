@@ -1,0 +1,1 @@
+"""What the package does not carry: benchmarks, and the making of the models that ship."""
