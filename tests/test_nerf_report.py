@@ -27,8 +27,7 @@ from ddmi.evaluation import Judged
 from ddmi.field import Field
 from ddmi.model.encoders.points import PointEncoderConfig
 from ddmi.pipeline import DDMIPipeline
-from ddmi.rendering.cameras import Camera
-from ddmi.rendering.shading import DISTANCE, EXTENT
+from ddmi.rendering.cameras import DISTANCE, EXTENT, Camera
 from ddmi.rendering.volume import Occupancy, Quadrature, picture
 from ddmi.report import page as pages
 from ddmi.report import viewer

@@ -24,7 +24,8 @@ from ddmi.domains.nerf import photography  # noqa: E402
 from ddmi.domains.nerf.photography import FurnitureViews, prepare_views, upright  # noqa: E402
 from ddmi.domains.nerf.posed import check  # noqa: E402
 from ddmi.domains.nerf.views import ViewSource, open_views  # noqa: E402
-from ddmi.rendering.photograph import Subject, photograph, sphere  # noqa: E402
+from ddmi.rendering.cameras import sphere  # noqa: E402
+from ddmi.rendering.shader import TracedMesh, render_view  # noqa: E402
 
 SMALL = {"views": 5, "size": 24, "points": 300}
 RED, GREEN, BLUE = (255, 0, 0, 255), (0, 255, 0, 255), (0, 0, 255, 255)
@@ -251,7 +252,7 @@ def front(model: Model) -> np.ndarray:
     from ddmi.rendering.cameras import Camera
 
     scene = upright(load(model, coloured=True), model.rotation)
-    return photograph(scene, Camera.orbit(0.0, 0.0, distance=4.0, fov=40.0, size=9)).colour[4, 4]
+    return render_view(scene, Camera.orbit(0.0, 0.0, distance=4.0, fov=40.0, size=9)).colour[4, 4]
 
 
 NAMES = ["p.png", "P.PNG", "textures/p.png", "../p.png", r"C:\Users\Ann\my pictures\p.png", "/home/ann/p.png"]
@@ -359,7 +360,7 @@ def test_points_have_the_colours_of_the_pictures():
     """A ray from a camera to a point of the surface meets its colour, or something before it."""
     source = FurnitureViews(8, views=4, size=96)
     for index in range(5):
-        views, subject = source.cameras(index), Subject(source.furniture.mesh(index))
+        views, subject = source.cameras(index), TracedMesh(source.furniture.mesh(index))
         cloud = source.cloud(index, 3000, np.random.default_rng(0))
         assert np.abs(cloud).max() <= 1
         met = 0
@@ -397,8 +398,8 @@ def test_a_view_does_not_depend_on_what_else_was_asked():
 
 def test_what_is_kept_is_not_taken_again(tmp_path, monkeypatch, caplog):
     taken = []
-    camera_shutter = photography.photograph
-    monkeypatch.setattr(photography, "photograph", lambda *given: taken.append(1) or camera_shutter(*given))
+    camera_shutter = photography.render_view
+    monkeypatch.setattr(photography, "render_view", lambda *given: taken.append(1) or camera_shutter(*given))
     source = FurnitureViews(2, views=6, size=24)
     source.pictures(0, [1, 2])
     source.pictures(0, [3, 2, 3])

@@ -209,9 +209,9 @@ def colour(path) -> np.ndarray:
     """The displayed colour of the middle of the square, without the light."""
     pytest.importorskip("embreex")
     from ddmi.domains.nerf.photography import upright
-    from ddmi.rendering.photograph import Subject
+    from ddmi.rendering.shader import TracedMesh
 
-    subject = Subject(upright(load(Model(name="a", file=path), coloured=True)))
+    subject = TracedMesh(upright(load(Model(name="a", file=path), coloured=True)))
     weights = np.full((1, 3), 1 / 3, np.float32)
     return 255 * subject._surfaces[0].at(np.array([0]), weights)[0]
 

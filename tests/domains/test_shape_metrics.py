@@ -212,7 +212,7 @@ def test_clip_s_is_the_mean_of_the_best_views(tmp_path):
     from features.test_clip import random_clip
 
     from ddmi.metrics.features.clip import ClipScorer
-    from ddmi.rendering.shading import turntable
+    from ddmi.rendering.shader import turntable
 
     place = str(random_clip(tmp_path))
     scorer, fields, asked, best = ClipScorer(place), truths(TRAIN)[:2], [], []

@@ -6,16 +6,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ddmi.base.coordinates import Window, check_size, check_window
 from ddmi.base.errors import UserError
-from ddmi.rendering.shading import DISTANCE, EXTENT
+
+DISTANCE = 5.5
+"""From the usual camera to the origin. The object lies in [-1, 1]^3."""
+
+EXTENT = 1.38
+"""What the usual camera sees of the plane through the origin, from the middle of the image to its nearer edge."""
 
 FOV = 2 * math.degrees(math.atan(EXTENT / DISTANCE))
-"""Degrees, about 28: what the pictures of `ddmi.rendering.shading` show."""
+"""Degrees, about 28: the angle of view of the usual camera."""
+
+VIEW_FOV = 40.0
+"""Angle of view of the cameras of `sphere`, degrees."""
+
+VIEW_RADIUS = 1.575
+"""Of the ball about the origin that these cameras just see: a box whose longest side is 2 / 1.1 is never cut off."""
 
 TOLERANCE = 1e-3
 """What a rotation read from a text file may be off by."""
@@ -105,7 +117,7 @@ class Camera:
         size: int | tuple[int, int] = 128,
         target: Sequence[float] = (0.0, 0.0, 0.0),
     ) -> Camera:
-        """A camera on a sphere around a target that it looks at, upright; by default the one of `render.shading`.
+        """A camera on a sphere around a target that it looks at, upright; by default the usual one.
 
         Args:
             azimuth: degrees around y; 0 looks from +z, 90 from +x.
@@ -131,6 +143,56 @@ class Camera:
         eye = [there + distance * step for there, step in zip(target, back, strict=True)]
         focal = min(height, width) / 2 / math.tan(math.radians(fov) / 2)
         return Camera(_pose(torch.tensor([right, up, back, eye], dtype=torch.float64)), focal, (height, width))
+
+
+def sphere(
+    count: int,
+    *,
+    size: int | tuple[int, int] = 128,
+    elevation: tuple[float, float] = (-10.0, 80.0),
+    fov: float = VIEW_FOV,
+    radius: float = VIEW_RADIUS,
+    seed: int = 0,
+) -> list[Camera]:
+    """Cameras spread evenly over a zone of the sphere around the origin (a Fibonacci lattice), all at one distance.
+
+    Args:
+        elevation: degrees, lowest and highest; (-90, 90) is the whole sphere.
+        fov: degrees, across the shorter side of the image.
+        radius: of the ball about the origin that just fits into the image.
+        seed: of how the lattice is turned around y and moved along the zone, and of the order of the cameras.
+
+    Raises:
+        UserError: no camera, or a range that is none.
+    """
+    low, high = elevation
+    if count < 1:
+        raise UserError(f"there must be at least one view, not {count}")
+    if not -90 <= low <= high <= 90:
+        raise UserError(f"elevations go from -90 up to 90 degrees, not from {low} to {high}")
+    if not (0 < fov < 180 and radius > 0):
+        raise UserError(f"an angle of view is between 0 and 180 degrees and a radius positive, not {fov} and {radius}")
+    rng = np.random.default_rng(seed)
+    turn, shift = rng.random(2)
+    bottom, top = math.sin(math.radians(low)), math.sin(math.radians(high))  # equal heights have equal areas
+    return [
+        Camera.orbit(
+            math.degrees(math.pi * (3 - math.sqrt(5)) * k) + 360 * turn,
+            math.degrees(math.asin(bottom + (top - bottom) * (k + shift) / count)),
+            distance=radius / math.sin(math.radians(fov / 2)),
+            fov=fov,
+            size=size,
+        )
+        for k in rng.permutation(count)  # the first few are spread too
+    ]
+
+
+def lattice(count: int) -> Float[np.ndarray, "n 3"]:
+    """Unit directions spread evenly over the sphere (a Fibonacci lattice), from +y down."""
+    y = 1 - (2 * np.arange(count) + 1) / count
+    angle = np.pi * (3 - math.sqrt(5)) * np.arange(count)
+    across = np.sqrt(1 - y * y)
+    return np.stack([across * np.cos(angle), y, across * np.sin(angle)], axis=1)
 
 
 def look_at(

@@ -94,8 +94,8 @@ class Clip:
             frames[k] = self[k]
         return frames
 
-    def picture(self, k: int) -> Image.Image:
-        """Frame k as a picture. Raises IndexError beyond either end."""
+    def image(self, k: int) -> Image.Image:
+        """Frame k. Raises IndexError beyond either end."""
         from PIL import Image
 
         return Image.fromarray(self[k])
@@ -105,6 +105,12 @@ class Clip:
         from ddmi.rendering.movie import write
 
         write(self, path)
+
+
+def animated(images: Sequence[Image.Image], seconds: float = 2.0) -> Clip:
+    """Images of one size one after another, in about so many seconds; none is shown for less than 20 ms."""
+    frames = np.stack([np.asarray(image.convert("RGB")) for image in images])
+    return Clip.of(frames, min(50.0, len(frames) / seconds))
 
 
 def tiled(clips: Sequence[Clip], columns: int = 0, gap: int = 2) -> Clip:

@@ -96,13 +96,6 @@ def save_image(image: Image.Image, path: str | Path) -> None:
         scratch.write_bytes(stream.getbuffer())
 
 
-def animate(pictures: Sequence[Image.Image], path: str | Path, seconds: float = 2.0) -> None:
-    """Pictures of one size one after another as an endless .gif of about so many seconds, 20 ms a picture at least."""
-    pause = max(20, round(1000 * seconds / len(pictures)))
-    with aside(Path(path)) as scratch:
-        pictures[0].save(scratch, "GIF", save_all=True, append_images=list(pictures[1:]), duration=pause, loop=0)
-
-
 def contact_sheet(pictures: Sequence[Image.Image], columns: int = 0, gap: int = 2) -> Image.Image:
     """Pictures of one size side by side on white; about twice as wide as high unless `columns` says otherwise."""
     from PIL import Image

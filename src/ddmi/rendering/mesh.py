@@ -318,7 +318,7 @@ def _write_glb(mesh: trimesh.Trimesh, file: BinaryIO) -> None:
     import trimesh
     from trimesh.visual.color import srgb_to_linear
 
-    from ddmi.rendering.shading import CLAY
+    from ddmi.rendering.materials import CLAY
 
     plain = trimesh.Trimesh(mesh.vertices, mesh.faces, vertex_normals=mesh.vertex_normals, process=False)
     base = srgb_to_linear(np.array(CLAY) / 255).tolist()

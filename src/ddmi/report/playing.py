@@ -32,7 +32,7 @@ def playing(clip: Clip, alt: str, *, pixels: bool | None = None, quality: int = 
         quality: of WebP, up to 100.
     """
     times = timetable(clip, MILLISECONDS, SHORTEST)
-    frames = [clip.picture(number) for number, _ in times]
+    frames = [clip.image(number) for number, _ in times]
     moving = _address(frames, [duration for _, duration in times], quality)
     still = _address(frames[:1], [0], quality)
     height, width = clip.size

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from ddmi.rendering.shading import CLAY, DISTANCE, EXTENT
+from ddmi.rendering.cameras import DISTANCE, EXTENT
+from ddmi.rendering.materials import CLAY
 from ddmi.report.page import script
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddmi.rendering.clip import Clip, filmstrip
+from ddmi.rendering.clip import filmstrip
 from ddmi.rendering.grid import contact_sheet
 from ddmi.report import pictures, viewer
 from tools.release.gallery.model import SEED, Again, Model, Shown, counted
@@ -108,7 +108,7 @@ def sizes(model: Model) -> Shown:
 
 def solids(model: Model) -> tuple[list[Shown], Again]:
     """Shapes: shaded meshes, and some that turn."""
-    from ddmi.rendering.shading import shaded, turntable
+    from ddmi.rendering.shader import shaded, turntable
 
     cells: list[Cell] = []
     meshes: list[tuple[str, Trimesh]] = []
@@ -124,8 +124,7 @@ def solids(model: Model) -> tuple[list[Shown], Again]:
     still = model.sheet(".png", cells, len(cells) // 2, words, model.command(PIECES, TWICE, options))
     turning = []
     for caption, mesh in counted(f"{model.stem}-turning.webp", meshes[:TURNED]):
-        views = turntable(mesh, SIDE, VIEWS)
-        turning.append(Cell(Clip.of(np.stack([np.asarray(view) for view in views]), PACE), caption))
+        turning.append(Cell(held(turntable(mesh, SIDE, VIEWS, fps=PACE)), caption))
     words = f"Sample 0 of the first {len(turning)} prompts, turning."
     command = model.command(PIECES[:TURNED], 1, f"--size {CELLS} --format gif")
     moving = model.sheet("-turning.webp", turning, max(1, TURNED // 2), words, command)
@@ -136,7 +135,7 @@ def solids(model: Model) -> tuple[list[Shown], Again]:
 def stage(meshes: Sequence[tuple[str, Trimesh]]) -> str:
     """The viewer with the first mesh that has faces, HTML; nothing where none has."""
     from ddmi.rendering.mesh import simplified
-    from ddmi.rendering.shading import shaded
+    from ddmi.rendering.shader import shaded
 
     for caption, mesh in meshes:
         if len(mesh.faces):

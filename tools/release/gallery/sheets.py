@@ -61,7 +61,7 @@ def beside(cells: Sequence[Cell], columns: int) -> Image.Image | Clip:
 
     def below(clip: Clip, caption: str) -> Clip:
         def frame(k: int) -> UInt8[np.ndarray, "h w 3"]:
-            return np.asarray(captioned(clip.picture(k), caption, lines, font))
+            return np.asarray(captioned(clip.image(k), caption, lines, font))
 
         height, width = clip.size
         return Clip(frame, len(clip), (height + band(lines, font), width), clip.fps)
@@ -136,7 +136,7 @@ def write_picture(picture: Image.Image, path: Path) -> None:
 def write_clip(clip: Clip, path: Path) -> int:
     """Write an endless .webp, with more loss where it is heavy; returns the quality that it has."""
     times = timetable(clip, playing.MILLISECONDS, playing.SHORTEST)
-    first, *others = [clip.picture(number) for number, _ in times]
+    first, *others = [clip.image(number) for number, _ in times]
     options: dict[str, Any] = {"save_all": True, "append_images": others, "loop": 0, "method": 4}
     for quality in QUALITIES:
         stream = io.BytesIO()

@@ -155,11 +155,12 @@ class Image(Domain):
         return Pictures.fromarray(np.concatenate(list(rows)))
 
     def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
-        from ddmi.rendering.grid import animate, contact_sheet, save_image
+        from ddmi.rendering.clip import animated
+        from ddmi.rendering.grid import contact_sheet, save_image
 
         several = isinstance(sample, list | tuple)
         if several and Path(path).suffix.lower() == ".gif":
-            animate(sample, path)
+            animated(sample).save(path)
             return
         save_image(contact_sheet(sample, columns) if several else sample, path)
 

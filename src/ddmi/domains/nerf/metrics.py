@@ -32,7 +32,7 @@ from ddmi.rendering.volume import Occupancy, picture
 
 if TYPE_CHECKING:
     from ddmi.domains.nerf import Nerf
-    from ddmi.rendering.photograph import Subject
+    from ddmi.rendering.shader import TracedMesh
 
 log = logging.getLogger(__name__)
 
@@ -458,11 +458,11 @@ def splat(cloud: Float[Tensor, "n 6"], camera: Camera, background: float) -> UIn
     return picture
 
 
-def photographed(subject: Subject, camera: Camera) -> Look:
+def photographed(subject: TracedMesh, camera: Camera) -> Look:
     """The truth, where it can be asked for."""
-    from ddmi.rendering.photograph import photograph
+    from ddmi.rendering.shader import render_view
 
-    taken = photograph(subject, camera)
+    taken = render_view(subject, camera)
     return Look(camera, taken.colour, torch.from_numpy(taken.opacity), torch.from_numpy(taken.depth))
 
 
@@ -504,15 +504,15 @@ def _reconstructed(evidence: Evidence, dataset: ViewDataset, indices: Sequence[i
         yield from zip(part, evidence.reconstruct(dataset, part), strict=True)
 
 
-def _subject(dataset: ViewDataset, index: int) -> Subject | None:
+def _subject(dataset: ViewDataset, index: int) -> TracedMesh | None:
     """What can be photographed from anywhere: furniture made by rule."""
     from ddmi.domains.nerf.photography import FurnitureViews
 
     if not isinstance(dataset.source, FurnitureViews):
         return None
-    from ddmi.rendering.photograph import Subject
+    from ddmi.rendering.shader import TracedMesh
 
-    return Subject(dataset.source.furniture.mesh(dataset.kept[index]))
+    return TracedMesh(dataset.source.furniture.mesh(dataset.kept[index]))
 
 
 def _score(drawn: UInt8[np.ndarray, "h w 3"], true: UInt8[np.ndarray, "h w 3"], background: float) -> dict[str, float]:

@@ -27,8 +27,8 @@ from ddmi.data.kept import Kept, key
 from ddmi.data.meshes import Model, Up, load, normalised, placement
 from ddmi.data.preparation import Progress, Summary, carry_out
 from ddmi.domains.nerf.posed import Views
-from ddmi.rendering.cameras import Camera, to_opencv
-from ddmi.rendering.photograph import FOV, RADIUS, Subject, lit, parts, photograph, spacing, sphere
+from ddmi.rendering.cameras import VIEW_FOV, VIEW_RADIUS, Camera, sphere, to_opencv
+from ddmi.rendering.shader import TracedMesh, lit, parts, render_view, spacing
 
 if TYPE_CHECKING:
     import trimesh
@@ -52,8 +52,8 @@ class Settings:
     elevation: tuple[float, float]  # degrees, lowest and highest
     up: Up
     seed: int
-    fov: float = FOV
-    radius: float = RADIUS
+    fov: float = VIEW_FOV
+    radius: float = VIEW_RADIUS
 
 
 def prepare_views(
@@ -77,7 +77,7 @@ def prepare_views(
 
     Args:
         sources: see `ddmi.data.meshes.find`.
-        views: of each object, from cameras of `ddmi.rendering.photograph.sphere`.
+        views: of each object, from cameras of `ddmi.rendering.cameras.sphere`.
         size: pixels, height and width.
         points: of the surface of each object, with colours.
         elevation: degrees, of the lowest and of the highest camera.
@@ -118,7 +118,9 @@ def photograph_one(model: Model, target: Path, settings: Settings) -> str | None
         seed=derive(settings.seed, "cameras", model.name),
     )
     try:
-        subject = Subject(upright(load(model, coloured=True), model.rotation, settings.up), detail=spacing(cameras[0]))
+        subject = TracedMesh(
+            upright(load(model, coloured=True), model.rotation, settings.up), detail=spacing(cameras[0])
+        )
         rng = np.random.default_rng(derive(settings.seed, "cloud", model.name))
         points, colours = subject.cloud(settings.points, rng)
     except MissingPackage:
@@ -130,7 +132,7 @@ def photograph_one(model: Model, target: Path, settings: Settings) -> str | None
         for name in ("rgb", "pose"):
             (folder / name).mkdir(parents=True)
         for number, camera in enumerate(cameras):
-            picture = photograph(subject, camera).straight()
+            picture = render_view(subject, camera).rgba()
             Image.fromarray(picture).save(folder / "rgb" / f"{number:06d}.png")
             numbers = " ".join(f"{value + 0.0:.9g}" for value in to_opencv(camera.pose).flatten().tolist())
             (folder / "pose" / f"{number:06d}.txt").write_text(f"{numbers}\n")
@@ -278,8 +280,8 @@ class FurnitureViews:
         self, index: int, which: Sequence[int] | np.ndarray, pictures: UInt8[np.ndarray, "n h w 3"], there: np.ndarray
     ) -> None:
         """Photograph some of the views into their places."""
-        views, subject = self.cameras(index), Subject(self.furniture.mesh(index))
+        views, subject = self.cameras(index), TracedMesh(self.furniture.mesh(index))
         for view in which:
             camera = Camera(torch.from_numpy(views.poses[view]), float(views.focal[view]), views.size)
-            pictures[view] = photograph(subject, camera).colour
+            pictures[view] = render_view(subject, camera).colour
             there[view] = True

@@ -145,9 +145,10 @@ class Shape(Domain):
 
     def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
         """Write a mesh as .glb, .ply, .obj or .stl, a picture of it (.png, .jpg, .webp) or a turntable (.gif)."""
+        from ddmi.rendering.clip import animated
         from ddmi.rendering.grid import contact_sheet, save_image
         from ddmi.rendering.mesh import write_mesh
-        from ddmi.rendering.shading import shaded, turntable, write_animation
+        from ddmi.rendering.shader import shaded, turntable
 
         path = Path(path)
         ending, several = path.suffix.lower(), isinstance(sample, list | tuple)
@@ -155,7 +156,7 @@ class Shape(Domain):
             pictures = [shaded(mesh) for mesh in (sample if several else [sample])]
             save_image(contact_sheet(pictures, columns) if several else pictures[0], path)
         elif ending in ANIMATIONS:
-            write_animation([shaded(mesh) for mesh in sample] if several else turntable(sample), path)
+            (animated([shaded(mesh) for mesh in sample]) if several else turntable(sample)).save(path)
         elif several:
             raise UserError(f"{path}: several shapes are one file as a picture ({', '.join(PICTURES)}) or .gif alone")
         else:

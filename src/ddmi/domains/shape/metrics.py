@@ -210,11 +210,12 @@ class ShapeMetrics:
         if not model or evidence.draw is None or not evidence.train.captions:
             return {}
         from ddmi.metrics.features.clip import ClipScorer, clip_s
-        from ddmi.rendering.shading import turntable
+        from ddmi.rendering.shader import turntable
 
         scorer, scores = ClipScorer(model, device=evidence.device), []
         for field, i in zip(evidence.samples, evidence.asked, strict=True):
-            views = turntable(self.domain.render(field, MESH), size=224, frames=VIEWS)
+            turning = turntable(self.domain.render(field, MESH), size=224, frames=VIEWS)
+            views = [turning.image(k) for k in range(VIEWS)]
             scores.append(clip_s(scorer, views, evidence.train.captions[i]))
         protocol = {"model": model, "views": VIEWS, "pixels": 224, "samples": len(scores)}
         return {"clip_s": 100 * sum(scores) / len(scores), "protocol": protocol}

@@ -26,12 +26,12 @@ def section(scene: Scene) -> Section | None:
     source = scene.held_out.source
     if not isinstance(source, FurnitureViews):
         return None
-    from ddmi.rendering.photograph import Subject
+    from ddmi.rendering.shader import TracedMesh
 
     items = []
     for k, (index, field) in enumerate(zip(scene.subjects, scene.reconstructions[:SHOWN], strict=False)):
         camera = scene.held_out.camera(index, 0).resized(SIDE)
-        true = photographed(Subject(source.furniture.mesh(scene.held_out.kept[index])), camera)
+        true = photographed(TracedMesh(source.furniture.mesh(scene.held_out.kept[index])), camera)
         shot = field.render(camera.size, camera=camera, **FINE)
         colour, opacity, depth = np.asarray(shot.picture), shot.view.opacity.cpu(), shot.view.depth.cpu()
         items.append(beside(scene, k, index, true, Look(camera, colour, opacity, depth)))

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ddmi.domains.shape import Shape, ShapeDataset
 from ddmi.field import Field
-from ddmi.rendering.clip import Clip
 from ddmi.report import pictures, scene
 from ddmi.report.playing import playing
 from ddmi.report.scene import Kept
@@ -46,11 +43,11 @@ class Solids(Kept):
 
     def turning(self, sample: int, alt: str) -> str:
         """A picture of it that turns, and stands where the reader wants no motion."""
-        from ddmi.rendering.shading import turntable
+        from ddmi.rendering.shader import turntable
 
         if sample not in self._turning:
-            views = np.stack([np.asarray(view) for view in turntable(self.mesh(sample), TURNED, FRAMES)])
-            self._turning[sample] = playing(Clip.of(views, PACE), alt, pixels=False, quality=80)
+            views = turntable(self.mesh(sample), TURNED, FRAMES, fps=PACE)
+            self._turning[sample] = playing(views, alt, pixels=False, quality=80)
         return self._turning[sample]
 
 
@@ -82,10 +79,8 @@ class Scene(scene.Scene[Shape, ShapeDataset]):
 
 def still(mesh: Trimesh, size: int, *, ground: bool = True) -> Pictures.Image:
     """A picture of a mesh from where all of this page's are taken, with or without its shadow on the ground."""
-    from ddmi.rendering.shading import (  # one colour, also where the data has more: shapes are what is compared
-        CLAY,
-        shaded,
-    )
+    from ddmi.rendering.materials import CLAY  # one colour, also where the data has more: shapes are compared
+    from ddmi.rendering.shader import shaded
 
     return shaded(mesh, size, azimuth=CAMERA["azimuth"], elevation=CAMERA["elevation"], colour=CLAY, ground=ground)
 

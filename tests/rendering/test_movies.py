@@ -77,7 +77,7 @@ def test_a_clip_is_lazy():
     assert len(clip) == 6 and clip.size == (4, 6) and clip.fps == 12.0 and asked == []
     assert (clip[-1] == 5).all() and (clip[2] == 2).all() and asked == [5, 2]
     assert [int(frame[0, 0, 0]) for frame in clip] == list(range(6)) and asked[2:] == list(range(6))
-    assert np.array(clip.picture(3)).max() == 3
+    assert np.array(clip.image(3)).max() == 3
     for k in (6, -7):
         with pytest.raises(IndexError):
             clip[k]

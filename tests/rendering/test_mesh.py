@@ -16,8 +16,8 @@ from ddmi.base.errors import Empty, UserError, WorkError
 trimesh = pytest.importorskip("trimesh")
 pytest.importorskip("skimage")
 
+from ddmi.rendering.materials import CLAY  # noqa: E402
 from ddmi.rendering.mesh import dense_surface, inside, iso_surface, simplified, write_mesh  # noqa: E402
-from ddmi.rendering.shading import CLAY  # noqa: E402
 
 
 def ball(radius, centre=(0.0, 0.0, 0.0)):

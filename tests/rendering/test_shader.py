@@ -1,8 +1,9 @@
-"""Photographs show what perspective and optics say, and every view shows the same colours."""
+"""Images of meshes show what perspective and optics say, and every view of data shows the same colours."""
 
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -17,21 +18,22 @@ pytest.importorskip("embreex")
 from trimesh.visual import ColorVisuals, TextureVisuals  # noqa: E402
 from trimesh.visual.material import PBRMaterial, SimpleMaterial  # noqa: E402
 
-from ddmi.rendering.cameras import Camera  # noqa: E402
-from ddmi.rendering.photograph import (  # noqa: E402
+from ddmi.rendering.cameras import DISTANCE, VIEW_FOV, Camera, sphere  # noqa: E402
+from ddmi.rendering.shader import (  # noqa: E402
     AMBIENT,
     FILL,
     FILL_FROM,
-    FOV,
     GAMMA,
     KEY,
     KEY_FROM,
+    REACH,
     SKY,
-    Subject,
+    TracedMesh,
     lit,
-    photograph,
+    render_view,
+    shaded,
     spacing,
-    sphere,
+    turntable,
 )
 
 FRONT = Camera.orbit(0.0, 0.0, distance=4.0, fov=40.0, size=64)
@@ -75,10 +77,10 @@ def middle(photo):
 def test_the_outline_and_the_depth_of_a_ball():
     """Seen within the angle whose tangent is r / sqrt(d^2 - r^2); depths are the roots of a quadratic equation."""
     radius, camera = 0.8, Camera.orbit(20.0, 30.0, distance=3.0, fov=40.0, size=(90, 120))
-    photo = photograph(trimesh.creation.icosphere(5, radius), camera, supersampling=1)
+    photo = render_view(trimesh.creation.icosphere(5, radius), camera, supersampling=1)
     outline = camera.focal * radius / math.sqrt(9 - radius**2)
     assert photo.opacity.sum() == pytest.approx(math.pi * outline**2, rel=0.01)
-    finer = photograph(trimesh.creation.icosphere(5, radius), camera, supersampling=4)
+    finer = render_view(trimesh.creation.icosphere(5, radius), camera, supersampling=4)
     assert finer.opacity.sum() == pytest.approx(math.pi * outline**2, rel=0.002)
     assert ((finer.opacity > 0) & (finer.opacity < 1)).sum() > 50 and set(np.unique(photo.opacity)) == {0, 1}
 
@@ -98,7 +100,7 @@ def test_a_point_is_seen_where_the_camera_puts_it(point, looked):
     dot = trimesh.creation.icosphere(1, 0.05)
     dot.apply_translation(point)
     camera = Camera.orbit(*map(float, looked), distance=4.0, fov=40.0, size=(60, 80))
-    seen = photograph(dot, camera).opacity
+    seen = render_view(dot, camera).opacity
     rotation = trimesh.transformations.rotation_matrix
     azimuth, elevation = (math.radians(angle) for angle in looked)
     turned = rotation(elevation, (1, 0, 0)) @ rotation(-azimuth, (0, 1, 0)) @ [*point, 1]
@@ -110,7 +112,7 @@ def test_a_point_is_seen_where_the_camera_puts_it(point, looked):
 
 def test_the_principal_point_moves_the_picture():
     moved = Camera(FRONT.pose, FRONT.focal, FRONT.size, (42.0, 27.0))
-    whole, aside = (photograph(square(side=1.0), camera).opacity for camera in (FRONT, moved))
+    whole, aside = (render_view(square(side=1.0), camera).opacity for camera in (FRONT, moved))
     assert np.array_equal(whole[10:50, 10:50], aside[5:45, 20:60])
 
 
@@ -121,7 +123,7 @@ def test_meshes_of_a_scene_stand_where_its_graph_puts_them():
         scene.add_geometry(dot, geom_name="dot", transform=trimesh.transformations.translation_matrix((x, 0.3, 0)))
     scene.add_geometry(trimesh.path.creation.circle_pattern(1.0, 0.1, 3))  # lines are no surface
     apart = trimesh.util.concatenate([dot.copy().apply_translation((x, 0.3, 0)) for x in (-0.7, 0.7)])
-    one, two = (photograph(mesh, FRONT) for mesh in (scene, apart))
+    one, two = (render_view(mesh, FRONT) for mesh in (scene, apart))
     assert np.array_equal(one.opacity, two.opacity) and one.opacity.sum() > 20
 
 
@@ -138,7 +140,7 @@ def test_a_side_has_the_light_of_its_normal_from_wherever_it_is_seen(looked):
     expected = np.array([200, 100, 50]) * facing(normal)
     for turn, rise in ((0, 0), (20, 15), (-30, -25)):
         camera = Camera.orbit(looked[0] + turn, max(-90.0, min(90.0, looked[1] + rise)), distance=4.0, size=33)
-        assert np.abs(middle(photograph(box, camera))[0] - expected).max() <= 0.51 + 1e-3
+        assert np.abs(middle(render_view(box, camera))[0] - expected).max() <= 0.51 + 1e-3
     assert lit(np.array([[0.8, 0.4, 0.2]]), normal[None])[0] == pytest.approx(expected / 250, rel=0.03)
 
 
@@ -154,7 +156,7 @@ def test_what_is_turned_inside_out_or_has_two_layers_looks_the_same():
     turned.invert()
     pairs = np.stack([ball.faces, turned.faces], axis=1).reshape(-1, 3)
     both = trimesh.Trimesh(ball.vertices, pairs, process=False)
-    one, two, layers = (photograph(mesh, FRONT).colour.astype(int) for mesh in (ball, turned, both))
+    one, two, layers = (render_view(mesh, FRONT).colour.astype(int) for mesh in (ball, turned, both))
     assert np.abs(one - two).max() <= 1 and np.abs(one - layers).max() <= 1
 
 
@@ -166,7 +168,7 @@ def test_a_round_surface_is_shaded_smoothly_also_where_a_material_ends():
     camera = Camera.orbit(40.0, 10.0, distance=4.0, fov=40.0, size=80)
     for half in halves:
         half.visual = ColorVisuals(half, face_colors=np.tile(np.uint8([255, 255, 255, 255]), (len(half.faces), 1)))
-    photo = photograph(trimesh.Scene(halves), camera, supersampling=1)
+    photo = render_view(trimesh.Scene(halves), camera, supersampling=1)
     origins, directions = (rays.numpy() for rays in camera.rays())
     met = photo.opacity.reshape(-1) > 0
     normals = (origins + directions * photo.depth.reshape(-1, 1))[met]
@@ -191,9 +193,9 @@ def scenery():
 
 def test_a_point_has_one_colour_in_all_views():
     """Points that one view sees, looked for in the others where they are not hidden."""
-    subject = Subject(scenery())
+    traced = TracedMesh(scenery())
     cameras = [Camera.orbit(a, e, distance=4.0, fov=40.0, size=64) for a, e in ((0, 10), (35, 40), (-40, -20))]
-    photos = [photograph(subject, camera, supersampling=1) for camera in cameras]
+    photos = [render_view(traced, camera, supersampling=1) for camera in cameras]
     origins, directions = (rays.numpy() for rays in cameras[0].rays())
     met = np.flatnonzero(photos[0].opacity.reshape(-1) > 0)
     points = origins[met] + directions[met] * photos[0].depth.reshape(-1, 1)[met]
@@ -202,7 +204,7 @@ def test_a_point_has_one_colour_in_all_views():
         eye = camera.pose[:3, 3].numpy().astype(np.float32)
         towards = points - eye
         distance = np.linalg.norm(towards, axis=1)
-        seen = subject.seen(np.broadcast_to(eye, points.shape), towards / distance[:, None])
+        seen = traced.seen(np.broadcast_to(eye, points.shape), towards / distance[:, None])
         free = np.abs(seen[:, 4] - distance) < 1e-3
         assert free.mean() > 0.6
         assert (np.abs(seen[free, :3] - colours[free]).max(axis=1) < 0.004).mean() > 0.99  # but for those on an edge
@@ -215,7 +217,7 @@ def test_a_texture_is_upright():
     """Places in a texture begin at its lower left corner."""
     image = np.zeros((8, 8, 3), np.uint8)
     image[:4, :4], image[:4, 4:], image[4:, :4] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
-    seen = photograph(textured(image, side=2.6), FRONT).colour.astype(float) / (255 * facing((0, 0, 1)))
+    seen = render_view(textured(image, side=2.6), FRONT).colour.astype(float) / (255 * facing((0, 0, 1)))
     expected = {(10, 10): (1, 0, 0), (10, 54): (0, 1, 0), (54, 10): (0, 0, 1), (54, 54): (0, 0, 0)}
     for (row, column), colour in expected.items():
         assert seen[row, column] == pytest.approx(colour, abs=0.01)
@@ -225,11 +227,11 @@ def test_a_texture_repeats_and_ends_where_it_does_not():
     """Twice along x, from -0.5: red, green, red, green, between their middles; at its own border the colour stays."""
     image = np.zeros((1, 2, 3), np.uint8)
     image[0, 0], image[0, 1] = (255, 0, 0), (0, 255, 0)
-    tiled = photograph(textured(image, uv=UV * [2, 1] - [0.5, 0], side=2.0), FRONT).colour
+    tiled = render_view(textured(image, uv=UV * [2, 1] - [0.5, 0], side=2.0), FRONT).colour
     row, span = tiled[32].astype(float), FRONT.focal * 2 / 4  # the square takes so many pixels
     reds = [row[round(32 + span * (part - 0.5)), 0] > 100 for part in (0.125, 0.375, 0.625, 0.875)]
     assert reds == [False, True, False, True]
-    plain = photograph(textured(image, side=2.0), FRONT).colour[32].astype(float) / (255 * facing((0, 0, 1)))
+    plain = render_view(textured(image, side=2.0), FRONT).colour[32].astype(float) / (255 * facing((0, 0, 1)))
     first, last = round(32 - span / 2) + 1, round(32 + span / 2) - 2
     assert plain[first] == pytest.approx((1, 0, 0), abs=0.01) and plain[last] == pytest.approx((0, 1, 0), abs=0.01)
 
@@ -237,7 +239,7 @@ def test_a_texture_repeats_and_ends_where_it_does_not():
 def test_a_ramp_stays_a_ramp():
     """Texel k of n has its middle at (k + 1/2) / n, and values between them lie on straight lines."""
     image = np.repeat(np.arange(0, 250, 10, dtype=np.uint8)[None, :, None], 3, axis=2)
-    photo = photograph(textured(image, side=2.0), FRONT, supersampling=1)
+    photo = render_view(textured(image, side=2.0), FRONT, supersampling=1)
     origins, directions = (rays.numpy() for rays in FRONT.rays())
     x = (origins[:, 0] + directions[:, 0] * photo.depth.reshape(-1)).reshape(64, 64)
     expected = np.clip(25 * (x + 1) / 2 - 0.5, 0, 24) * 10 * facing((0, 0, 1))
@@ -250,8 +252,8 @@ def test_a_texture_finer_than_the_rays_becomes_its_mean():
     image = np.repeat((np.indices((512, 512)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
     mesh, grey = textured(image, side=2.0), 127.5 * facing((0, 0, 1))
     inner = np.s_[12:52, 12:52]
-    sharp = photograph(Subject(mesh), FRONT).colour[inner]
-    soft = photograph(mesh, FRONT).colour[inner]
+    sharp = render_view(TracedMesh(mesh), FRONT).colour[inner]
+    soft = render_view(mesh, FRONT).colour[inner]
     assert np.ptp(sharp) > 60 and np.abs(soft - grey).max() < 2
     assert spacing(FRONT) == pytest.approx(4.0 / FRONT.focal / 2)
 
@@ -259,7 +261,7 @@ def test_a_texture_finer_than_the_rays_becomes_its_mean():
 def test_an_image_takes_the_place_of_an_obj_materials_colour_and_a_damaged_one_does_not(caplog):
     white = np.full((4, 4, 3), 255, np.uint8)
     material = SimpleMaterial(image=Image.fromarray(white), diffuse=(0, 0, 0))
-    assert middle(photograph(textured(white, material=material), FRONT))[0] == pytest.approx(
+    assert middle(render_view(textured(white, material=material), FRONT))[0] == pytest.approx(
         255 * facing((0, 0, 1)), abs=1
     )
 
@@ -269,7 +271,7 @@ def test_an_image_takes_the_place_of_an_obj_materials_colour_and_a_damaged_one_d
 
     red = SimpleMaterial(diffuse=(255, 0, 0))
     red.image = Torn()
-    colour = middle(photograph(textured(white, material=red), FRONT))[0]
+    colour = middle(render_view(textured(white, material=red), FRONT))[0]
     assert colour == pytest.approx(np.array([255, 0, 0]) * facing((0, 0, 1)), abs=1) and "cut off" in caplog.text
 
 
@@ -278,14 +280,14 @@ def test_the_factor_of_gltf_is_linear():
     grey = np.full((2, 2, 3), 200, np.uint8)
     both = PBRMaterial(baseColorFactor=[128, 128, 128, 255], baseColorTexture=Image.fromarray(grey))
     light = facing((0, 0, 1)) * (1.055 * (128 / 255) ** (1 / 2.4) - 0.055)  # sRGB, IEC 61966-2-1
-    assert middle(photograph(textured(grey, material=half), FRONT))[0] == pytest.approx(255 * light, abs=1)
-    assert middle(photograph(textured(grey, material=both), FRONT))[0] == pytest.approx(200 * light, abs=1)
+    assert middle(render_view(textured(grey, material=half), FRONT))[0] == pytest.approx(255 * light, abs=1)
+    assert middle(render_view(textured(grey, material=both), FRONT))[0] == pytest.approx(200 * light, abs=1)
 
 
 def test_vertex_colours_are_interpolated():
     mesh = square()
     mesh.visual = ColorVisuals(mesh, vertex_colors=np.uint8([[0, 0, 0], [255, 0, 0], [255, 255, 0], [0, 255, 0]]))
-    photo = photograph(mesh, FRONT, supersampling=1)
+    photo = render_view(mesh, FRONT, supersampling=1)
     origins, directions = (rays.numpy() for rays in FRONT.rays())
     places = (origins + directions * photo.depth.reshape(-1, 1)).reshape(64, 64, 3)
     met = photo.opacity > 0
@@ -299,15 +301,15 @@ def test_vertex_colours_are_interpolated():
 def test_panes_one_behind_the_other():
     """Red, 40 % opaque, before blue, 50 % opaque: composited from the front, depth weighted by what is stopped."""
     panes = trimesh.Scene([square(1.0, colour=(255, 0, 0, 102)), square(0.0, colour=(0, 0, 255, 128))])
-    black = photograph(panes, FRONT, background=(0, 0, 0), supersampling=1)
+    black = render_view(panes, FRONT, background=(0, 0, 0), supersampling=1)
     light, first, second = facing((0, 0, 1)), 102 / 255, 0.6 * 128 / 255
     colour, opacity, depth = middle(black)
     assert colour == pytest.approx(np.array([first, 0, second]) * 255 * light, abs=1)
     assert opacity == pytest.approx(first + second, abs=1e-4)
     assert depth == pytest.approx((first * 3 + second * 4) / (first + second), rel=1e-3)
-    assert middle(photograph(panes, FRONT))[0] == pytest.approx(colour + 255 * (1 - opacity), abs=1.01)
+    assert middle(render_view(panes, FRONT))[0] == pytest.approx(colour + 255 * (1 - opacity), abs=1.01)
     with_wall = trimesh.Scene([*panes.geometry.values(), square(-1.0, colour=(0, 255, 0, 255), side=4.0)])
-    colour, opacity, _ = middle(photograph(with_wall, FRONT))
+    colour, opacity, _ = middle(render_view(with_wall, FRONT))
     assert opacity == pytest.approx(1.0, abs=1e-4)
     assert colour == pytest.approx(np.array([first, 1 - first - second, second]) * 255 * light, abs=1)
 
@@ -318,7 +320,7 @@ def test_panes_one_behind_the_other():
 def test_how_opaque_an_mtl_file_says(settings, opacity):
     mesh = square()
     mesh.visual = TextureVisuals(uv=UV, material=SimpleMaterial(diffuse=(10, 20, 30), **settings))
-    assert middle(photograph(mesh, FRONT))[1] == pytest.approx(opacity, abs=1e-5)
+    assert middle(render_view(mesh, FRONT))[1] == pytest.approx(opacity, abs=1e-5)
 
 
 def test_alpha_of_a_texture():
@@ -328,18 +330,18 @@ def test_alpha_of_a_texture():
     found = {}
     for mode in ("BLEND", "MASK", "OPAQUE"):
         material = PBRMaterial(baseColorTexture=Image.fromarray(image), alphaMode=mode, alphaCutoff=0.6)
-        found[mode] = photograph(textured(image, material=material), FRONT).opacity[[20, 44], 32].tolist()
+        found[mode] = render_view(textured(image, material=material), FRONT).opacity[[20, 44], 32].tolist()
     assert found["BLEND"] == pytest.approx([1, 0.2], abs=1e-3)
     assert found["MASK"] == [1, 0] and found["OPAQUE"] == [1, 1]
     image[..., 3] = 0  # an exporter's mistake: all of it invisible
-    assert photograph(textured(image), FRONT).opacity[32, 32] == 1
+    assert render_view(textured(image), FRONT).opacity[32, 32] == 1
 
 
-def test_backgrounds_and_straight_colours():
-    """What has alpha, laid on the background again, is the photograph; and on another one, the other photograph."""
+def test_backgrounds_and_alpha():
+    """What has alpha, laid on the background again, is the view; and on another one, the other view."""
     mesh = trimesh.Scene([trimesh.creation.icosphere(2, 0.7), square(-0.5, side=1.9, colour=(20, 200, 40, 90))])
-    white, pink = (photograph(mesh, FRONT, background=b) for b in ((255, 255, 255), (255, 120, 180)))
-    rgba = white.straight().astype(float)
+    white, pink = (render_view(mesh, FRONT, background=b) for b in ((255, 255, 255), (255, 120, 180)))
+    rgba = white.rgba().astype(float)
     alpha = rgba[..., 3:] / 255
     assert (rgba[alpha[..., 0] == 0][:, :3] == 255).all() and (alpha == 0).any() and ((alpha > 0) & (alpha < 1)).any()
     for photo, behind in ((white, (255, 255, 255)), (pink, (255, 120, 180))):
@@ -356,17 +358,17 @@ def eyes(cameras):
 
 
 def test_cameras_around_see_the_ball_just_so():
-    for fov, radius in ((FOV, 1.5), (60.0, 0.9)):
+    for fov, radius in ((VIEW_FOV, 1.5), (60.0, 0.9)):
         camera = sphere(3, size=100, fov=fov, radius=radius)[1]
         inner, outer = (
-            photograph(trimesh.creation.icosphere(4, radius * part), camera).opacity for part in (0.985, 1.02)
+            render_view(trimesh.creation.icosphere(4, radius * part), camera).opacity for part in (0.985, 1.02)
         )
         border = np.ones((100, 100), bool)
         border[1:-1, 1:-1] = False
         assert inner[border].max() == 0 < outer[border].max()
         assert inner[2].max() > 0 and inner[:, 2].max() > 0
     wide = sphere(3, size=(50, 100))[1]
-    assert wide.focal == pytest.approx(25 / math.tan(math.radians(FOV / 2)))
+    assert wide.focal == pytest.approx(25 / math.tan(math.radians(VIEW_FOV / 2)))
 
 
 def test_cameras_are_spread_evenly():
@@ -403,7 +405,7 @@ def test_points_are_those_that_are_seen():
     outer, inner = trimesh.creation.box((1.6, 0.8, 0.4)), trimesh.creation.box((0.3, 0.3, 0.3))
     inner.visual = ColorVisuals(inner, face_colors=np.tile(np.uint8([255, 0, 0, 255]), (12, 1)))
     outer.visual = ColorVisuals(outer, face_colors=np.tile(np.uint8([0, 200, 0, 255]), (12, 1)))
-    points, colours = Subject(trimesh.Scene([inner, outer])).cloud(6000, np.random.default_rng(0))
+    points, colours = TracedMesh(trimesh.Scene([inner, outer])).cloud(6000, np.random.default_rng(0))
     assert points.shape == colours.shape == (6000, 3) and colours.dtype == np.uint8
     assert colours[:, 0].max() == 0
     scaled = points / [0.8, 0.4, 0.2]
@@ -422,7 +424,7 @@ def test_points_are_those_that_are_seen():
 
 def test_points_of_sheets_and_of_panes():
     """Both sides of a sheet show; a pane has as many points as it is opaque, and hides nothing."""
-    _, colours = Subject(square(colour=(255, 255, 255, 255))).cloud(4000, np.random.default_rng(0))
+    _, colours = TracedMesh(square(colour=(255, 255, 255, 255))).cloud(4000, np.random.default_rng(0))
     front, back = (round(255 * facing((0, 0, z))) for z in (1, -1))
     values, counts = np.unique(colours[:, 0], return_counts=True)
     assert values.tolist() == sorted((front, back)) and counts.min() > 1600
@@ -430,15 +432,138 @@ def test_points_of_sheets_and_of_panes():
     pane.visual = ColorVisuals(pane, face_colors=np.tile(np.uint8([0, 0, 255, 51]), (12, 1)))
     core = trimesh.creation.box((0.6, 0.6, 0.6))
     core.visual = ColorVisuals(core, face_colors=np.tile(np.uint8([255, 0, 0, 255]), (12, 1)))
-    _, colours = Subject(trimesh.Scene([pane, core])).cloud(6000, np.random.default_rng(1))
+    _, colours = TracedMesh(trimesh.Scene([pane, core])).cloud(6000, np.random.default_rng(1))
     share = (colours[:, 2] > 0).mean()
     assert share == pytest.approx(0.2 * 4 / (0.2 * 4 + 1), abs=0.03)
 
 
 def test_points_depend_on_the_generator_alone():
-    subject = Subject(scenery())
-    one, two, other = (subject.cloud(500, np.random.default_rng(seed)) for seed in (0, 0, 1))
+    traced = TracedMesh(scenery())
+    one, two, other = (traced.cloud(500, np.random.default_rng(seed)) for seed in (0, 0, 1))
     assert np.array_equal(one[0], two[0]) and np.array_equal(one[1], two[1]) and not np.array_equal(one[0], other[0])
+
+
+# the light of pages ---------------------------------------------------------------------------------------------------
+
+
+def chair():
+    parts = [trimesh.creation.box((0.9, 0.08, 0.8)), trimesh.creation.box((0.9, 0.9, 0.08))]
+    parts[1].apply_translation((0.0, 0.45, -0.36))
+    leg = trimesh.creation.box((0.1, 0.8, 0.1))
+    leg.apply_translation((0.4, -0.4, 0.3))
+    return trimesh.util.concatenate([*parts, leg])
+
+
+def array(picture):
+    return np.asarray(picture, dtype=np.float64)
+
+
+def coverage(mesh, size, **where):
+    """The part of each pixel that the mesh takes, from the background that shines past it."""
+    light, dark = (array(shaded(mesh, size, background=(b, b, b), ground=False, **where)) for b in (255, 0))
+    return 1 - (light - dark).mean(axis=2) / 255
+
+
+@pytest.mark.parametrize("radius", [0.4, 0.9])
+def test_the_outline_of_a_ball(radius):
+    """A ball at distance d is seen within the angle whose tangent is r / sqrt(d^2 - r^2)."""
+    seen = coverage(trimesh.creation.icosphere(5, radius), 200, azimuth=10.0, elevation=30.0)
+    outline = Camera.orbit(0, 0, size=200).focal * radius / math.sqrt(DISTANCE**2 - radius**2)
+    assert seen.sum() == pytest.approx(math.pi * outline**2, rel=0.005)
+    y, x = np.indices(seen.shape) + 0.5 - 100
+    assert abs((seen * x).sum() / seen.sum()) < 0.05 and abs((seen * y).sum() / seen.sum()) < 0.05
+
+
+@pytest.mark.parametrize("ground", [False, True])
+def test_the_light_goes_round_with_the_camera(ground):
+    turned = chair()
+    turned.apply_transform(trimesh.transformations.rotation_matrix(math.radians(70), (0, 1, 0)))
+    one, two = (array(shaded(m, 96, azimuth=a, ground=ground)) for m, a in ((chair(), 10.0), (turned, 80.0)))
+    other = array(shaded(chair(), 96, azimuth=80.0, ground=ground))
+    assert np.abs(one - two).mean() < 0.5 < 5 < np.abs(one - other).mean()
+
+
+def test_what_looks_up_is_lighter_than_what_looks_down():
+    ball = trimesh.creation.icosphere(4, 0.8)
+    grey = array(shaded(ball, 100, elevation=0.0, ground=False)).mean(axis=2)
+    assert grey[28, 50] > grey[50, 50] > grey[72, 50] and grey[50, 35] > grey[50, 65]
+
+
+def test_a_roof_takes_the_light_from_what_is_below():
+    table = trimesh.creation.box((1.2, 0.05, 1.2))
+    roof = table.copy()
+    roof.apply_translation((0, 0.7, 0))
+    middle = (array(shaded(m, 100, elevation=35.0)) for m in (table, trimesh.util.concatenate([table, roof])))
+    bare, covered = (picture[48:56, 45:55].mean() for picture in middle)
+    assert covered < bare - 20
+
+
+def test_the_ground_sees_the_sky_past_a_disc():
+    """A disc of radius R at height h takes R^2 / (R^2 + h^2) of the cosine-weighted sky above its centre."""
+    radius, height = 0.6, 0.5
+    disc = trimesh.creation.cylinder(radius, 0.02, sections=64)
+    disc.apply_transform(trimesh.transformations.rotation_matrix(math.pi / 2, (1, 0, 0)))
+    foot = trimesh.Trimesh([[5, -height, 5], [5, -height, 5.1], [5.1, -height, 5]], [[0, 1, 2]])
+    scene = TracedMesh(trimesh.util.concatenate([disc, foot]))
+    assert scene.floor == pytest.approx(-height)
+    at = np.array([0.0, REACH])
+    middle, border = scene.ground_light(at, np.zeros(2))
+    assert middle == pytest.approx(height**2 / (radius**2 + height**2), abs=0.02)
+    assert border == 1
+    assert np.allclose(scene.contact, scene.contact[::-1], atol=0.06)
+
+
+def test_no_ground_from_below_and_none_when_not_asked_for():
+    slab = trimesh.creation.box((0.5, 0.2, 0.5))
+    shadowed, bare = array(shaded(slab, 64)), array(shaded(slab, 64, ground=False))
+    covered = coverage(slab, 64)
+    past, within = covered < 0.001, covered > 0.999
+    assert (shadowed <= bare).all() and np.array_equal(shadowed[within], bare[within])
+    assert (bare[past] == 255).all() and (shadowed[past] < 245).any(axis=1).sum() > 60
+    assert np.array_equal(*(array(shaded(slab, 64, elevation=-20.0, ground=ground)) for ground in (True, False)))
+
+
+def test_colours_are_the_mesh_s_own():
+    ball = trimesh.creation.icosphere(3, 0.8)
+    middle = {}
+    middle["clay"] = array(shaded(ball, 64))[32, 32]
+    middle["given"] = array(shaded(ball, 64, colour=(200, 20, 20)))[32, 32]
+    ball.visual.face_colors = np.where(ball.triangles_center[:, :1] > 0, [[200, 20, 20, 255]], [[20, 200, 20, 255]])
+    by_face = array(shaded(ball, 64, azimuth=0.0))
+    assert middle["clay"][2] > middle["clay"][1] > middle["clay"][0]
+    assert middle["given"][0] > 4 * middle["given"][1]
+    assert by_face[32, 20, 1] > 4 * by_face[32, 20, 0] and by_face[32, 44, 0] > 4 * by_face[32, 44, 1]
+    sheet = trimesh.Trimesh([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]], [[0, 1, 2], [0, 2, 3]], process=False)
+    sheet.visual.vertex_colors = [[255, 0, 0, 255], [0, 0, 255, 255], [0, 0, 255, 255], [255, 0, 0, 255]]
+    line = array(shaded(sheet, 64, azimuth=0.0, elevation=0.0))[32, 12:52]
+    assert (np.diff(line[:, 0]) <= 0).all() and (np.diff(line[:, 2]) >= 0).all() and line[0, 0] > 3 * line[-1, 0]
+    assert line[19:21, 0].mean() == pytest.approx(line[19:21, 2].mean(), abs=2)
+
+
+def test_smooth_parts_are_smooth_and_edges_are_edges():
+    """On a ball of 1280 faces, the light changes in small steps; on a cube with shared corners, each face is even."""
+    line = array(shaded(trimesh.creation.icosphere(3, 0.8), 128, ground=False))[64, 40:88].mean(axis=1)
+    assert np.abs(np.diff(line, n=2)).max() < 4
+    cube = array(shaded(trimesh.creation.box((1, 1, 1)), 128, azimuth=0.0, elevation=0.0, ground=False))[45:83, 45:83]
+    assert cube.mean(axis=2).std() < 2
+
+
+@pytest.mark.parametrize("size", [48, (30, 50)])
+def test_a_turntable_is_images_from_all_around(size):
+    clip = turntable(chair(), size, 5, elevation=15.0)
+    for k, frame in enumerate(clip):
+        assert np.array_equal(frame, array(shaded(chair(), size, azimuth=35.0 + 360 * k / 5, elevation=15.0)))
+    assert len(clip) == 5 and clip.size == ((48, 48) if size == 48 else size)
+    assert not np.array_equal(clip[0], clip[1])
+
+
+def test_an_empty_mesh_says_so():
+    empty = trimesh.Trimesh(np.zeros((0, 3)), np.zeros((0, 3), dtype=np.int64), process=False)
+    picture = array(shaded(empty, (90, 120)))
+    ink = picture.min(axis=2) < 200
+    assert picture.shape == (90, 120, 3) and 50 < ink.sum() < 2000 and not ink[:20].any() and not ink[-20:].any()
+    assert all(np.array_equal(array(frame), picture) for frame in turntable(empty, (90, 120), 2))
+    assert shaded(empty, 8).size == (8, 8)
 
 
 # what a user must change ----------------------------------------------------------------------------------------------
@@ -446,9 +571,9 @@ def test_points_depend_on_the_generator_alone():
 
 def test_errors():
     with pytest.raises(UserError, match="without faces"):
-        photograph(trimesh.Trimesh(), FRONT)
+        render_view(trimesh.Trimesh(), FRONT)
     with pytest.raises(UserError, match="supersampling must be 1 or more"):
-        photograph(square(), FRONT, supersampling=0)
+        render_view(square(), FRONT, supersampling=0)
     with pytest.raises(UserError, match="at least one view, not 0"):
         sphere(0)
     with pytest.raises(UserError, match="from -90 up to 90 degrees, not from 10 to 5"):
@@ -458,4 +583,19 @@ def test_errors():
     ghost = square(colour=(255, 255, 255, 255))
     ghost.visual = TextureVisuals(uv=UV, material=SimpleMaterial(diffuse=(255, 255, 255), d=["0"]))
     with pytest.raises(UserError, match="can be seen"):
-        Subject(ghost).cloud(100, np.random.default_rng(0))
+        TracedMesh(ghost).cloud(100, np.random.default_rng(0))
+
+
+def test_what_is_out_of_range():
+    with pytest.raises(UserError, match="between -90 and 90 degrees, not 91"):
+        shaded(chair(), 8, elevation=91.0)
+    with pytest.raises(UserError, match="at least one frame, not 0"):
+        turntable(chair(), 8, 0)
+    with pytest.raises(UserError, match="size"):
+        shaded(chair(), 0)
+
+
+def test_a_missing_ray_tracer_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "embreex.rtcore_scene", None)
+    with pytest.raises(UserError, match=r"embreex: pip install \"ddmi\[mesh\]\""):
+        shaded(chair(), 8)

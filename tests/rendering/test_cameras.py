@@ -93,7 +93,7 @@ def test_a_box_is_seen_as_in_the_pictures_of_meshes(azimuth, elevation, size):
     """An asymmetric box: its outline by rays against its faces, and its corners, lie where `shaded` has them."""
     trimesh = pytest.importorskip("trimesh")
     pytest.importorskip("embreex")
-    from ddmi.rendering.shading import shaded
+    from ddmi.rendering.shader import shaded
 
     low, high = np.array([-0.7, -0.2, 0.1]), np.array([0.3, 0.8, 0.6])
     box = trimesh.creation.box(bounds=[low, high])
@@ -210,5 +210,5 @@ def test_numbers_out_of_their_range(make, said):
         make()
 
 
-def test_the_default_view_is_that_of_the_shading():
+def test_the_default_view_is_that_of_the_shader():
     assert 2 * math.degrees(math.atan(1.38 / 5.5)) == pytest.approx(FOV)
