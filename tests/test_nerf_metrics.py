@@ -1,4 +1,4 @@
-"""How radiance fields are judged: on balls and planes whose every number is known, so that every answer is too."""
+"""How radiance fields are evaluated: on balls and planes whose every number is known, so that every answer is too."""
 
 from __future__ import annotations
 

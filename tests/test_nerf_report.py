@@ -23,7 +23,7 @@ from ddmi.domains.nerf import Nerf, ViewDataset, shot
 from ddmi.domains.nerf.photography import FurnitureViews
 from ddmi.domains.nerf.posed import Views
 from ddmi.domains.nerf.shot import CAMERA, SURFACE
-from ddmi.evaluation import Judged
+from ddmi.evaluation import Evaluated
 from ddmi.field import Field
 from ddmi.model.encoders.points import PointEncoderConfig
 from ddmi.pipeline import DDMIPipeline
@@ -123,7 +123,7 @@ class Pipe(DDMIPipeline):
         return [Ball(radius=0.2 + 0.1 * k) for k in range(num_samples)]
 
 
-class Known(Judged):
+class Known(Evaluated):
     """A run whose reconstructions are a little too bright."""
 
     def reconstruct(self, dataset, indices):
@@ -155,14 +155,14 @@ def known(radii, condition="none", source=None) -> Known:
     return Known(Pipe(condition), *parts, [Ball(radius=radius) for radius in radii], PROTOCOL, asked)
 
 
-def scene_of(judged: Judged, **metrics: Any) -> scene.Scene:
-    return scene.Scene(judged, Numbers({"sampling": PROTOCOL, **metrics}), scene.Turns(judged))
+def scene_of(evaluated: Evaluated, **metrics: Any) -> scene.Scene:
+    return scene.Scene(evaluated, Numbers({"sampling": PROTOCOL, **metrics}), scene.Turns(evaluated))
 
 
-def written(judged, path, metrics=None) -> tuple[Page, Numbers]:
+def written(evaluated, path, metrics=None) -> tuple[Page, Numbers]:
     numbers = Numbers({"sampling": PROTOCOL, **(metrics or {})})
-    hero = nerf.hero(judged)
-    text = pages.assemble("balls", hero, nerf.sections(judged, numbers), "")
+    hero = nerf.hero(evaluated)
+    text = pages.assemble("balls", hero, nerf.sections(evaluated, numbers), "")
     (path / "page.html").write_text(text, encoding="utf-8")
     return Page(path / "page.html"), numbers
 
@@ -230,10 +230,10 @@ def test_a_page_of_samples_is_whole_and_closed_to_the_network(tmp_path):
 
 
 def test_before_the_second_stage_reconstructions_take_the_place_of_samples(tmp_path):
-    judged = known([])
-    page, _ = written(judged, tmp_path)
+    evaluated = known([])
+    page, _ = written(evaluated, tmp_path)
     assert page.sections == ["sides", "surface", "reconstructions", "basis"]
-    assert nerf.hero(judged) == "" and id(judged) not in Kept._waiting
+    assert nerf.hero(evaluated) == "" and id(evaluated) not in Kept._waiting
     assert "The reconstruction of “" in page.plain
 
 
@@ -248,9 +248,9 @@ def test_captions_and_classes_are_text(tmp_path):
 
 @pytest.mark.parametrize("condition", ["text", "class"])
 def test_along_a_row_only_the_guidance_changes(condition):
-    judged = known([0.5, 0.6], condition)
-    prompts.section(scene_of(judged))
-    asked = judged.pipe.asked
+    evaluated = known([0.5, 0.6], condition)
+    prompts.section(scene_of(evaluated))
+    asked = evaluated.pipe.asked
     assert [call.pop("guidance_scale") for call in asked] == [1.0, 3.0, 6.0]
     assert asked[0] == asked[1] == asked[2]
     assert asked[0]["seed"] == 5 and asked[0]["first"] == 2  # none of the samples above
@@ -262,10 +262,10 @@ def test_hero_and_sheet_share_their_turntables_which_go_around(tmp_path, monkeyp
     made = []
     plain = scene.playing
     monkeypatch.setattr(scene, "playing", lambda *a, **o: made.append(a) or plain(*a, **o))
-    judged = known([0.5, 0.6, 0.7])
-    judged = replace(judged, samples=[Ball((0.5, 0.1, 0.0), 0.4), *judged.samples])
-    page, _ = written(judged, tmp_path)
-    assert len(made) == 4 and id(judged) not in Kept._waiting
+    evaluated = known([0.5, 0.6, 0.7])
+    evaluated = replace(evaluated, samples=[Ball((0.5, 0.1, 0.0), 0.4), *evaluated.samples])
+    page, _ = written(evaluated, tmp_path)
+    assert len(made) == 4 and id(evaluated) not in Kept._waiting
     shown = titled(page, "sample 0")
     shown = [found for found in titled(page, "sample 0") if getattr(found, "n_frames", 1) > 1]
     assert len(shown) == 2 and shown[0].tobytes() == shown[1].tobytes() and shown[0].n_frames == 3
@@ -273,7 +273,7 @@ def test_hero_and_sheet_share_their_turntables_which_go_around(tmp_path, monkeyp
     for k in range(3):
         shown[0].seek(k)
         camera = Camera.orbit(azimuth + 120 * k, elevation, size=16)
-        expected = picture(judged.samples[0], camera, Quadrature(**scene.FAST)).colour.numpy() * 255
+        expected = picture(evaluated.samples[0], camera, Quadrature(**scene.FAST)).colour.numpy() * 255
         assert np.abs(pixels(shown[0]) - expected).mean() < 6, k
 
 
@@ -423,7 +423,7 @@ def test_the_depth_of_an_exact_shape_is_right_and_of_a_moved_one_off_by_as_much(
     monkeypatch.setattr(depth, "SIDE", 40)
     source = FurnitureViews(12, 3, 16)
 
-    class Exact(Judged):
+    class Exact(Evaluated):
         def reconstruct(self, dataset, indices):
             ahead = [-dataset.camera(i, 0).pose[:3, 2].float() for i in indices]
             return [Solid(source, dataset.kept[i], moved * axis) for i, axis in zip(indices, ahead, strict=True)]
@@ -467,11 +467,11 @@ def test_each_scale_covers_what_its_ball_does(monkeypatch):
 
 
 def test_neighbours_are_those_that_the_metric_found_for_these_samples_from_one_camera():
-    judged = replace(known([]), samples=[Ball(MIDDLES[1]), Ball(MIDDLES[0])])  # copies
+    evaluated = replace(known([]), samples=[Ball(MIDDLES[1]), Ball(MIDDLES[0])])  # copies
 
     def shown(sampling):
         found = {**METRICS["memorisation"], "neighbours": [1, 0], "protocol": {"sampling": sampling}}
-        place = scene_of(judged, memorisation=found)
+        place = scene_of(evaluated, memorisation=found)
         return neighbours.section(place), place.numbers
 
     section, numbers = shown({**PROTOCOL, "samples": 99})  # the first of more samples are the same
@@ -489,11 +489,11 @@ def test_the_usual_view_is_the_one_nearest_to_the_usual_camera():
 
 def test_makers_of_the_models_are_named_with_their_licence(tmp_path):
     source = Photographed()
-    judged = known([], source=source)
-    assert nerf.credits(judged) == []
+    evaluated = known([], source=source)
+    assert nerf.credits(evaluated) == []
     source.root = tmp_path
-    assert nerf.credits(judged) == []
+    assert nerf.credits(evaluated) == []
     rows = [("a", "Zoe", "CC-BY"), ("b", "Ada", "CC-BY"), ("c", "Ada", "CC0")]
     lines = [json.dumps({"model": m, "creator": c, "license": li}) for m, c, li in rows]
     (tmp_path / nerf.CREDITS).write_text("\n".join([*lines, "", "[1]", "a word"]))
-    assert nerf.credits(judged) == ["Models in the data, CC-BY: Ada, Zoe.", "Models in the data, CC0: Ada."]
+    assert nerf.credits(evaluated) == ["Models in the data, CC-BY: Ada, Zoe.", "Models in the data, CC0: Ada."]

@@ -153,12 +153,12 @@ def test_pictures_are_what_render_gives(page, run, labelled):
     import numpy as np
     from PIL import Image
 
-    from ddmi.evaluation import judge
+    from ddmi.evaluation import prepare
 
     title = "sample 0 at 8 pixels"
     sources = [about["src"] for tag, about in page.tags if tag == "img" and about.get("title") == title]
     stored = Image.open(io.BytesIO(base64.b64decode((sources[0] or "").partition(",")[2]))).convert("RGB")
-    fresh = judge(run, labelled, PROTOCOL).samples[0].render(8)
+    fresh = prepare(run, labelled, PROTOCOL).samples[0].render(8)
     np.testing.assert_array_equal(np.asarray(stored), np.asarray(fresh))
 
 

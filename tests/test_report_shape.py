@@ -17,7 +17,7 @@ from PIL import Image
 from test_report import HOSTILE, Page
 
 from ddmi.domains.shape import Shape, ShapeDataset
-from ddmi.evaluation import Judged
+from ddmi.evaluation import Evaluated
 from ddmi.field import Field
 from ddmi.model.encoders.points import PointEncoderConfig
 from ddmi.pipeline import DDMIPipeline
@@ -90,7 +90,7 @@ class Pipe(DDMIPipeline):
         return [Ball(0.2 + 0.1 * k) for k in range(num_samples)]
 
 
-class Known(Judged):
+class Known(Evaluated):
     """A run whose reconstructions are a tenth too small."""
 
     def reconstruct(self, dataset, indices):
@@ -128,10 +128,10 @@ def known(radii, condition="none", source=None) -> Known:
     return Known(Pipe(condition), *parts, [Ball(radius) for radius in radii], PROTOCOL, asked)
 
 
-def written(judged, path, metrics=None) -> tuple[Page, Numbers]:
+def written(evaluated, path, metrics=None) -> tuple[Page, Numbers]:
     numbers = Numbers({"sampling": PROTOCOL, **(metrics or {})})
-    hero = shape.hero(judged)
-    text = pages.assemble("balls", hero, shape.sections(judged, numbers), "")
+    hero = shape.hero(evaluated)
+    text = pages.assemble("balls", hero, shape.sections(evaluated, numbers), "")
     (path / "page.html").write_text(text, encoding="utf-8")
     return Page(path / "page.html"), numbers
 
@@ -205,10 +205,10 @@ def test_it_is_a_part_of_the_page():
 
 
 def test_a_page_of_samples_is_whole_and_closed_to_the_network(tmp_path):
-    judged = known([0.5, 0.6, 0.7], "text", Meshed())
+    evaluated = known([0.5, 0.6, 0.7], "text", Meshed())
     measured = {"share": 0.7, "chance": 0.25, "test": 0.99}
     metrics = {"reconstruction": {"iou": 0.73}, "attributes": {"legs": measured, "share": 0.7, "protocol": {}}}
-    page, numbers = written(judged, tmp_path, metrics)
+    page, numbers = written(evaluated, tmp_path, metrics)
     assert page.sections == ["samples", "closely", "meshes", "prompts", "attributes", "reconstructions", "basis"]
     for tag, about in page.tags:
         for name, value in about.items():
@@ -256,10 +256,10 @@ def test_a_heavy_mesh_is_simplified_for_the_viewer_alone(tmp_path, monkeypatch):
 
 
 def test_overlap_of_a_reconstruction_is_counted_where_the_mean_counts_it(tmp_path):
-    judged = known([])
-    _, numbers = written(judged, tmp_path)
-    held_out = judged.held_out
-    for k, index in enumerate(scene.Scene(judged, numbers, scene.Solids(judged)).subjects):
+    evaluated = known([])
+    _, numbers = written(evaluated, tmp_path)
+    held_out = evaluated.held_out
+    for k, index in enumerate(scene.Scene(evaluated, numbers, scene.Solids(evaluated)).subjects):
         about = numbers.get(f"report/reconstructions/{k}")
         radius = RADII[held_out.kept[index]]
         points, _ = held_out.queries(index, reconstruction.ASKED, reconstruction.ASKED, index)
@@ -270,10 +270,10 @@ def test_overlap_of_a_reconstruction_is_counted_where_the_mean_counts_it(tmp_pat
 
 
 def test_before_the_second_stage_reconstructions_take_the_place_of_samples(tmp_path):
-    judged = known([])
-    page, _ = written(judged, tmp_path)
+    evaluated = known([])
+    page, _ = written(evaluated, tmp_path)
     assert page.sections == ["closely", "meshes", "reconstructions", "basis"]
-    assert shape.hero(judged) == ""
+    assert shape.hero(evaluated) == ""
 
 
 def test_an_empty_sample_is_said_and_the_next_one_is_shown(tmp_path):
@@ -298,9 +298,9 @@ def test_shapes_without_words_have_a_page(tmp_path):
 
 @pytest.mark.parametrize("condition", ["text", "class"])
 def test_along_a_row_only_the_guidance_changes(tmp_path, condition):
-    judged = known([0.5, 0.6], condition)
-    written(judged, tmp_path)
-    asked = judged.pipe.asked
+    evaluated = known([0.5, 0.6], condition)
+    written(evaluated, tmp_path)
+    asked = evaluated.pipe.asked
     assert [call.pop("guidance_scale") for call in asked] == [1.0, 3.0, 6.0]
     assert asked[0] == asked[1] == asked[2]
     assert asked[0]["seed"] == 5 and asked[0]["first"] == 2  # none of the samples above
@@ -312,9 +312,9 @@ def test_hero_and_sheet_share_their_pictures(tmp_path, monkeypatch):
     made = []
     plain = shader.turntable
     monkeypatch.setattr(shader, "turntable", lambda *a, **o: made.append(a) or plain(*a, **o))
-    judged = known([0.5, 0.6, 0.7])
-    page, _ = written(judged, tmp_path)
-    assert len([a for a in made if a[2] > 1]) == 3 and id(judged) not in scene.Solids._waiting
+    evaluated = known([0.5, 0.6, 0.7])
+    page, _ = written(evaluated, tmp_path)
+    assert len([a for a in made if a[2] > 1]) == 3 and id(evaluated) not in scene.Solids._waiting
     turning = [about["src"] for tag, about in page.tags if tag == "img" and about.get("title") == "sample 1"]
     assert len(turning) == 2 and turning[0] == turning[1]
     picture = Image.open(io.BytesIO(base64.b64decode(turning[0].partition(",")[2])))
@@ -340,16 +340,16 @@ def test_the_corner_nearest_to_the_eye_comes_to_the_middle():
 
 def test_makers_of_the_models_are_named_with_their_licence(tmp_path):
     source = Balls()
-    judged = known([], source=source)
-    assert shape.credits(judged) == []
+    evaluated = known([], source=source)
+    assert shape.credits(evaluated) == []
     source.root = tmp_path
-    assert shape.credits(judged) == []
+    assert shape.credits(evaluated) == []
     rows = [("a", "Zoe", "CC-BY"), ("b", "Ada", "CC-BY"), ("c", "Ada", "CC-BY"), ("d", "Ada", "CC0")]
     lines = [json.dumps({"model": m, "creator": c, "license": li}) for m, c, li in rows]
     (tmp_path / shape.CREDITS).write_text(
         "\n".join([*lines, "", "[1]", "a word", json.dumps({"model": "e", "source": "a set"})])
     )
-    assert shape.credits(judged) == [
+    assert shape.credits(evaluated) == [
         "Models in the data: a set.",
         "Models in the data, CC-BY: Ada, Zoe.",
         "Models in the data, CC0: Ada.",

@@ -1,4 +1,4 @@
-"""How clips are judged: on clips whose every number is known, so that every answer is known too."""
+"""How clips are evaluated: on clips whose every number is known, so that every answer is known too."""
 
 from __future__ import annotations
 
@@ -292,7 +292,7 @@ def test_fvd_is_the_distance_of_the_judges_scores(network, monkeypatch, caplog):
     monkeypatch.setattr("ddmi.metrics.features.i3d.I3D", Logits)
     train, held_out = parts(noise(60))
     x = torch.rand(24, 3, T, *SIZE) * 2 - 1
-    given = evidence(train, held_out, [Shown(one) for one in x], judges={"i3d": "i3d.pt"})
+    given = evidence(train, held_out, [Shown(one) for one in x], evaluators={"i3d": "i3d.pt"})
     found = VideoMetrics(DOMAIN).distributions(given)
     real, drawn = train.inputs(range(len(train))), (x * 127.5 + 127.5).round() / 127.5 - 1
     known = gaussian(Logits()(real))
@@ -313,14 +313,14 @@ def test_fvd_needs_no_network_of_pictures_and_a_wrong_file_is_told_first(monkeyp
     monkeypatch.setattr("ddmi.metrics.features.load", load)
     monkeypatch.setattr("ddmi.metrics.features.i3d.I3D", Logits)
     train, held_out = parts(noise())
-    given = evidence(train, held_out, shown(train), judges={"i3d": "i3d.pt"})
+    given = evidence(train, held_out, shown(train), evaluators={"i3d": "i3d.pt"})
     found = VideoMetrics(DOMAIN).distributions(given)
     assert found["fvd"] == pytest.approx(0, abs=1e-6) and "frames" not in found and "some-package" in caplog.text
     with pytest.raises(UserError, match="some-package"):
-        VideoMetrics(DOMAIN).distributions(replace(given, judges={}))
+        VideoMetrics(DOMAIN).distributions(replace(given, evaluators={}))
     Shown.drawn = 0
     with pytest.raises(UserError, match="is not I3D"):
-        VideoMetrics(DOMAIN).distributions(replace(given, judges={"i3d": "wrong.pt"}))
+        VideoMetrics(DOMAIN).distributions(replace(given, evaluators={"i3d": "wrong.pt"}))
     assert Shown.drawn == 0
 
 

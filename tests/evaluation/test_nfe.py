@@ -10,7 +10,7 @@ import toy_wave
 
 from ddmi.base.errors import UserError
 from ddmi.evaluation import Protocol, nfe, richer
-from ddmi.evaluation.judged import Judged, opened
+from ddmi.evaluation.evaluated import Evaluated, opened
 from ddmi.evaluation.nfe import Way
 
 WAYS = (
@@ -65,8 +65,8 @@ def test_evaluations_are_those_of_the_sampler(run, pictures):
 
 def test_rows_are_measured_once_and_no_table_is_lost(run, pictures, monkeypatch):
     first = table(run, pictures)
-    drawn, draw = [], Judged.drawn
-    monkeypatch.setattr(Judged, "drawn", lambda self, p: drawn.append((p.sampler, p.steps)) or draw(self, p))
+    drawn, draw = [], Evaluated.drawn
+    monkeypatch.setattr(Evaluated, "drawn", lambda self, p: drawn.append((p.sampler, p.steps)) or draw(self, p))
     assert table(run, pictures) == first and not drawn
     stored = json.loads((run / "metrics.json").read_text())
     stored["nfe"]["rows"] = stored["nfe"]["rows"][:1]  # as an interruption would leave it

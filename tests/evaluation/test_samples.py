@@ -16,7 +16,7 @@ import torch
 from ddmi.base.coordinates import grid
 from ddmi.base.errors import UserError
 from ddmi.base.processes import Processes
-from ddmi.evaluation import Protocol, judge, samples
+from ddmi.evaluation import Protocol, prepare, samples
 
 TESTS = Path(__file__).parents[1]
 PROTOCOL = Protocol(samples=10, seed=3, steps=2)
@@ -32,36 +32,36 @@ def small_batches(monkeypatch):
     monkeypatch.setitem(samples.BATCHES, "cpu", 4)
 
 
-def latents(judged):
-    return np.array(judged.samples.z)
+def latents(evaluated):
+    return np.array(evaluated.samples.z)
 
 
 def test_lazy_samples_are_those_of_the_pipeline(run, pictures):
-    judged = judge(run, pictures, PROTOCOL)
-    eager = judged.pipe(10, 3, steps=2, batch_size=4)
+    evaluated = prepare(run, pictures, PROTOCOL)
+    eager = evaluated.pipe(10, 3, steps=2, batch_size=4)
     at = grid((5, 4))
-    assert len(judged.samples) == 10
-    for lazy, field in zip(judged.samples, eager, strict=True):
+    assert len(evaluated.samples) == 10
+    for lazy, field in zip(evaluated.samples, eager, strict=True):
         assert torch.equal(lazy(at), field(at))
-    assert torch.equal(judged.samples[-1](at), eager[9](at))
-    assert [torch.equal(a(at), b(at)) for a, b in zip(judged.samples[2:7:2], eager[2:7:2], strict=True)] == [True] * 3
+    assert torch.equal(evaluated.samples[-1](at), eager[9](at))
+    assert all(torch.equal(a(at), b(at)) for a, b in zip(evaluated.samples[2:7:2], eager[2:7:2], strict=True))
     with pytest.raises(IndexError):
-        judged.samples[10]
+        evaluated.samples[10]
 
 
 def test_only_one_batch_is_decoded_at_a_time(run, pictures):
-    judged = judge(run, pictures, PROTOCOL)
-    decoded, decode = [], judged.samples._decode
-    judged.samples._decode = lambda z: decoded.append(len(z)) or decode(z)
-    judged.samples._batch = (-1, [])  # type checks of the tests look at an item
-    for _ in judged.samples:
+    evaluated = prepare(run, pictures, PROTOCOL)
+    decoded, decode = [], evaluated.samples._decode
+    evaluated.samples._decode = lambda z: decoded.append(len(z)) or decode(z)
+    evaluated.samples._batch = (-1, [])  # type checks of the tests look at an item
+    for _ in evaluated.samples:
         pass
-    assert decoded == [4, 4, 2] and len(judged.samples._batch[1]) == 2
+    assert decoded == [4, 4, 2] and len(evaluated.samples._batch[1]) == 2
 
 
 def test_samples_are_drawn_once_and_an_interrupted_drawing_goes_on(run, pictures, monkeypatch):
     protocol = Protocol(samples=10, seed=4, steps=2)
-    drawn, draw = [], type(judge(run, pictures, PROTOCOL).pipe).latents
+    drawn, draw = [], type(prepare(run, pictures, PROTOCOL).pipe).latents
 
     def counted(self, number, *arguments, first, **options):
         if len(drawn) == 2:
@@ -71,36 +71,36 @@ def test_samples_are_drawn_once_and_an_interrupted_drawing_goes_on(run, pictures
 
     monkeypatch.setattr("ddmi.pipeline.DDMIPipeline.latents", counted)
     with pytest.raises(KeyboardInterrupt):
-        judge(run, pictures, protocol)
+        prepare(run, pictures, protocol)
     assert drawn == [0, 4]
     drawn[:] = [-1]
-    judged = judge(run, pictures, protocol)
+    evaluated = prepare(run, pictures, protocol)
     assert drawn == [-1, 8]
     monkeypatch.undo()
     monkeypatch.setitem(samples.BATCHES, "cpu", 4)
-    assert np.array_equal(latents(judged), judged.pipe.latents(10, 4, steps=2, batch_size=4).numpy())
-    again = judge(run, pictures, protocol)
-    assert again.protocol["sampling_seconds"] == judged.protocol["sampling_seconds"] > 0
+    assert np.array_equal(latents(evaluated), evaluated.pipe.latents(10, 4, steps=2, batch_size=4).numpy())
+    again = prepare(run, pictures, protocol)
+    assert again.protocol["sampling_seconds"] == evaluated.protocol["sampling_seconds"] > 0
 
 
 @pytest.mark.parametrize("file", samples.ARRAYS)
 @pytest.mark.parametrize("damage", ["flipped", "cut"])
 def test_damaged_samples_are_drawn_again_with_a_line(run, pictures, monkeypatch, caplog, file, damage):
     protocol = Protocol(samples=10, seed=5, steps=2)
-    right, drawn = latents(judge(run, pictures, protocol)), []
-    draw = type(judge(run, pictures, PROTOCOL).pipe).latents
+    right, drawn = latents(prepare(run, pictures, protocol)), []
+    draw = type(prepare(run, pictures, PROTOCOL).pipe).latents
 
     def counted(self, number, *arguments, first, **options):
         drawn.append(first)
         return draw(self, number, *arguments, first=first, **options)
 
     monkeypatch.setattr("ddmi.pipeline.DDMIPipeline.latents", counted)
-    assert np.array_equal(latents(judge(run, pictures, protocol)), right) and not drawn and not caplog.messages
+    assert np.array_equal(latents(prepare(run, pictures, protocol)), right) and not drawn and not caplog.messages
     (about,) = (p for p in run.rglob("about.json") if json.loads(p.read_text())["seed"] == 5)
     path = about.with_name(file)
     content = path.read_bytes()
     path.write_bytes(content[:-2] + bytes([content[-2] ^ 1]) + content[-1:] if damage == "flipped" else content[:20])
-    assert np.array_equal(latents(judge(run, pictures, protocol)), right)
+    assert np.array_equal(latents(prepare(run, pictures, protocol)), right)
     assert drawn == ([8] if damage == "flipped" else [0, 4, 8])
     (line,) = caplog.messages
     assert str(about.parent) in line and "drawn again" in line
@@ -108,44 +108,44 @@ def test_damaged_samples_are_drawn_again_with_a_line(run, pictures, monkeypatch,
 
 def test_another_model_seed_or_sampler_draws_anew(run, pictures, tmp_path):
     other = tiny.untrained(tmp_path, seed=1)
-    first = latents(judge(run, pictures, PROTOCOL))
+    first = latents(prepare(run, pictures, PROTOCOL))
     (run / "cache" / "samples").rename(other / "samples")
     (other / "cache").mkdir()
     (other / "samples").rename(other / "cache" / "samples")
-    assert not np.array_equal(first, latents(judge(other, pictures, PROTOCOL)))
-    assert not np.array_equal(first, latents(judge(run, pictures, Protocol(samples=10, seed=4, steps=2))))
-    assert not np.array_equal(first, latents(judge(run, pictures, Protocol(samples=10, seed=3, steps=3))))
+    assert not np.array_equal(first, latents(prepare(other, pictures, PROTOCOL)))
+    assert not np.array_equal(first, latents(prepare(run, pictures, Protocol(samples=10, seed=4, steps=2))))
+    assert not np.array_equal(first, latents(prepare(run, pictures, Protocol(samples=10, seed=3, steps=3))))
 
 
 def test_a_model_without_a_run_is_judged_in_memory(run, pictures):
-    judged = judge(run / "model", pictures, PROTOCOL)
-    assert judged.cache is None and not isinstance(judged.samples.z, np.memmap)
-    assert np.array_equal(latents(judged), latents(judge(run, pictures, PROTOCOL)))
+    evaluated = prepare(run / "model", pictures, PROTOCOL)
+    assert evaluated.cache is None and not isinstance(evaluated.samples.z, np.memmap)
+    assert np.array_equal(latents(evaluated), latents(prepare(run, pictures, PROTOCOL)))
     assert not (run / "model" / "cache").exists()
     with pytest.raises(UserError, match="through the run folder"):
         samples.draw(lambda first, number: None, 2, (1, 1), {"sampler": "dpm"}, None, Processes(0, 2))  # type: ignore[arg-type, return-value]
 
 
 def test_the_protocol_counts_evaluations(run, pictures):
-    told = judge(run, pictures, Protocol(samples=3, sampler="ddim", steps=7)).protocol
+    told = prepare(run, pictures, Protocol(samples=3, sampler="ddim", steps=7)).protocol
     assert told["evaluations"] == 7 and told["samples"] == 3
-    told = judge(run, pictures, Protocol(samples=3, sampler="rk45", tolerance=0.1)).protocol
+    told = prepare(run, pictures, Protocol(samples=3, sampler="rk45", tolerance=0.1)).protocol
     assert told["tolerance"] == 0.1 and told["steps"] == 0 and told["evaluations"] > 6
 
 
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-from ddmi.evaluation import Protocol, judge, samples
+from ddmi.evaluation import Protocol, prepare, samples
 samples.BATCHES["cpu"] = 4
-judged = judge(sys.argv[1], sys.argv[2], Protocol(samples=10, seed=3, steps=2))
-assert judged.processes.count == 2 and len(judged.samples) == 10
-assert judged.protocol["processes"] == 2
+evaluated = prepare(sys.argv[1], sys.argv[2], Protocol(samples=10, seed=3, steps=2))
+assert evaluated.processes.count == 2 and len(evaluated.samples) == 10
+assert evaluated.protocol["processes"] == 2
 """
 
 
 def test_two_processes_draw_what_one_draws(run, pictures, tmp_path):
-    one = latents(judge(run / "model", pictures, PROTOCOL))
+    one = latents(prepare(run / "model", pictures, PROTOCOL))
     two = tiny.untrained(tmp_path / "two")
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(tests=str(TESTS)))

@@ -66,10 +66,10 @@ def test_boxes_are_told_from_balls_that_were_never_seen(tmp_path):
     assert summary.accuracy > 0.9 and set(summary.by_class) == {"ball", "box"}
 
     model, classes = load_classifier(tmp_path / "judge")
-    judged = split(source, "test", 0.3)
-    assert len(judged) == summary.held_out and model.accuracy == summary.accuracy and classes == source.classes
+    evaluated = split(source, "test", 0.3)
+    assert len(evaluated) == summary.held_out and model.accuracy == summary.accuracy and classes == source.classes
     right = [
-        model.predict(torch.from_numpy(voxels(source, k, 16))[None]).item() == source.labels[k] for k in judged
+        model.predict(torch.from_numpy(voxels(source, k, 16))[None]).item() == source.labels[k] for k in evaluated
     ]  # one at a time, from the source itself
     assert np.mean(right) == pytest.approx(summary.accuracy)
     assert not (tmp_path / "judge.training").exists()

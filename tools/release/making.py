@@ -1,4 +1,4 @@
-"""From a recipe to a model that ships: trained in pieces, judged, rounded to half precision, put beside its card."""
+"""From a recipe to a model that ships: trained in pieces, evaluated, rounded to half precision, put beside its card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ddmi.base.processes import launched
 from ddmi.base.randomness import generator
 from ddmi.base.storage import aside, read_json, write_json
 from ddmi.evaluation import Protocol, nfe
-from ddmi.evaluation.judged import opened
+from ddmi.evaluation.evaluated import opened
 from ddmi.pipeline import DDMIPipeline
 from ddmi.pretrained import FILES
 from ddmi.report.makers import named
@@ -90,13 +90,13 @@ def measure(recipe: Recipe, run: Path, data: Path | None) -> None:
     """The numbers of a card, into the run's metrics.json; rows of its table that are there already are kept."""
     target = run / "metrics.json"
     nfe.measure(opened(run, data, denoiser=True), Protocol(samples=recipe.compared), target, WAYS)
-    judged = evaluation.judge(run, data, Protocol(samples=recipe.samples))
-    if judged.processes.main:
-        evaluation.evaluate(judged, keep=lambda found: evaluation.write(found, target))
+    evaluated = evaluation.prepare(run, data, Protocol(samples=recipe.samples))
+    if evaluated.processes.main:
+        evaluation.evaluate(evaluated, keep=lambda found: evaluation.write(found, target))
 
 
 def ship(name: str, run: Path, target: Path, data: Path | None = None) -> Path:
-    """Write the folder of a trained and judged model: weights in half precision, configuration and card.
+    """Write the folder of a trained and evaluated model: weights in half precision, configuration and card.
 
     The folder is put in place as a whole; one that stood there stays where this fails.
 

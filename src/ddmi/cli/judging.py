@@ -1,4 +1,4 @@
-"""Commands that judge a model, and the one that shows the whole way to a judged model."""
+"""Commands that evaluate a model, and the demo that trains, evaluates and reports one."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def evaluate(
         guidance_scale=guidance,
         features=features,
         neighbours=neighbours_k,
-        judges=measuring.judges(judge or ()),
+        evaluators=measuring.evaluators(judge or ()),
         tolerance=tolerance,
         eta=eta,
         size=size if ablation else 0,

@@ -16,7 +16,7 @@ from ddmi.canvas import check_file, check_folder
 from ddmi.config import Config
 from ddmi.evaluation import Protocol, nfe
 from ddmi.evaluation import ablation as study
-from ddmi.evaluation.judged import opened
+from ddmi.evaluation.evaluated import opened
 from ddmi.metrics import features
 from ddmi.metrics.features.efficientnet import EfficientNetLite0
 from ddmi.pretrained import open_folder
@@ -33,17 +33,17 @@ def metrics(
         domain = open_folder(run)[1].domain
         evaluation.check_metrics(domain, names)
         evaluation.check_sizes(domain, names, sizes, protocol.limit)
-    judged = evaluation.judge(run, data, protocol)
-    if not judged.processes.main:
+    evaluated = evaluation.prepare(run, data, protocol)
+    if not evaluated.processes.main:
         return
 
     def keep(found: dict[str, Any]) -> None:
         evaluation.write(found, target)
 
     if sizes:
-        results = evaluation.at_sizes(judged, names, sizes, keep)
+        results = evaluation.at_sizes(evaluated, names, sizes, keep)
     else:
-        results = evaluation.evaluate(judged, names or None, keep)
+        results = evaluation.evaluate(evaluated, names or None, keep)
     evaluation.write(results, target)
     found = {name: part for name, part in results.items() if name not in ("preset", "sampling")}
     rows = [row for name, part in found.items() for row in evaluation.numbers(name, part)]
@@ -54,10 +54,10 @@ def metrics(
 def evaluations(run: str, data: Path | None, protocol: Protocol, out: Path | None) -> None:
     """Quality against function evaluations (Table 12)."""
     target = _metrics_file(run, out)
-    judged = opened(run, data, denoiser=True)
-    evaluation.check_sizes(judged.pipe.config.domain, (), (), protocol.limit)
-    found = nfe.measure(judged, protocol, target)
-    if not judged.processes.main:
+    evaluated = opened(run, data, denoiser=True)
+    evaluation.check_sizes(evaluated.pipe.config.domain, (), (), protocol.limit)
+    found = nfe.measure(evaluated, protocol, target)
+    if not evaluated.processes.main:
         return
     say(table([*nfe.lines(found)]))
     say(str(target))
@@ -89,17 +89,17 @@ def check_features(name: str, needed: bool) -> None:
         raise UserError(f"--features: {error}") from error
 
 
-JUDGES = ("classifier", "clip", "i3d")
+EVALUATORS = ("classifier", "clip", "i3d")
 """Networks that some metrics look with."""
 
 
-def judges(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
+def evaluators(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """`classifier=voxels.safetensors` and the like as pairs. Raises UserError for another name, or a missing file."""
     found = []
     for one in given:
         name, equals, place = one.partition("=")
-        if name not in JUDGES:
-            raise unknown("judge", name, JUDGES)
+        if name not in EVALUATORS:
+            raise unknown("judge", name, EVALUATORS)
         if not equals or not place:
             raise UserError(f"--judge takes NAME=FILE, e.g. classifier=voxels.safetensors, not {one!r}")
         if name != "clip" and not Path(place).is_file():

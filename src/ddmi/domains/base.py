@@ -138,7 +138,7 @@ class Evidence:
         neighbours: k of metrics that look at the k-th nearest neighbour.
         size: at which samples are rendered and real items resized for `Domain.sized` metrics; 0: the domain's own.
         limit: real items of each part that these metrics look at, at most; 0: no limit of the user's.
-        judges: other networks that metrics look with: name -> file, folder or hub id.
+        evaluators: other networks that metrics look with: name -> file, folder or hub id.
         cache: a folder for what is slow to compute and depends on the data alone; None keeps nothing.
         device: where networks of metrics run.
     """
@@ -154,7 +154,7 @@ class Evidence:
     neighbours: int = 3
     size: int = 0
     limit: int = 0
-    judges: Mapping[str, str] = field(default_factory=dict)
+    evaluators: Mapping[str, str] = field(default_factory=dict)
     cache: Path | None = None
     device: str = "cpu"
 
@@ -243,4 +243,4 @@ class Domain(ABC):
     # 8
     @abstractmethod
     def metrics(self) -> Mapping[str, Metric]:
-        """How samples and reconstructions of this domain are judged: name -> function."""
+        """How samples and reconstructions of this domain are evaluated: name -> function."""

@@ -1,6 +1,6 @@
 """Running a domain's metrics on a run, every number with its protocol.
 
-`judged.py` a run with its data and samples; `samples.py` drawing and decoding them; `latent.py` how easy the latents
+`evaluated.py` a run with its data and samples; `samples.py` drawing and decoding them; `latent.py` how easy the latents
 are to denoise; `nfe.py` quality against function evaluations (Table 12); `ablation.py` the parts of the decoder left
 out one by one (Table 8).
 """
@@ -19,13 +19,13 @@ from ddmi.base.progress import working
 from ddmi.base.storage import aside, read_json, write_json
 from ddmi.domains.base import Domain
 from ddmi.evaluation import latent
-from ddmi.evaluation.judged import Judged, Protocol, judge
+from ddmi.evaluation.evaluated import Evaluated, Protocol, prepare
 
 log = logging.getLogger(__name__)
 
 
 def evaluate(
-    judged: Judged, names: Sequence[str] | None = None, keep: Callable[[dict[str, Any]], None] | None = None
+    evaluated: Evaluated, names: Sequence[str] | None = None, keep: Callable[[dict[str, Any]], None] | None = None
 ) -> dict[str, Any]:
     """The metrics of the run's domain (all, or those named), each with its protocol and the seconds it took.
 
@@ -35,15 +35,15 @@ def evaluate(
     Raises:
         UserError: a metric that the domain does not have; allowed ones are named.
     """
-    available = judged.pipe.config.domain.metrics()
-    check_metrics(judged.pipe.config.domain, names or ())
-    results: dict[str, Any] = {"preset": judged.pipe.config.name, "sampling": judged.protocol}
-    evidence = judged.evidence
+    available = evaluated.pipe.config.domain.metrics()
+    check_metrics(evaluated.pipe.config.domain, names or ())
+    results: dict[str, Any] = {"preset": evaluated.pipe.config.name, "sampling": evaluated.protocol}
+    evidence = evaluated.evidence
     for name in names or [latent.NAME, *available]:
         began = time.monotonic()
         try:
             with working("measuring", name):
-                found = latent.health(judged) if name == latent.NAME else available[name](evidence)
+                found = latent.health(evaluated) if name == latent.NAME else available[name](evidence)
         except MissingPackage as error:
             if names:
                 raise
@@ -51,7 +51,7 @@ def evaluate(
             continue
         if not found:
             continue
-        how = {**found.get("protocol", {}), "model": judged.weights, "sampling": judged.protocol}
+        how = {**found.get("protocol", {}), "model": evaluated.weights, "sampling": evaluated.protocol}
         results[name] = {**found, "protocol": how, "seconds": round(time.monotonic() - began, 2)}
         if keep is not None:
             keep(results)
@@ -59,7 +59,10 @@ def evaluate(
 
 
 def at_sizes(
-    judged: Judged, names: Sequence[str], sizes: Sequence[int], keep: Callable[[dict[str, Any]], None] | None = None
+    evaluated: Evaluated,
+    names: Sequence[str],
+    sizes: Sequence[int],
+    keep: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
     """Metrics of one set of samples at each of these sizes (Tables 1, 3 and 4), under "metric@size".
 
@@ -70,10 +73,10 @@ def at_sizes(
     Raises:
         UserError: a metric that is taken at one size only; a size below 1.
     """
-    allowed = judged.pipe.config.domain.sized
+    allowed = evaluated.pipe.config.domain.sized
     results: dict[str, Any] = {}
     for size in sizes:
-        looked = replace(judged, looked=replace(judged.looked, size=size))
+        looked = replace(evaluated, looked=replace(evaluated.looked, size=size))
         found = evaluate(looked, names or allowed)
         results |= {f"{name}@{size}" if name in allowed else name: part for name, part in found.items()}
         if keep is not None:
@@ -142,16 +145,16 @@ def write(results: dict[str, Any], path: str | Path) -> None:
 
 
 __all__ = [
-    "Judged",
+    "Evaluated",
     "Protocol",
     "at",
     "at_sizes",
     "check_metrics",
     "check_sizes",
     "evaluate",
-    "judge",
     "metrics_of",
     "numbers",
+    "prepare",
     "richer",
     "write",
 ]

@@ -14,7 +14,7 @@ from ddmi.base.processes import launched
 from ddmi.base.storage import aside, read_json, write_json
 from ddmi.config import Config
 from ddmi.evaluation import evaluate, write
-from ddmi.evaluation.judged import Protocol, opened
+from ddmi.evaluation.evaluated import Protocol, opened
 from ddmi.evaluation.nfe import identity, metrics_of, scores
 from ddmi.metrics.uncertainty import mean_and_deviation
 from ddmi.training.checkpoint import find
@@ -165,21 +165,23 @@ def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protoc
     log.warning("%s", folder.name)
     if not train(config, folder, data, resume=True):
         raise WorkError(f"stopped in {folder}; the same command goes on with it")
-    judged = replace(opened(folder, data, denoiser=True), cache=folder.parent / "cache")  # one for features of the data
+    evaluated = replace(
+        opened(folder, data, denoiser=True), cache=folder.parent / "cache"
+    )  # one for features of the data
     sampler, steps = protocol.way(config)
-    told = {**identity(judged, protocol), "sampler": sampler, "steps": steps, "tolerance": protocol.tolerance}
+    told = {**identity(evaluated, protocol), "sampler": sampler, "steps": steps, "tolerance": protocol.tolerance}
     told |= {"size": protocol.size, "limit": protocol.limit, "eta": protocol.eta}
     target = folder / "metrics.json"
     before = read_json(target).get(KEY) if target.exists() else None
     if before is not None and before["protocol"] == told:
         return before["found"]
     wanted = {**config.domain.fidelity, **config.domain.quality}
-    results = evaluate(judged.drawn(protocol), metrics_of(wanted))
+    results = evaluate(evaluated.drawn(protocol), metrics_of(wanted))
     states = [read_json(find(folder / "checkpoints", stage)[-1].folder / "state.json") for stage in STAGES]
     found = {
         "scores": scores(results, wanted),
         "seconds": sum(state["seconds"] for state in states),
-        "parameters": sum(p.numel() for p in judged.pipe.autoencoder.parameters()),
+        "parameters": sum(p.numel() for p in evaluated.pipe.autoencoder.parameters()),
     }
     write({**results, KEY: {"protocol": told, "found": found}}, target)
     return found

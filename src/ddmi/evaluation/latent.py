@@ -19,7 +19,7 @@ from ddmi.base.errors import UserError
 from ddmi.base.planes import Planes, pack, reduced, unpack
 from ddmi.base.randomness import generator, normal
 from ddmi.domains.base import Batch, Dataset
-from ddmi.evaluation.judged import Judged
+from ddmi.evaluation.evaluated import Evaluated
 
 NAME = "latent"
 SIGNALS, BATCH = 128, 16
@@ -66,13 +66,13 @@ def low_passed(z: Planes) -> Planes:
 
 
 @torch.no_grad()
-def health(judged: Judged) -> dict[str, Any]:
+def health(evaluated: Evaluated) -> dict[str, Any]:
     """Statistics of the posteriors' means, and the likelihood's loss (Eq. 9) for them, low-passed and with noise."""
-    model, domain = judged.pipe.autoencoder, judged.pipe.config.domain
-    dataset, device = judged.held_out if len(judged.held_out) else judged.train, judged.pipe.device
+    model, domain = evaluated.pipe.autoencoder, evaluated.pipe.config.domain
+    dataset, device = evaluated.held_out if len(evaluated.held_out) else evaluated.train, evaluated.pipe.device
     count = min(SIGNALS, len(dataset))
     items = [k * len(dataset) // count for k in range(count)]
-    batches = [_batch(dataset, items[i : i + BATCH], judged.looked.seed).to(device) for i in range(0, count, BATCH)]
+    batches = [_batch(dataset, items[i : i + BATCH], evaluated.looked.seed).to(device) for i in range(0, count, BATCH)]
     posteriors = [model.encode(batch.x) for batch in batches]
     mean, variance = (
         torch.cat([part(p) for p in posteriors]) for part in (lambda p: p.mean, lambda p: p.log_variance.exp())
@@ -97,7 +97,7 @@ def health(judged: Judged) -> dict[str, Any]:
         "loss": losses,
         "protocol": {
             "signals": count,
-            "data": "held out" if len(judged.held_out) else "training",
+            "data": "held out" if len(evaluated.held_out) else "training",
             "latent": f"{mean.shape[1]} channels of {mean.shape[2]} cells",
             "noise": f"{NOISE:g} standard deviations of each channel",
             "low_pass": "the mean of two cells along each axis enlarged again bilinearly",

@@ -11,7 +11,7 @@ from ddmi.base.errors import UserError
 from ddmi.base.storage import digest, read_json
 from ddmi.domains.base import fingerprint
 from ddmi.evaluation import at, evaluate, write
-from ddmi.evaluation.judged import Judged, Protocol
+from ddmi.evaluation.evaluated import Evaluated, Protocol
 
 KEY = "nfe"
 """Where the table stands in metrics.json."""
@@ -46,14 +46,16 @@ def ways_for(timesteps: int) -> list[Way]:
     return list(dict.fromkeys(replace(way, steps=min(way.steps, timesteps)) for way in WAYS))
 
 
-def measure(judged: Judged, protocol: Protocol, target: Path, ways: Sequence[Way] | None = None) -> dict[str, Any]:
+def measure(
+    evaluated: Evaluated, protocol: Protocol, target: Path, ways: Sequence[Way] | None = None
+) -> dict[str, Any]:
     """The table of a model. It is written into `target` after every row.
 
     Rows that stand there already under the identical protocol are kept, so that an interrupted table goes on. A table
     of another model is replaced.
 
     Args:
-        judged: a model with a denoiser, as `opened` gives it.
+        evaluated: a model with a denoiser, as `opened` gives it.
         protocol: how many samples of which seed, and what looks at them; its sampler and steps are those of the rows.
         ways: the rows; without them, those of `ways_for`.
 
@@ -61,12 +63,14 @@ def measure(judged: Judged, protocol: Protocol, target: Path, ways: Sequence[Way
         UserError: the domain names no numbers that compare samples, there are too few samples or data for them, or
             `target` holds a table of this model under another protocol.
     """
-    quality = judged.pipe.config.domain.quality
+    quality = evaluated.pipe.config.domain.quality
     if not quality:
-        raise UserError(f"--nfe: the domain of {judged.pipe.config.name} has no metric that compares sets of samples")
-    ways = ways_for(judged.pipe.config.diffusion.timesteps) if ways is None else ways
-    shared = identity(judged, protocol)
-    before = stored(target, judged) or {"protocol": shared, "rows": []}
+        raise UserError(
+            f"--nfe: the domain of {evaluated.pipe.config.name} has no metric that compares sets of samples"
+        )
+    ways = ways_for(evaluated.pipe.config.diffusion.timesteps) if ways is None else ways
+    shared = identity(evaluated, protocol)
+    before = stored(target, evaluated) or {"protocol": shared, "rows": []}
     if other := [name for name in shared if before["protocol"].get(name) != shared[name]]:
         raise UserError(
             f"{target} holds a table of this model with another {other[0]} "
@@ -77,27 +81,27 @@ def measure(judged: Judged, protocol: Protocol, target: Path, ways: Sequence[Way
     for way in ways:
         if any(_is(row, way) for row in rows):
             continue
-        row = _row(judged.drawn(_sampled(protocol, way)), way, quality)
-        if judged.processes.main and not row["scores"]:
+        row = _row(evaluated.drawn(_sampled(protocol, way)), way, quality)
+        if evaluated.processes.main and not row["scores"]:
             raise UserError(
                 f"--nfe: {protocol.samples} samples or the data are too few to compare: draw more (--samples)"
             )
         rows = sorted([*rows, row], key=lambda row: order.index(way_of(row)))
-        if judged.processes.main:
+        if evaluated.processes.main:
             write({KEY: {"protocol": shared, "rows": rows}}, target)
-        judged.processes.wait()
+        evaluated.processes.wait()
     return {"protocol": shared, "rows": rows}
 
 
-def stored(target: Path, judged: Judged) -> dict[str, Any] | None:
+def stored(target: Path, evaluated: Evaluated) -> dict[str, Any] | None:
     """The table in a metrics file, if it is of this model."""
     found = read_json(target).get(KEY) if target.is_file() else None
-    return found if found is not None and found["protocol"]["model"] == judged.weights else None
+    return found if found is not None and found["protocol"]["model"] == evaluated.weights else None
 
 
-def identity(judged: Judged, protocol: Protocol) -> dict[str, Any]:
+def identity(evaluated: Evaluated, protocol: Protocol) -> dict[str, Any]:
     """What numbers of samples depend on beside the sampler: two tables with the same are one table."""
-    config = judged.pipe.config
+    config = evaluated.pipe.config
     return {
         "samples": protocol.samples,
         "seed": protocol.seed,
@@ -107,8 +111,8 @@ def identity(judged: Judged, protocol: Protocol) -> dict[str, Any]:
         "features": protocol.features,
         "features_file": digest(Path(protocol.features)) if Path(protocol.features).is_file() else None,
         "k": protocol.neighbours,
-        "model": judged.weights,
-        "data": [fingerprint(part, range(len(part))) for part in (judged.train, judged.held_out)],
+        "model": evaluated.weights,
+        "data": [fingerprint(part, range(len(part))) for part in (evaluated.train, evaluated.held_out)],
     }
 
 
@@ -139,9 +143,9 @@ def metrics_of(wanted: Mapping[str, str]) -> list[str]:
     return list(dict.fromkeys(place.partition("/")[0] for place in wanted.values()))
 
 
-def _row(judged: Judged, way: Way, quality: Mapping[str, str]) -> dict[str, Any]:
-    results = evaluate(judged, metrics_of(quality)) if judged.processes.main else {}
-    told = judged.protocol
+def _row(evaluated: Evaluated, way: Way, quality: Mapping[str, str]) -> dict[str, Any]:
+    results = evaluate(evaluated, metrics_of(quality)) if evaluated.processes.main else {}
+    told = evaluated.protocol
     rates = {name: told[name] for name in ("evaluations", "sampling_seconds", "samples_per_second", "device")}
     return {**asdict(way), **rates, "scores": scores(results, quality)}
 

@@ -39,29 +39,29 @@ def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | 
     folder = Path(run)
     if not folder.is_dir():
         raise UserError(f"{folder} is no run folder: name one that ddmi train made")
-    judged = evaluation.judge(folder, data, protocol)
+    evaluated = evaluation.prepare(folder, data, protocol)
     target = folder / "report.html"
-    if not judged.processes.main:
+    if not evaluated.processes.main:
         return target
-    results = evaluation.evaluate(judged)
+    results = evaluation.evaluate(evaluated)
     if (folder / "metrics.json").is_file():
         results |= evaluation.richer(read_json(folder / "metrics.json"), results)
-    names = [name for name in evaluation.metrics_of(judged.pipe.config.domain) if name in results]
+    names = [name for name in evaluation.metrics_of(evaluated.pipe.config.domain) if name in results]
     numbers = Numbers(results)
     with working("rendering the page"):
-        frame.collect(folder, judged, numbers)
-        part = sections.find(name_of(judged.pipe.config.domain))
-        hero = part.hero(judged)
-        own = part.sections(judged, numbers)
+        frame.collect(folder, evaluated, numbers)
+        part = sections.find(name_of(evaluated.pipe.config.domain))
+        hero = part.hero(evaluated)
+        own = part.sections(evaluated, numbers)
     numbers.put("report/seconds", round(time.monotonic() - began, 1))
-    table = nfe.stored(folder / "metrics.json", judged)
+    table = nfe.stored(folder / "metrics.json", evaluated)
     if table is not None:
         numbers.put(nfe.KEY, table)
     whole = page.assemble(
-        f"{judged.pipe.config.name} · report",
-        frame.header(judged, numbers, part.HEADLINES, hero),
+        f"{evaluated.pipe.config.name} · report",
+        frame.header(evaluated, numbers, part.HEADLINES, hero),
         [frame.curves(folder, numbers), *own, *tables.nfe_sections(numbers), frame.metrics(numbers, names, part)],
-        frame.footer(folder, data, judged, numbers, part.credits(judged)),
+        frame.footer(folder, data, evaluated, numbers, part.credits(evaluated)),
     )
     evaluation.write(numbers.plain, folder / "metrics.json")
     with aside(target) as scratch:

@@ -1,4 +1,4 @@
-"""What a report asks a model for, beside what its judged samples were asked for."""
+"""What a report asks a model for, beside what its evaluated samples were asked for."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ddmi.evaluation import Judged
+    from ddmi.evaluation import Evaluated
 
 FEW = 3
 
 
-def wanted(judged: Judged, prompts: Sequence[str] = ()) -> dict[str, list[Any]]:
+def wanted(evaluated: Evaluated, prompts: Sequence[str] = ()) -> dict[str, list[Any]]:
     """What the pipeline is asked for: {"text": prompts} or {"label": classes}; empty for a model without condition.
 
     Args:
         prompts: those of data that is known beforehand; without any, the first captions of the data.
     """
-    condition, classes = judged.pipe.config.diffusion.condition, judged.train.classes
+    condition, classes = evaluated.pipe.config.diffusion.condition, evaluated.train.classes
     if condition == "class" and classes:
         return {"label": list(range(min(FEW, len(classes))))}
     if condition != "text":
         return {}
-    captions = prompts or judged.held_out.captions or judged.train.captions or []
+    captions = prompts or evaluated.held_out.captions or evaluated.train.captions or []
     found = list(dict.fromkeys(caption for caption in captions if caption))[:FEW]
     return {"text": found} if found else {}

@@ -22,7 +22,7 @@ from ddmi.report.sections import Part
 from ddmi.report.words import form, words
 
 if TYPE_CHECKING:
-    from ddmi.evaluation import Judged
+    from ddmi.evaluation import Evaluated
 
 STAGES = {
     "autoencoder": "Stage 1: autoencoder",
@@ -49,16 +49,16 @@ def journals(run: Path) -> dict[str, list[dict[str, float]]]:
     return found
 
 
-def collect(run: Path, judged: Judged, numbers: Numbers) -> None:
+def collect(run: Path, evaluated: Evaluated, numbers: Numbers) -> None:
     """Put what is known about the model and its training under "model" and "training"."""
-    pipe = judged.pipe
+    pipe = evaluated.pipe
     numbers.put("model/parameters/autoencoder", sum(p.numel() for p in pipe.autoencoder.parameters()))
     if pipe.diffusion is not None:
         numbers.put("model/parameters/denoiser", sum(p.numel() for p in pipe.diffusion.parameters()))
     numbers.put("model/parameters/total", sum(numbers.get("model/parameters").values()))
     channels, cells = pipe.autoencoder.latent_shape
     numbers.put("model/latent", {"channels": channels, "cells": cells})
-    numbers.put("model/data", {"train": len(judged.train), "held_out": len(judged.held_out)})
+    numbers.put("model/data", {"train": len(evaluated.train), "held_out": len(evaluated.held_out)})
     for stage, lines in journals(run).items():
         steps = [0, *(line["step"] for line in lines)]
         seconds = sum(
@@ -76,16 +76,16 @@ def collect(run: Path, judged: Judged, numbers: Numbers) -> None:
     )
 
 
-def header(judged: Judged, numbers: Numbers, headlines: Sequence[Headline], hero: str) -> str:
+def header(evaluated: Evaluated, numbers: Numbers, headlines: Sequence[Headline], hero: str) -> str:
     """Title, what the model is, its headline numbers."""
-    config = judged.pipe.config
+    config = evaluated.pipe.config
     planes = ", ".join(f"{p.name} {'×'.join(map(str, reversed(p.shape)))}" for p in config.domain.layout)
     parts = [
         f"<h1>{escape(config.name)}</h1>",
         f"<p>A generative model of continuous signals, domain <b>{escape(name_of(config.domain))}</b>. Every sample "
         "and reconstruction on this page is a function of continuous coordinates, shown in renderings.</p>",
     ]
-    if judged.pipe.diffusion is None:
+    if evaluated.pipe.diffusion is None:
         parts.append('<p class="notice">The second stage has not been trained: there are no samples yet.</p>')
     parts.append(hero)
     tiles = []
@@ -108,7 +108,7 @@ def header(judged: Judged, numbers: Numbers, headlines: Sequence[Headline], hero
         ("parameters", numbers.show("model/parameters/total", ",")),
         (
             "of which denoiser",
-            numbers.show("model/parameters/denoiser", ",") if judged.pipe.diffusion is not None else "none",
+            numbers.show("model/parameters/denoiser", ",") if evaluated.pipe.diffusion is not None else "none",
         ),
         ("latent planes (width×height)", f"{escape(planes)}, {numbers.show('model/latent/channels')} channels"),
         ("condition", escape(config.diffusion.condition)),
@@ -200,9 +200,9 @@ def _rows(groups: dict[str, dict[str, Any]], above: str = "") -> Iterator[tuple[
         yield from _rows({k: v for k, v in group.items() if isinstance(v, dict)}, f"{above}{key}/")
 
 
-def footer(run: Path, data: str | Path | None, judged: Judged, numbers: Numbers, credits: Sequence[str]) -> str:
+def footer(run: Path, data: str | Path | None, evaluated: Evaluated, numbers: Numbers, credits: Sequence[str]) -> str:
     """How to make the page again, with what, and whose data it shows."""
-    config = judged.pipe.config
+    config = evaluated.pipe.config
     path = f" --data {data}" if data is not None else ""
     commands = f"ddmi train {config.name}{path} --out {run.name}\nddmi report {run.name}{path}"
     settings = escape(json.dumps(to_dict(config), indent=2))

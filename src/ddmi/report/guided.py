@@ -23,13 +23,15 @@ def section(scene: Scene[Any, Any], prompts: Sequence[str], drawn_as: Callable[[
         prompts: those of data that is known beforehand.
         drawn_as: a field and plain words for it -> its figure, HTML.
     """
-    asked = wanted(scene.judged, prompts)
+    asked = wanted(scene.evaluated, prompts)
     if not asked:
         return None
     kind, values = next(iter(asked.items()))
     options = {**scene.settings(), kind: [value for value in values for _ in range(EACH)]}
     drawn = {
-        scale: scene.judged.pipe(EACH * len(values), first=len(scene.samples), **{**options, "guidance_scale": scale})
+        scale: scene.evaluated.pipe(
+            EACH * len(values), first=len(scene.samples), **{**options, "guidance_scale": scale}
+        )
         for scale in SCALES
     }
     known = {"seen in training": phrases(scene.train), "held out": phrases(scene.held_out)}

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ddmi.evaluation import Judged
+    from ddmi.evaluation import Evaluated
 
 CREDITS = "credits.jsonl"
 """Beside prepared meshes: {"model", "creator", "license", ...} a line."""
 
 
-def credits(judged: Judged) -> list[str]:
+def credits(evaluated: Evaluated) -> list[str]:
     """Who made the models of the data, a line for each licence, where the prepared folder tells it."""
-    root = getattr(judged.held_out.source, "root", None)  # type: ignore[attr-defined]
+    root = getattr(evaluated.held_out.source, "root", None)  # type: ignore[attr-defined]
     return [] if root is None else named(Path(root))
 
 

@@ -1,4 +1,4 @@
-"""Training of the voxel classifier that judges generated shapes."""
+"""Training of the voxel classifier that evaluates generated shapes."""
 
 from __future__ import annotations
 
@@ -169,9 +169,9 @@ def train_classifier(
         raise UserError(f"--out {out} is a folder: name a file, such as {out / 'classifier.safetensors'}")
     if steps < 1:
         raise UserError(f"steps must be at least 1, not {steps}")
-    kept, judged = split(source, "train", held_out), split(source, "test", held_out)
-    if not kept or not judged:
-        raise UserError("a classifier needs shapes to train on and others to be judged by: there is one part only")
+    kept, evaluated = split(source, "train", held_out), split(source, "test", held_out)
+    if not kept or not evaluated:
+        raise UserError("a classifier needs shapes to train on and others to be evaluated by: there is one part only")
 
     run = out.with_name(f"{out.name}.training")
     with nullcontext() if rank() else locked(run):
@@ -184,15 +184,15 @@ def train_classifier(
         accelerator.wait_for_everyone()
         try:
             with interruption.listening():
-                with Bar("voxels", len(kept) + len(judged), visible=main) as bar:
+                with Bar("voxels", len(kept) + len(evaluated), visible=main) as bar:
                     dataset = VoxelDataset(source, kept, resolution, bar.advance)
-                    others = VoxelDataset(source, judged, resolution, lambda done: bar.advance(len(kept) + done))
+                    others = VoxelDataset(source, evaluated, resolution, lambda done: bar.advance(len(kept) + done))
                 torch.manual_seed(seed)
                 model = VoxelClassifier(VoxelClassifierConfig(classes=tuple(source.classes), resolution=resolution))
                 stage = Stage(STAGE, steps, training.batch_size)
                 fitted = fit(ClassifierObjective(model), dataset, stage, training, run, accelerator, interruption)
         except Interrupted:
-            return Summary(False, 0, list(source.classes), len(kept), len(judged))
+            return Summary(False, 0, list(source.classes), len(kept), len(evaluated))
         finally:
             accelerator.end_training()
         summary = Summary(fitted.finished, fitted.step, list(source.classes), len(dataset), len(others))

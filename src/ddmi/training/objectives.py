@@ -118,10 +118,10 @@ class AutoencoderObjective(nn.Module):
         assert self.discriminator is not None
         period = 1.0 if batch.periods is None else float(batch.periods[0])
         frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
-        judged = functional_call(self.discriminator, frozen, (fake, period))
+        evaluated = functional_call(self.discriminator, frozen, (fake, period))
         loss = hinge_discriminator(self.discriminator(real, period), self.discriminator(fake.detach(), period))
         weight = self.settings.adversarial_weight if joined else 0.0
-        return {"adversarial": weight * hinge_generator(judged), "discriminator": loss * float(joined)}
+        return {"adversarial": weight * hinge_generator(evaluated), "discriminator": loss * float(joined)}
 
 
 class DiffusionObjective(nn.Module):

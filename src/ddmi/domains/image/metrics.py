@@ -1,4 +1,4 @@
-"""How pictures are judged; every number beside the protocol it was taken with."""
+"""How pictures are evaluated; every number beside the protocol it was taken with."""
 
 from __future__ import annotations
 

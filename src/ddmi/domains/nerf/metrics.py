@@ -1,4 +1,4 @@
-"""How radiance fields are judged; every number beside the protocol it was taken with."""
+"""How radiance fields are evaluated; every number beside the protocol it was taken with."""
 
 from __future__ import annotations
 

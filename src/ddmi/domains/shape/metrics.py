@@ -1,4 +1,4 @@
-"""How shapes are judged; every number beside the protocol it was taken with."""
+"""How shapes are evaluated; every number beside the protocol it was taken with."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class ShapeMetrics:
         A sample without a voxel inside is of no class, so it counts as wrong. Needs a classifier that
         `ddmi train-classifier` made.
         """
-        file, solids = evidence.judges.get("classifier", ""), self.solids(evidence)
+        file, solids = evidence.evaluators.get("classifier", ""), self.solids(evidence)
         if not file or not evidence.asked or evidence.train.labels is None:
             return {}
         from ddmi.metrics.features.voxels import load_classifier
@@ -206,7 +206,7 @@ class ShapeMetrics:
 
     def clip(self, evidence: Evidence) -> dict[str, Any]:
         """CLIP-S: the best cosine similarity of a text and five pictures of its sample (section C.2), times 100."""
-        model = evidence.judges.get("clip", "")
+        model = evidence.evaluators.get("clip", "")
         if not model or evidence.draw is None or not evidence.train.captions:
             return {}
         from ddmi.metrics.features.clip import ClipScorer, clip_s

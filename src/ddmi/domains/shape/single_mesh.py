@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class SingleMesh:
-    """A source of one shape: a mesh file, put into our frame; its points are drawn and judged when they are asked for.
+    """A source of one shape: a mesh file, put into our frame; its points are sampled and evaluated on demand.
 
     Of a mesh that is not closed all faces count as surface, with a warning: what is inside it is then a guess.
 
@@ -62,7 +62,7 @@ class SingleMesh:
     def queries(
         self, index: int, uniform: int, near: int, rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
-        """Fresh points, judged by their winding numbers."""
+        """Fresh points, evaluated by their winding numbers."""
         points = rng.uniform(-1, 1, (uniform, 3))
         if near:
             points = np.concatenate([points, solids.near(self._surface()[0], near, rng)])

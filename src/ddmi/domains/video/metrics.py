@@ -1,4 +1,4 @@
-"""How clips are judged; every number beside the protocol it was taken with."""
+"""How clips are evaluated; every number beside the protocol it was taken with."""
 
 from __future__ import annotations
 
@@ -235,7 +235,7 @@ class VideoMetrics:
         if min(len(shown.samples), len(shown.train)) < 2:
             log.warning("distributions: %d samples and %d windows are too few", len(shown.samples), len(shown.train))
             return {}
-        judged = shown.i3d is not None  # loaded first: a wrong file is told before any work
+        evaluated = shown.i3d is not None  # loaded first: a wrong file is told before any work
         found: dict[str, Any] = {}
         protocol: dict[str, Any] = {
             "samples": len(shown.samples),
@@ -249,14 +249,14 @@ class VideoMetrics:
             found = self._kernel_distances(shown)
             protocol |= {"features": shown.network.name, "frames_a_clip": min(SEEN, self.domain.frames)}
         except MissingPackage as error:
-            if not judged:
+            if not evaluated:
                 raise
             log.warning("distributions without those of frames: %s", error)
-        if judged:
+        if evaluated:
             found |= self._fvd(shown)
             protocol["fvd"] = {
                 "network": shown.i3d.name,
-                "weights": evidence.judges["i3d"],
+                "weights": evidence.evaluators["i3d"],
                 "frames": self.domain.frames,
                 "clips": len(shown.samples),
                 "training_clips": len(shown.train),
@@ -396,7 +396,7 @@ class Screening:
         """The network of FVD; None where its weights were not given."""
         from ddmi.metrics.features.i3d import I3D
 
-        file = self.evidence.judges.get("i3d")
+        file = self.evidence.evaluators.get("i3d")
         return I3D.load(file).to(self.evidence.device) if file else None
 
     def order(self, part: str, dataset: VideoDataset) -> list[int]:

@@ -1,9 +1,9 @@
 """What a domain adds to the page, found by its name as the domain itself is: `sections/<name>`.
 
 Such a module has
-- `hero(judged) -> str`: HTML under the title, "" for nothing;
-- `sections(judged, numbers) -> list[Section]`: it puts its numbers into `numbers` and shows them from there;
-- `credits(judged) -> list[str]`: plain lines for the foot of the page;
+- `hero(evaluated) -> str`: HTML under the title, "" for nothing;
+- `sections(evaluated, numbers) -> list[Section]`: it puts its numbers into `numbers` and shows them from there;
+- `credits(evaluated) -> list[str]`: plain lines for the foot of the page;
 - `NOTES`: metric name -> how to read it, one or two sentences of plain text;
 - `HEADLINES`: the numbers that sum a run up.
 """
@@ -19,7 +19,7 @@ from ddmi.report.numbers import Headline, Numbers
 from ddmi.report.page import Section
 
 if TYPE_CHECKING:
-    from ddmi.evaluation import Judged
+    from ddmi.evaluation import Evaluated
 
 
 @runtime_checkable
@@ -29,15 +29,15 @@ class Part(Protocol):
     NOTES: Mapping[str, str]
     HEADLINES: Sequence[Headline]
 
-    def hero(self, judged: Judged) -> str:
+    def hero(self, evaluated: Evaluated) -> str:
         """HTML under the title."""
         ...
 
-    def sections(self, judged: Judged, numbers: Numbers) -> list[Section]:
+    def sections(self, evaluated: Evaluated, numbers: Numbers) -> list[Section]:
         """Sections in their order."""
         ...
 
-    def credits(self, judged: Judged) -> list[str]:
+    def credits(self, evaluated: Evaluated) -> list[str]:
         """Whose data this is."""
         ...
 
@@ -48,15 +48,15 @@ class Plain:
     NOTES: Mapping[str, str] = {}
     HEADLINES: Sequence[Headline] = ()
 
-    def hero(self, judged: Judged) -> str:
+    def hero(self, evaluated: Evaluated) -> str:
         """Nothing."""
         return ""
 
-    def sections(self, judged: Judged, numbers: Numbers) -> list[Section]:
+    def sections(self, evaluated: Evaluated, numbers: Numbers) -> list[Section]:
         """None."""
         return []
 
-    def credits(self, judged: Judged) -> list[str]:
+    def credits(self, evaluated: Evaluated) -> list[str]:
         """None."""
         return []
 

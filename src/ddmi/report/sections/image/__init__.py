@@ -10,7 +10,7 @@ from ddmi.report.sections.image import basis, neighbours, reconstruction, sample
 from ddmi.report.sections.image.scene import Scene
 
 if TYPE_CHECKING:
-    from ddmi.evaluation import Judged
+    from ddmi.evaluation import Evaluated
 
 HEADLINES = (
     Headline("reconstruction PSNR at 1x", "reconstruction/scales/1x/psnr", ".2f", " dB"),
@@ -60,14 +60,14 @@ NOTES = {
 }
 
 
-def hero(judged: Judged) -> str:
+def hero(evaluated: Evaluated) -> str:
     """A strip of samples."""
-    return samples.hero(Scene(judged, Numbers({})))
+    return samples.hero(Scene(evaluated, Numbers({})))
 
 
-def sections(judged: Judged, numbers: Numbers) -> list[Section]:
+def sections(evaluated: Evaluated, numbers: Numbers) -> list[Section]:
     """All sections that this run has something to show in."""
-    scene = Scene(judged, numbers)
+    scene = Scene(evaluated, numbers)
     found: list[Section | None] = []
     if scene.subjects:
         found.append(reconstruction.section(scene))
@@ -84,11 +84,11 @@ def sections(judged: Judged, numbers: Numbers) -> list[Section]:
     return [section for section in found if section is not None]
 
 
-def credits(judged: Judged) -> list[str]:
+def credits(evaluated: Evaluated) -> list[str]:
     """The attribution of the data that the page shows."""
     from ddmi.domains.image import emoji
 
-    source = Scene(judged, Numbers({})).train.source
+    source = Scene(evaluated, Numbers({})).train.source
     if not isinstance(source, emoji.Twemoji):
         return []
     return [f"Drawings in the data: {emoji.ATTRIBUTION} (creativecommons.org/licenses/by/4.0)."]

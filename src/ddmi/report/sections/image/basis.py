@@ -27,7 +27,7 @@ def section(scene: Scene) -> Section:
     """Samples (before stage 2: reconstructions) with all basis fields, and with each scale alone."""
     fields: list[Field] = [*scene.samples[:AVERAGED]]
     if not fields:
-        fields = scene.judged.reconstruct(scene.held_out, scene.subjects[:AVERAGED])
+        fields = scene.evaluated.reconstruct(scene.held_out, scene.subjects[:AVERAGED])
     count = fields[0].scales
     variants = {"all": [*fields], **{f"scale {k + 1}": [f.isolated(k) for f in fields] for k in range(count)}}
     drawn = {name: [f.render(scene.shown) for f in group] for name, group in variants.items()}

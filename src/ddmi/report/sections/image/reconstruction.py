@@ -16,7 +16,7 @@ SCALES = (1, 2, 4)
 def section(scene: Scene) -> Section:
     """Truth, reconstruction, and the enlarged truth of 1x, with PSNR under each."""
     indices = scene.subjects[:SHOWN]
-    fields = scene.judged.reconstruct(scene.held_out, indices)
+    fields = scene.evaluated.reconstruct(scene.held_out, indices)
     small = scene.held_out.inputs(indices)
     sizes = scene.sizes(SCALES)
     items = []

@@ -32,7 +32,7 @@ def sheet(scene: Scene) -> Section:
         pictures.figure(field.render(scene.shown), f"sample {k}", escape(scene.asked(k)))
         for k, field in enumerate(scene.samples[:count])
     ]
-    asked = " Under each stands what it was asked for, drawn at random from training." if scene.judged.asked else ""
+    asked = " Under each stands what it was asked for, drawn at random from training." if scene.evaluated.asked else ""
     lead = (
         f"Samples 0 to {count - 1} of seed {scene.numbers.show('sampling/seed')}, in their order, none left out.{asked}"
     )
@@ -54,12 +54,12 @@ def sizes(scene: Scene) -> Section:
 
 def prompts(scene: Scene) -> Section | None:
     """A few samples for each of three prompts or classes; None for a model without."""
-    asked = wanted(scene.judged, EMOJI_PROMPTS if scene.domain.source == "emoji" else ())
+    asked = wanted(scene.evaluated, EMOJI_PROMPTS if scene.domain.source == "emoji" else ())
     if not asked:
         return None
     kind, values = next(iter(asked.items()))
     options = {**scene.settings(), kind: [value for value in values for _ in range(EACH)]}
-    fields = scene.judged.pipe(EACH * len(values), first=len(scene.samples), **options)
+    fields = scene.evaluated.pipe(EACH * len(values), first=len(scene.samples), **options)
     known = {"seen in training": scene.train.captions or [], "held out": scene.held_out.captions or []}
     blocks = []
     for k, value in enumerate(values):
@@ -81,7 +81,7 @@ def prompts(scene: Scene) -> Section | None:
 
 def interpolation(scene: Scene) -> Section:
     """Between the latents of two samples."""
-    pipe = scene.judged.pipe
+    pipe = scene.evaluated.pipe
     z = pipe.latents(2, **scene.sampled(2))
     fields = pipe.interpolate(z[:1], z[1:], FRAMES)
     figures = [

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Scene(scene.Scene[Image, PictureDataset]):
-    """A judged run of the image domain, and the numbers of its page."""
+    """An evaluated run of the image domain, and the numbers of its page."""
 
     @property
     def base(self) -> int:

@@ -22,7 +22,7 @@ def section(scene: Scene) -> Section:
     fields = scene.samples[:AMONG]
     kind = "sample"
     if not fields:
-        fields, kind = scene.judged.reconstruct(scene.held_out, scene.subjects[:AMONG]), "reconstruction"
+        fields, kind = scene.evaluated.reconstruct(scene.held_out, scene.subjects[:AMONG]), "reconstruction"
     found = [busiest(field, 4 * scene.base if scene.base <= 64 else scene.base) for field in fields]
     chosen = max(range(len(fields)), key=lambda k: found[k][0])
     field, (_, x, y) = fields[chosen], found[chosen]

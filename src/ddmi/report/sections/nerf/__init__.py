@@ -11,7 +11,7 @@ from ddmi.report.sections.nerf import basis, depth, neighbours, prompts, reconst
 from ddmi.report.sections.nerf.scene import Scene, Turns
 
 if TYPE_CHECKING:
-    from ddmi.evaluation import Judged
+    from ddmi.evaluation import Evaluated
 
 HEADLINES = (
     Headline(
@@ -50,14 +50,14 @@ NOTES = {
 }
 
 
-def hero(judged: Judged) -> str:
+def hero(evaluated: Evaluated) -> str:
     """A row of turning samples."""
-    return samples.hero(Scene(judged, Numbers({}), Turns.of(judged))) if judged.samples else ""
+    return samples.hero(Scene(evaluated, Numbers({}), Turns.of(evaluated))) if evaluated.samples else ""
 
 
-def sections(judged: Judged, numbers: Numbers) -> list[Section]:
+def sections(evaluated: Evaluated, numbers: Numbers) -> list[Section]:
     """All sections that this run has something to show in."""
-    scene = Scene(judged, numbers, Turns.of(judged, last=True))
+    scene = Scene(evaluated, numbers, Turns.of(evaluated, last=True))
     found: list[Section | None] = []
     if scene.samples:
         found.append(samples.sheet(scene))

@@ -26,7 +26,7 @@ def sheet(scene: Scene) -> Section:
         asked = escape(scene.asked(k))
         below = f"<figcaption>{asked}</figcaption>" if asked else ""
         figures.append(f"<figure>{scene.turns.turning(k, scene.told(k))}{below}</figure>")
-    asked = " Under each stands what it was asked for, drawn at random from training." if scene.judged.asked else ""
+    asked = " Under each stands what it was asked for, drawn at random from training." if scene.evaluated.asked else ""
     lead = (
         f"Samples 0 to {count - 1} of seed {scene.numbers.show('sampling/seed')}, in their order, none left out. Each "
         "is a function of a place and of the direction that it is looked at from, which gives a colour and a density; "

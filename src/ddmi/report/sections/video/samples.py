@@ -31,7 +31,7 @@ def sheet(scene: Scene) -> Section:
         asked = escape(scene.asked(k))
         below = f"<figcaption>{asked}</figcaption>" if asked else ""
         figures.append(f"<figure>{scene.reels.playing(k, scene.many, scene.told(k))}{below}</figure>")
-    kind = scene.judged.pipe.config.diffusion.condition
+    kind = scene.evaluated.pipe.config.diffusion.condition
     told = {"text": "the text", "class": "the class"}.get(kind, "")
     asked = f" Under each stands {told} that it was asked for, drawn at random from training." if told else ""
     model = "The model is asked for nothing: it is unconditional." if not told else ""
@@ -46,12 +46,12 @@ def sheet(scene: Scene) -> Section:
 
 def prompts(scene: Scene) -> Section | None:
     """A few samples for each of three prompts or classes; None for a model without."""
-    asked = wanted(scene.judged)
+    asked = wanted(scene.evaluated)
     if not asked:
         return None
     kind, values = next(iter(asked.items()))
     options = {**scene.settings(), kind: [value for value in values for _ in range(EACH)]}
-    fields = scene.judged.pipe(EACH * len(values), first=len(scene.samples), **options)
+    fields = scene.evaluated.pipe(EACH * len(values), first=len(scene.samples), **options)
     blocks = []
     for k, value in enumerate(values):
         title = scene.train.classes[value] if isinstance(value, int) else value
@@ -70,7 +70,7 @@ def interpolation(scene: Scene) -> Section | None:
     """Between the latents of two samples; None where there is but one."""
     if len(scene.samples) < 2:
         return None
-    pipe = scene.judged.pipe
+    pipe = scene.evaluated.pipe
     z = pipe.latents(2, **scene.sampled(2))
     fields = pipe.interpolate(z[:1], z[1:], BETWEEN)
     figures = [

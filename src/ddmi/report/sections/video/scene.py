@@ -19,7 +19,7 @@ from ddmi.report.playing import playing
 from ddmi.report.scene import Kept
 
 if TYPE_CHECKING:
-    from ddmi.evaluation import Judged
+    from ddmi.evaluation import Evaluated
 
 SIDE = 128
 """Pixels of the shorter side of a clip among many."""
@@ -28,15 +28,15 @@ SIDE = 128
 class Reels(Kept):
     """Renderings of samples that several sections show."""
 
-    def __init__(self, judged: Judged) -> None:
-        super().__init__(judged)
+    def __init__(self, evaluated: Evaluated) -> None:
+        super().__init__(evaluated)
         self._clips: dict[tuple[int, tuple[int, int]], Clip] = {}
         self._playing: dict[int, str] = {}
 
     def clip(self, sample: int, size: tuple[int, int]) -> Clip:
         """A sample at this size, as many frames as the encoder reads."""
         if (sample, size) not in self._clips:
-            self._clips[sample, size] = drawn(self.judged.samples[sample], size)
+            self._clips[sample, size] = drawn(self.evaluated.samples[sample], size)
         return self._clips[sample, size]
 
     def playing(self, sample: int, size: tuple[int, int], alt: str) -> str:
@@ -48,7 +48,7 @@ class Reels(Kept):
 
 @dataclass(frozen=True)
 class Scene(scene.Scene[Video, VideoDataset]):
-    """A judged run of the video domain, and the numbers of its page."""
+    """An evaluated run of the video domain, and the numbers of its page."""
 
     reels: Reels
 
@@ -80,7 +80,7 @@ class Scene(scene.Scene[Video, VideoDataset]):
 
     def first(self, count: int) -> list[Field]:
         """The first samples; before stage 2, the first reconstructions of held-out windows."""
-        return [*self.samples[:count]] or self.judged.reconstruct(self.held_out, self.subjects[:count])
+        return [*self.samples[:count]] or self.evaluated.reconstruct(self.held_out, self.subjects[:count])
 
 
 def drawn(field: Field, size: tuple[int, int]) -> Clip:

@@ -23,14 +23,14 @@ from ddmi.pipeline import DDMIPipeline
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How the samples that are judged are drawn, and with what they are looked at.
+    """How the samples that are evaluated are drawn, and with what they are looked at.
 
     Args:
         sampler, steps: "" and 0 for the model's own. tolerance: of "rk45". eta: noise of "ddim".
         guidance_scale: None for the model's own.
         features: the feature network of metrics, by name or by the file of its weights.
         neighbours: k of precision and recall.
-        judges: other networks that metrics look with: (name, file, folder or hub id).
+        evaluators: other networks that metrics look with: (name, file, folder or hub id).
         size: of the samples and real items for metrics that can be taken at any size; 0: the domain's own.
         limit: real items of each part for these metrics, at most; 0: no limit.
     """
@@ -44,7 +44,7 @@ class Protocol:
     guidance_scale: float | None = None
     features: str = "efficientnet-lite0"
     neighbours: int = 3
-    judges: tuple[tuple[str, str], ...] = ()
+    evaluators: tuple[tuple[str, str], ...] = ()
     size: int = 0
     limit: int = 0
 
@@ -58,7 +58,7 @@ class Protocol:
 
 
 @dataclass(frozen=True)
-class Judged:
+class Evaluated:
     """A model, its data, and samples; none of these before stage 2, and in what `opened` gives."""
 
     pipe: DDMIPipeline
@@ -101,7 +101,7 @@ class Judged:
             neighbours=self.looked.neighbours,
             size=self.looked.size,
             limit=self.looked.limit,
-            judges=dict(self.looked.judges),
+            evaluators=dict(self.looked.evaluators),
             cache=self.cache,
             device=str(self.pipe.device),
         )
@@ -121,7 +121,7 @@ class Judged:
             settings["eta"] = protocol.eta
         return {**settings, "guidance_scale": protocol.guidance(self.pipe.config)}
 
-    def drawn(self, protocol: Protocol) -> Judged:
+    def drawn(self, protocol: Protocol) -> Evaluated:
         """The same with samples of this protocol; without any where the model has no denoiser yet."""
         pipe, kind = self.pipe, self.pipe.config.diffusion.condition
         order = _conditions(self.train, protocol)
@@ -157,7 +157,7 @@ class Judged:
         return replace(self, samples=samples, protocol=about, asked=asked, conditions=conditions, looked=protocol)
 
 
-def judge(path: str | Path, data: str | Path | None = None, protocol: Protocol | None = None) -> Judged:
+def prepare(path: str | Path, data: str | Path | None = None, protocol: Protocol | None = None) -> Evaluated:
     """Load a run, open its data and draw the samples that metrics look at.
 
     A model with text or classes is asked for the captions or labels of training items, drawn at random. Under torchrun
@@ -169,7 +169,7 @@ def judge(path: str | Path, data: str | Path | None = None, protocol: Protocol |
     return found.drawn(protocol or Protocol())
 
 
-def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool = False) -> Judged:
+def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool = False) -> Evaluated:
     """A run and its data, without samples yet.
 
     Raises:
@@ -185,7 +185,7 @@ def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool =
     run, weights = Path(path), digest(pipe.folder / MANIFEST)
     kept = (run / "model").is_dir() and os.access(run, os.W_OK)
     cache = run / "cache" if kept else None
-    return Judged(pipe, train, held_out, [], {}, {}, cache=cache, weights=weights, processes=processes)
+    return Evaluated(pipe, train, held_out, [], {}, {}, cache=cache, weights=weights, processes=processes)
 
 
 def _conditions(train: Dataset, protocol: Protocol) -> list[int]:
