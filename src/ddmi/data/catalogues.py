@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from ddmi.base.errors import UserError
 
@@ -30,11 +31,8 @@ class Entry:
     """One model of a furniture library."""
 
     key: str  # the catalogue's own id, unique in it
-    member: str
-    captions: tuple[str, ...]
     category: str
-    rotation: tuple[float, ...] | None  # 9 numbers, row by row
-    credit: dict[str, str]  # title, creator, license, source; what is known
+    about: dict[str, Any]  # `member`, `captions`, `rotation` and `credit` of `ddmi.data.meshes.Model`
 
 
 @lru_cache(maxsize=4)
@@ -88,27 +86,22 @@ def entries(path: Path) -> list[Entry] | None:
     if CATALOGUE not in opened(path).namelist():
         return None
     table = properties(unpacked(path, CATALOGUE))
-    title = table.get("name", path.stem)
+    source = table.get("name", path.stem)
     found = []
     for number in sorted(int(key[6:]) for key in table if re.fullmatch(r"model#\d+", key)):
-        own = {key: table.get(f"{key}#{number}", "").strip() for key in ("id", "name", "tags", "category", "creator")}
-        member = table[f"model#{number}"].strip().lstrip("/")
-        credit = {
-            "title": own["name"],
-            "creator": own["creator"],
-            "license": table.get(f"license#{number}", table.get("license", "")),
-            "source": title,
-        }
-        found.append(
-            Entry(
-                key=own["id"].rpartition("#")[2] or PurePosixPath(member).stem,
-                member=member,
-                captions=_captions(own["name"], own["tags"].split(","), {title.lower(), own["creator"].lower()}),
-                category=own["category"],
-                rotation=_rotation(table.get(f"modelRotation#{number}", ""), path, number),
-                credit={key: value for key, value in credit.items() if value},
-            )
+        key, name, tags, category, creator = (
+            table.get(f"{field}#{number}", "").strip() for field in ("id", "name", "tags", "category", "creator")
         )
+        member = table[f"model#{number}"].strip().lstrip("/")
+        licence = table.get(f"license#{number}", table.get("license", ""))
+        credit = {"title": name, "creator": creator, "license": licence, "source": source}
+        about = {
+            "member": member,
+            "captions": _captions(name, tags.split(","), {source.lower(), creator.lower()}),
+            "rotation": _rotation(table.get(f"modelRotation#{number}", ""), path, number),
+            "credit": {key: value for key, value in credit.items() if value},
+        }
+        found.append(Entry(key=key.rpartition("#")[2] or PurePosixPath(member).stem, category=category, about=about))
     return found
 
 

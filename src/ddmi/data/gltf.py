@@ -1,6 +1,7 @@
-"""Binary glTF 2.0 read as its specification has it, with the extensions that change geometry or base colours.
+"""Binary glTF 2.0 as its specification has it, with the extensions that change geometry or base colours.
 
-https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html. What cannot be read is refused by its name.
+https://registry.khronos.org/glTF/specs/2.0/glTF-2.0.html. What cannot be read is refused by its name. Hand-written, as
+trimesh misreads normalised and sparse numbers, fans, instances, colours of vertices and transforms of textures.
 """
 
 from __future__ import annotations
@@ -28,18 +29,15 @@ log = logging.getLogger(__name__)
 COLOUR = "COLOR_0"
 """The vertex attribute with the base colours of a mesh: linear RGBA, those of the vertices times the material's."""
 
-_APPLIED = frozenset(
-    {
-        "EXT_mesh_gpu_instancing",
-        "EXT_texture_webp",
-        "KHR_lights_punctual",  # no geometry
-        "KHR_mesh_quantization",
-        "KHR_texture_transform",
-    }
+_COMPRESSED = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression")
+_APPLIED = (
+    "EXT_mesh_gpu_instancing",
+    "EXT_texture_webp",
+    "KHR_lights_punctual",  # no geometry
+    "KHR_materials_",  # all but specular-glossiness, which is applied, leave the base colour as it is
+    "KHR_mesh_quantization",
+    "KHR_texture_transform",
 )
-_SHADING = "KHR_materials_"  # all but specular-glossiness, which is applied, leave the base colour as it is
-_DRACO, _MESHOPT = "KHR_draco_mesh_compression", ("EXT_meshopt_compression", "KHR_meshopt_compression")
-
 _NUMBERS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 _SIZES = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
@@ -68,10 +66,9 @@ def scene(content: bytes, most: int, beside: Callable[[str], bytes] | None = Non
     for place, (number, matrix) in enumerate(file.placed()):
         if number not in meshes:
             meshes[number] = []
-            for vertices, triangles, look in file.primitives(number, beside):
-                mesh = trimesh.Trimesh(vertices, triangles, process=False, **look)
-                meshes[number].append(f"{number}-{len(meshes[number])}")
-                made.geometry[meshes[number][-1]] = mesh
+            for k, (vertices, triangles, visual) in enumerate(file.primitives(number, beside)):
+                meshes[number].append(f"{number}-{k}")
+                made.geometry[f"{number}-{k}"] = trimesh.Trimesh(vertices, triangles, process=False, **visual)
         for name in meshes[number]:
             faces += len(made.geometry[name].faces)
             if faces > most:
@@ -99,56 +96,53 @@ class _File:
         self._binary = chunks.get(b"BIN\0")
         self.document: dict[str, Any] = json.loads(chunks[b"JSON"])
         for name in self.document.get("extensionsRequired", []):
-            if name == _DRACO or name in _MESHOPT:
-                raise _compressed(name)
-            if name not in _APPLIED and not name.startswith(_SHADING):
+            _check_compression(name)
+            if not name.startswith(_APPLIED):
                 raise UserError(f"needs the extension {name}, which is not read: export it without")
-
-    def _buffer(self, number: int) -> bytes:
-        uri = self.document["buffers"][number].get("uri")
-        if uri is None and number == 0 and self._binary is not None:
-            return self._binary
-        if uri is None:
-            raise ValueError(f"buffer {number} has no bytes")
-        if not uri.startswith("data:"):
-            raise UserError(f"keeps its geometry in another file, {uri}: export it as one .glb")
-        return base64.b64decode(uri.partition(",")[2])
 
     def bytes_of(self, number: int) -> bytes:
         """Those of a buffer view."""
         view = self.document["bufferViews"][number]
-        for name in _MESHOPT:
-            if name in view.get("extensions", {}):
-                raise _compressed(name)
+        _check_compression(*view.get("extensions", {}))
+        uri = self.document["buffers"][view["buffer"]].get("uri")
+        if uri is None:
+            if view["buffer"] != 0 or self._binary is None:
+                raise ValueError(f"buffer {view['buffer']} has no bytes")
+            content = self._binary
+        elif uri.startswith("data:"):
+            content = base64.b64decode(uri.partition(",")[2])
+        else:
+            raise UserError(f"keeps its geometry in another file, {uri}: export it as one .glb")
         start = view.get("byteOffset", 0)
-        found = self._buffer(view["buffer"])[start : start + view["byteLength"]]
+        found = content[start : start + view["byteLength"]]
         if len(found) < view["byteLength"]:
             raise ValueError(f"buffer view {number} goes beyond its buffer")
         return found
 
-    def _strided(self, entry: dict[str, Any], kind: str, count: int, size: int) -> np.ndarray:
-        """(count, size) numbers at `bufferView` and `byteOffset` of an entry."""
-        data, row = self.bytes_of(entry["bufferView"]), np.dtype(kind).itemsize * size
+    def _strided(self, entry: dict[str, Any], number: int, count: int, size: int) -> np.ndarray:
+        """(count, size) numbers of a type at `bufferView` and `byteOffset` of an entry."""
+        kind = np.dtype(_NUMBERS[number])
+        data, row = self.bytes_of(entry["bufferView"]), kind.itemsize * size
         stride = self.document["bufferViews"][entry["bufferView"]].get("byteStride", row)
         start = entry.get("byteOffset", 0)
         if stride < row or not 0 <= start + (count - 1) * stride + row <= len(data):
             raise ValueError("an accessor goes beyond its buffer view")
-        return np.ndarray((count, size), kind, data, start, (stride, np.dtype(kind).itemsize)).copy()
+        return np.ndarray((count, size), kind, data, start, (stride, kind.itemsize)).copy()
 
     def values(self, number: int) -> np.ndarray:
         """(n, size) numbers of an accessor, sparse ones filled in, normalised integers as float32 in [-1, 1]."""
         accessor = self.document["accessors"][number]
-        kind, size, count = _NUMBERS[accessor["componentType"]], _SIZES[accessor["type"]], accessor["count"]
+        kind, size, count = accessor["componentType"], _SIZES[accessor["type"]], accessor["count"]
         if not 0 <= count <= self._size:  # of sparse ones nothing else bounds the memory
             raise ValueError(f"accessor {number} has {count} values, more than the file has bytes")
         if "bufferView" in accessor:
             found = self._strided(accessor, kind, count, size)
         elif "sparse" in accessor:
-            found = np.zeros((count, size), kind)
+            found = np.zeros((count, size), _NUMBERS[kind])
         else:
             raise ValueError(f"accessor {number} has no numbers")
         if sparse := accessor.get("sparse"):
-            where = self._strided(sparse["indices"], _NUMBERS[sparse["indices"]["componentType"]], sparse["count"], 1)
+            where = self._strided(sparse["indices"], sparse["indices"]["componentType"], sparse["count"], 1)
             found[where[:, 0]] = self._strided(sparse["values"], kind, sparse["count"], size)
         if accessor.get("normalized") and found.dtype.kind in "iu":
             return np.maximum(found.astype(np.float32) / np.float32(np.iinfo(found.dtype).max), -1)
@@ -169,13 +163,13 @@ class _File:
             matrix = above @ _matrix(node)
             waiting += [(child, matrix) for child in reversed(node.get("children", []))]
             if "mesh" in node:
-                extension = node.get("extensions", {}).get("EXT_mesh_gpu_instancing")
-                for own in [np.eye(4)] if extension is None else self._instances(extension["attributes"]):
+                instancing = node.get("extensions", {}).get("EXT_mesh_gpu_instancing")
+                for own in [np.eye(4)] if instancing is None else self._instances(instancing["attributes"]):
                     yield node["mesh"], matrix @ own
 
     def _instances(self, attributes: dict[str, int]) -> Iterator[Float[np.ndarray, "4 4"]]:
         given = {name.lower(): self.values(number) for name, number in attributes.items() if not name.startswith("_")}
-        for row in range(max((len(values) for values in given.values()), default=0)):
+        for row in range(max(map(len, given.values()), default=0)):
             yield _matrix({name: values[row] for name, values in given.items()})
 
     def primitives(
@@ -186,15 +180,14 @@ class _File:
             attributes, mode = part["attributes"], part.get("mode", _TRIANGLES)
             if mode not in (_TRIANGLES, _STRIP, _FAN) or "POSITION" not in attributes:
                 continue
-            position = self.document["accessors"][attributes["POSITION"]]
-            if _DRACO in part.get("extensions", {}) and not {"bufferView", "sparse"} & position.keys():
-                raise _compressed(_DRACO)
+            if not {"bufferView", "sparse"} & self.document["accessors"][attributes["POSITION"]].keys():
+                _check_compression(*part.get("extensions", {}))
             vertices = self.values(attributes["POSITION"]).astype(np.float64)
             order = self.values(part["indices"])[:, 0] if "indices" in part else np.arange(len(vertices))
-            look = {} if beside is None else self._look(part, len(vertices), beside)
-            yield vertices, _triangles(order.astype(np.int64), mode), look
+            visual = {} if beside is None else self._visual(part, len(vertices), beside)
+            yield vertices, _triangles(order.astype(np.int64), mode), visual
 
-    def _look(self, part: dict[str, Any], count: int, beside: Callable[[str], bytes]) -> dict[str, Any]:
+    def _visual(self, part: dict[str, Any], count: int, beside: Callable[[str], bytes]) -> dict[str, Any]:
         from trimesh.visual import TextureVisuals
         from trimesh.visual.material import PBRMaterial
 
@@ -219,10 +212,9 @@ class _File:
             if image is not None:
                 uv = _moved(self.values(attributes[places]).astype(np.float64), transform)
                 uv[:, 1] = 1 - uv[:, 1]  # trimesh's v points up
-        plain = PBRMaterial(
-            baseColorTexture=image, alphaMode=material.get("alphaMode"), alphaCutoff=material.get("alphaCutoff")
-        )
-        return {"visual": TextureVisuals(uv=uv, material=plain), "vertex_attributes": {COLOUR: colours}}
+        mode = {"alphaMode": material.get("alphaMode"), "alphaCutoff": material.get("alphaCutoff")}
+        visual = TextureVisuals(uv=uv, material=PBRMaterial(baseColorTexture=image, **mode))
+        return {"visual": visual, "vertex_attributes": {COLOUR: colours}}
 
     def _image(self, number: int, beside: Callable[[str], bytes]) -> Image.Image | None:
         """The image of a texture; None, with a warning, where it cannot be read: the colour takes its place."""
@@ -241,28 +233,26 @@ class _File:
             else:
                 content = beside(unquote(image["uri"]))
             return Image.open(io.BytesIO(content))
-        except (OSError, ValueError, KeyError, UserError) as error:
+        except (OSError, ValueError, KeyError) as error:
             log.warning("a texture is left out, its material's colour takes its place: %s", error)
             return None
 
 
-def _compressed(name: str) -> UserError:
-    return UserError(f"is compressed with {name}, which is not read: export it without compression")
+def _check_compression(*extensions: str) -> None:
+    """Raise the UserError for the first of these that compresses geometry."""
+    for name in extensions:
+        if name in _COMPRESSED:
+            raise UserError(f"is compressed with {name}, which is not read: export it without compression")
 
 
 def _matrix(node: dict[str, Any]) -> Float[np.ndarray, "4 4"]:
     """A node's own transform: its matrix, or translation times rotation (x, y, z, w) times scale."""
+    from trimesh.transformations import quaternion_matrix
+
     if "matrix" in node:
         return np.reshape(np.asarray(node["matrix"], np.float64), (4, 4)).T
-    x, y, z, w = np.asarray(node.get("rotation", [0, 0, 0, 1]), np.float64)
-    x, y, z, w = np.array([x, y, z, w]) / max(float(np.sqrt(x * x + y * y + z * z + w * w)), 1e-30)
-    turned = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
-    found = np.eye(4)
-    found[:3, :3] = np.array(turned) * np.asarray(node.get("scale", [1, 1, 1]), np.float64)
+    x, y, z, w = node.get("rotation", [0, 0, 0, 1])
+    found = quaternion_matrix([w, x, y, z]) @ np.diag([*node.get("scale", [1, 1, 1]), 1])
     found[:3, 3] = node.get("translation", [0, 0, 0])
     return found
 

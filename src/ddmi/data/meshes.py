@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import posixpath
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from ddmi.base.errors import UserError, missing_extra
+from ddmi.base.errors import MissingPackage, UserError, missing_extra
 from ddmi.data import gltf, off, wavefront
 from ddmi.data.catalogues import ARCHIVES, entries, members, opened, unpacked
 from ddmi.data.pictures import files_below, printable
@@ -111,7 +112,11 @@ def read(model: Model | str | Path) -> trimesh.Trimesh:
     """
     if not isinstance(model, Model):
         model = Model(name=Path(model).stem, file=Path(model))
-    scene = load(model)
+    return joined(load(model), model.rotation)
+
+
+def joined(scene: trimesh.Scene, rotation: tuple[float, ...] | None = None) -> trimesh.Trimesh:
+    """All meshes of a scene as one, where the scene puts them, then turned by 9 numbers, row by row; no materials."""
     import trimesh
 
     vertices, faces, count = [], [], 0
@@ -124,8 +129,8 @@ def read(model: Model | str | Path) -> trimesh.Trimesh:
             faces.append(np.asarray(part.faces, np.int64)[:, :: -1 if mirrored else 1] + count)
             count += len(part.vertices)
     points = np.concatenate(vertices)
-    if model.rotation is not None:
-        points = points @ np.asarray(model.rotation, np.float64).reshape(3, 3).T
+    if rotation is not None:
+        points = points @ np.reshape(np.asarray(rotation, np.float64), (3, 3)).T
     return trimesh.Trimesh(points, np.concatenate(faces), process=False)
 
 
@@ -157,8 +162,10 @@ def load(model: Model, *, coloured: bool = False) -> trimesh.Scene:
         raise Rejected(f"{model.place} cannot be read: {error.strerror or error}") from error
     try:
         scene = _loaded(content, ending, _Beside(model) if coloured else None)
-        shown = [scene.geometry[scene.graph[node][1]] for node in scene.graph.nodes_geometry]
-        parts = [part for part in shown if isinstance(part, trimesh.Trimesh)]
+        parts = [scene.geometry[scene.graph[node][1]] for node in scene.graph.nodes_geometry]
+        parts = [part for part in parts if isinstance(part, trimesh.Trimesh)]
+    except MissingPackage:
+        raise
     except UserError as error:
         raise Rejected(f"{model.place} {error}") from error
     except Exception as error:  # readers raise nearly every kind of error on a broken file
@@ -189,40 +196,34 @@ def _loaded(content: bytes, ending: str, beside: _Beside | None) -> trimesh.Scen
     scene = trimesh.load_scene(
         io.BytesIO(content), file_type=ending[1:], process=False, resolver=resolver, skip_materials=beside is None
     )
-    if ending == ".ply":
-        scene.geometry.update({name: _recut(part) for name, part in scene.geometry.items()})
-    elif ending == ".obj":
-        for part in scene.geometry.values():
+    for name, part in list(scene.geometry.items()):
+        if ending == ".ply":
+            scene.geometry[name] = _recut(part)
+        elif ending == ".obj":
             wavefront.coloured(part)
     return scene
 
 
 def _recut(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    """A mesh of a PLY file with its polygons cut into triangles that keep the polygons' colours."""
+    """A mesh of a PLY file with its polygons cut into triangles that keep their colours, which trimesh loses."""
     import trimesh
 
     data = mesh.metadata.pop("_ply_raw", {}).get("face", {}).get("data")
-    columns: dict[str, Any] = {}
-    if isinstance(data, dict):  # a text file
-        columns = data
-    elif data is not None:
-        columns = {name: data[name] for name in data.dtype.names}
-    polygons = next((columns[name] for name in ("vertex_indices", "vertex_index") if name in columns), None)
-    if polygons is None or not isinstance(mesh.visual, trimesh.visual.ColorVisuals):
+    names = getattr(data, "dtype", np.dtype([])).names or data or ()  # columns of a binary or of a text file
+    listed = next((name for name in ("vertex_indices", "vertex_index") if name in names), None)
+    if listed is None or not isinstance(mesh.visual, trimesh.visual.ColorVisuals):
         return mesh
-    if polygons.dtype.names:  # a binary file: (how many, which)
-        polygons = polygons["f1"]
+    polygons = data[listed]["f1"] if data[listed].dtype.names else data[listed]  # a binary file has the count beside
     if polygons.shape[1:] == (3,):
         return mesh
-    owner, corner = triangulated([polygon.tolist() for polygon in polygons], np.asarray(mesh.vertices))
-    faces = np.array([polygons[k][three] for k, three in zip(owner, corner, strict=True)], np.int64).reshape(-1, 3)
+    owner, corners = triangulated([polygon.tolist() for polygon in polygons], np.asarray(mesh.vertices))
     colours: dict[str, Any] = {}
-    channels = [columns[name].reshape(-1) for name in ("red", "green", "blue", "alpha") if name in columns]
+    channels = [data[name].reshape(-1) for name in ("red", "green", "blue", "alpha") if name in names]
     if len(channels) >= 3:
         colours["face_colors"] = np.stack(channels, axis=1)[owner]
     elif mesh.visual.kind == "vertex":
         colours["vertex_colors"] = mesh.visual.vertex_colors
-    return trimesh.Trimesh(mesh.vertices, faces, process=False, **colours)
+    return trimesh.Trimesh(mesh.vertices, np.concatenate(polygons)[corners], process=False, **colours)
 
 
 class _Beside:
@@ -232,56 +233,37 @@ class _Beside:
         self._model = model
         self._root = Path(os.path.abspath(model.root or model.file.parent))
 
-    def __getitem__(self, name: str) -> bytes:
-        return self.get(name)
-
     def get(self, name: str) -> bytes:
         """The bytes of a file; FileNotFoundError, with a warning, where there is none that may be read."""
         model = self._model
         plain = PurePosixPath(name.strip().strip('"').replace("\\", "/"))
-        wanted = list(dict.fromkeys([plain, PurePosixPath(plain.name)]))
-        if model.member:
-            folder = PurePosixPath(model.member).parent
-            there = {member.lower(): member for member in opened(model.file).namelist()}
-            for path in wanted:
-                if member := there.get(_joined(folder, path).lower()):
-                    return unpacked(model.file, member)
-        else:
-            for path in wanted:
-                if (file := self._file(path)) is not None:
-                    return file.read_bytes()
+        for path in (plain, PurePosixPath(plain.name)):
+            if model.member:
+                wanted = posixpath.normpath("/" / PurePosixPath(model.member).parent / path).lower()
+                for member in reversed(opened(model.file).namelist()):
+                    if f"/{member}".lower() == wanted:
+                        return unpacked(model.file, member)
+            elif (file := self._file(path)) is not None:
+                return file.read_bytes()
         outside = not Path(os.path.abspath(model.file.parent / plain)).is_relative_to(self._root)
         why = "lies outside of the folder of data and is not read" if outside else "is not there"
         log.warning("%s: %s %s: its colours are left out", model.name, printable(name), why)
         raise FileNotFoundError(f"{name} is not beside {model.place}")
+
+    __getitem__ = get
 
     def _file(self, path: PurePosixPath) -> Path | None:
         """The file at a path from the mesh's folder, upper and lower case as one; None outside of the data's folder."""
         here = Path(os.path.abspath(self._model.file.parent))
         for part in path.parts:
             exact = here.parent if part == ".." else here / part
-            if part != ".." and not exact.exists():
-                found = (
-                    [entry for entry in here.iterdir() if entry.name.lower() == part.lower()] if here.is_dir() else []
-                )
-                if not found:
-                    return None
-                exact = min(found)
+            if not exact.exists():
+                beside = here.iterdir() if here.is_dir() else ()
+                exact = min((entry for entry in beside if entry.name.lower() == part.lower()), default=exact)
             here = exact
             if not here.is_relative_to(self._root):
                 return None
         return here if here.is_file() else None
-
-
-def _joined(folder: PurePosixPath, path: PurePosixPath) -> str:
-    """The name of a member, without the .. in it."""
-    kept: list[str] = []
-    for part in (folder / path).parts:
-        if part == "..":
-            kept = kept[:-1]
-        elif part != ".":
-            kept.append(part)
-    return "/".join(kept)
 
 
 def normalised(mesh: trimesh.Trimesh, up: Up = "y") -> trimesh.Trimesh:
@@ -296,9 +278,9 @@ def normalised(mesh: trimesh.Trimesh, up: Up = "y") -> trimesh.Trimesh:
             or specks far away that hold less than half a percent of the area and decide the box.
     """
     import trimesh
+    from trimesh.sample import sample_surface
 
-    if up not in ("y", "z"):
-        raise UserError(f"unknown up {up!r}: allowed are y, z")
+    check_up(up)
     used, faces = np.unique(np.asarray(mesh.faces), return_inverse=True)
     vertices = np.asarray(mesh.vertices, np.float64)[used]
     faces = faces.reshape(-1, 3)
@@ -313,9 +295,7 @@ def normalised(mesh: trimesh.Trimesh, up: Up = "y") -> trimesh.Trimesh:
     if not 0 < longest < np.inf:
         raise Rejected("all vertices are one point" if longest == 0 else "vertices too far apart")
     vertices = (vertices - (low / 2 + high / 2)) * (LONGEST / longest)
-
-    corners = vertices[faces]  # (f, 3, 3)
-    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    areas = trimesh.triangles.area(vertices[faces])
     if areas.sum() < 1e-9:
         raise Rejected("no area")
     if ((high - low) < 1e-6 * longest).any():
@@ -323,12 +303,18 @@ def normalised(mesh: trimesh.Trimesh, up: Up = "y") -> trimesh.Trimesh:
     if areas.max() > areas.sum() / 2 * (1 + 1e-6):
         raise Rejected("one triangle has more than half of the area, which no closed surface allows")
     kept = trimesh.Trimesh(vertices, faces[areas > 1e-14], process=False)
-    sides = _spanned(kept)
-    if sides.max() < FEWEST_SHARE * LONGEST:
-        raise Rejected(
-            f"99.5 % of its surface spans {sides.max() / LONGEST:.0%} of its box: something small lies far away"
-        )
+    points, _ = sample_surface(kept, 20_000, seed=0)
+    near, far = np.quantile(np.asarray(points), [0.0025, 0.9975], axis=0)
+    share = (far - near).max() / LONGEST
+    if share < FEWEST_SHARE:
+        raise Rejected(f"99.5 % of its surface spans {share:.0%} of its box: something small lies far away")
     return kept
+
+
+def check_up(up: str) -> None:
+    """Raises UserError for an axis that nothing is turned from."""
+    if up not in ("y", "z"):
+        raise UserError(f"unknown up {up!r}: allowed are y, z")
 
 
 def placement(mesh: trimesh.Trimesh, up: Up = "y") -> Float[np.ndarray, "4 4"]:
@@ -343,27 +329,11 @@ def placement(mesh: trimesh.Trimesh, up: Up = "y") -> Float[np.ndarray, "4 4"]:
     return frame @ matrix
 
 
-def _spanned(mesh: trimesh.Trimesh, samples: int = 20_000) -> Float[np.ndarray, "3"]:
-    """The sides of the box that holds 99.5 % of the surface along each axis."""
-    from trimesh.sample import sample_surface
-
-    points, _ = sample_surface(mesh, samples, seed=0)
-    low, high = np.quantile(np.asarray(points), [0.0025, 0.9975], axis=0)
-    return high - low
-
-
 def _in_archive(path: Path, inside: PurePosixPath) -> list[Model]:
     listed = entries(path)
     if listed is not None:
         return [
-            Model(
-                name=_name((entry.category.lower() or "other", entry.key)),
-                file=path,
-                member=entry.member,
-                captions=entry.captions,
-                rotation=entry.rotation,
-                credit=entry.credit,
-            )
+            Model(name=_name((entry.category.lower() or "other", entry.key)), file=path, **entry.about)
             for entry in listed
         ]
     found = []
@@ -376,11 +346,8 @@ def _in_archive(path: Path, inside: PurePosixPath) -> list[Model]:
 
 def _name(parts: Sequence[str]) -> str:
     """The folders and the stem that lead to a mesh as "<class>/<model>", or "<model>" when there is but one."""
-    kept: list[str] = []
-    for part in parts[:-1]:
-        if part.lower() not in _SAYS_NOTHING:
-            kept.append(part)
-    stem = parts[-1]
+    *folders, stem = parts
+    kept = [part for part in folders if part.lower() not in _SAYS_NOTHING]
     if not kept or (stem.lower() not in _SAYS_NOTHING and stem != kept[-1]):
         kept.append(stem)
     plain = [re.sub(r"[^\w.+-]+", "-", part.lower() if " " in part else part).strip("-.") or "_" for part in kept]
@@ -392,23 +359,18 @@ def _told_apart(models: list[Model]) -> list[Model]:
     same: dict[str, list[Model]] = {}
     for model in models:
         same.setdefault(model.name, []).append(model)
-    named = []
-    for group in same.values():
-        for extra in (_ending, lambda model: model.file.stem):
-            added = [_name([extra(model)]) for model in group]
+    apart: dict[str, Model] = {}
+    for name, group in same.items():
+        endings = [PurePosixPath(model.member or model.file.name).suffix.lower()[1:] for model in group]
+        archives = [model.file.stem for model in group]
+        for extra in (endings, archives):
+            added = [f"{name}-{_name([word])}" for word in extra]
             if len(group) > 1 and len(set(added)) == len(group):
-                group = [replace(model, name=f"{model.name}-{more}") for model, more in zip(group, added, strict=True)]
                 break
-        named += group
-    taken: set[str] = set()
-    apart = []
-    for model in named:
-        candidates = (model.name if number == 1 else f"{model.name}-{number}" for number in count(1))
-        name = next(name for name in candidates if name not in taken)
-        taken.add(name)
-        apart.append(replace(model, name=name))
-    return apart
-
-
-def _ending(model: Model) -> str:
-    return PurePosixPath(model.member or model.file.name).suffix.lower()[1:]
+        else:
+            added = [name] * len(group)
+        for model, better in zip(group, added, strict=True):
+            candidates = (better if number == 1 else f"{better}-{number}" for number in count(1))
+            free = next(candidate for candidate in candidates if candidate not in apart)
+            apart[free] = replace(model, name=free)
+    return list(apart.values())

@@ -1,8 +1,9 @@
-"""OFF files: vertices and polygons in text, with the colours that they may have."""
+"""OFF files: vertices and polygons in text. Hand-written, as trimesh leaves out their colours."""
 
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ddmi.data.polygons import triangulated
 if TYPE_CHECKING:
     import trimesh
 
-GREY = np.uint8(170)
+GREY = 170
 """Of polygons without a colour beside others that have one, as Geomview shows them."""
 
 _HEADER = re.compile(r"(ST)?(C)?(N)?(4)?(n)?OFF\b")
@@ -27,43 +28,39 @@ def mesh(content: bytes) -> trimesh.Trimesh:
     """
     import trimesh
 
-    lines = [line.partition("#")[0].split() for line in content.decode("utf-8-sig", "replace").splitlines()]
-    lines = [line for line in lines if line]
-    header = _HEADER.fullmatch(lines[0][0]) if lines else None
+    lines = [
+        words for line in content.decode("utf-8-sig", "replace").splitlines() if (words := line.split("#")[0].split())
+    ]
+    header = _HEADER.fullmatch(lines[0].pop(0)) if lines else None
     if header is None:
         raise ValueError("it does not begin with OFF")
     textured, coloured, with_normals, *more = header.groups()
-    if any(more) or lines[0][1:2] == ["BINARY"]:
+    if any(more) or lines[0] == ["BINARY"]:
         raise UserError("is a binary or four-dimensional OFF file: export it as text in three dimensions")
-    lines[0] = lines[0][1:]  # the counts may stand beside the header
-    if not lines[0]:
-        del lines[0]
-    count, polygons = int(lines[0][0]), int(lines[0][1])
-    if len(lines) < 1 + count + polygons:
+    counts, *lines = filter(None, lines)  # the counts may stand beside the header
+    count, polygons = int(counts[0]), int(counts[1])
+    if len(lines) < count + polygons:
         raise ValueError(f"it ends before its {count} vertices and {polygons} faces")
-    rows = np.array(lines[1 : 1 + count], np.float64)
-    below = lines[1 + count : 1 + count + polygons]
-    faces = [[int(index) for index in line[1 : 1 + int(line[0])]] for line in below]
-    if any(len(face) != int(line[0]) for face, line in zip(faces, below, strict=True)):
+    rows, below = np.array(lines[:count], np.float64), lines[count : count + polygons]
+    sizes = [int(line[0]) for line in below]
+    if any(len(line) <= size for line, size in zip(below, sizes, strict=True)):
         raise ValueError("a face has fewer vertices than it says")
-    if faces and not 0 <= min(map(min, faces)) <= max(map(max, faces)) < count:
-        raise ValueError("a face names a vertex that does not exist")
-    owner, corner = triangulated(faces, rows[:, :3])
-    pairs = zip(owner.tolist(), corner.tolist(), strict=True)
-    triangles = np.array([[faces[k][a], faces[k][b], faces[k][c]] for k, (a, b, c) in pairs], np.int64)
+    faces = [list(map(int, line[1 : 1 + size])) for line, size in zip(below, sizes, strict=True)]
+    owner, corners = triangulated(faces, rows[:, :3])
+    flat = np.fromiter(chain.from_iterable(faces), np.int64)
     colours: dict[str, Any] = {}
     first = 6 if with_normals else 3
-    if coloured and rows.shape[1] >= first + 3:
-        width = rows.shape[1] - first - (2 if textured else 0)
-        colours["vertex_colors"] = _bytes(rows[:, first : first + min(width, 4)])
+    last = min(first + 4, rows.shape[1] - (2 if textured else 0))
+    if coloured and last >= first + 3:
+        colours["vertex_colors"] = _bytes(rows[:, first:last])
     else:
-        own = [line[1 + int(line[0]) :][:3] for line in below]
-        told = [len(colour) == 3 for colour in own]  # one number alone is a place in a table that is not in the file
-        if any(told):
-            painted = np.full((len(own), 3), GREY)
-            painted[told] = _bytes(np.array([colour for colour in own if len(colour) == 3], np.float64))
+        own = [line[1 + size : 4 + size] for line, size in zip(below, sizes, strict=True)]
+        has = [len(colour) == 3 for colour in own]  # one number alone is a place in a table that is not in the file
+        if any(has):
+            painted = np.full((polygons, 3), GREY, np.uint8)
+            painted[has] = _bytes(np.array([colour for colour in own if len(colour) == 3], np.float64))
             colours["face_colors"] = painted[owner]
-    return trimesh.Trimesh(rows[:, :3], triangles.reshape(-1, 3), process=False, **colours)
+    return trimesh.Trimesh(rows[:, :3], flat[corners], process=False, **colours)
 
 
 def _bytes(colours: np.ndarray) -> np.ndarray:

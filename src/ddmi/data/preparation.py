@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from ddmi.base.errors import MissingPackage, UserError, WorkError
 from ddmi.base.randomness import derive
 from ddmi.base.storage import append, aside, locked, read_json, write_json
 from ddmi.data.catalogues import ARCHIVES, licences
-from ddmi.data.meshes import Model, Rejected, Up, find, normalised, read
+from ddmi.data.meshes import Model, Rejected, Up, check_up, find, normalised, read
 from ddmi.data.pictures import printable
 from ddmi.data.solids import ambiguous, boundary, enclosed, near, winding
 
@@ -40,13 +40,8 @@ Progress = Callable[[int, int], None]
 UNIT = 0.55
 """Ours times this is theirs."""
 CLOUD, SPACE, NEAR = "pointcloud.npz", "points.npz", "near.npz"
-CAPTIONS, CREDITS, REJECTED, LICENCES, SETTINGS = (
-    "captions.jsonl",
-    "credits.jsonl",
-    "rejected.jsonl",
-    "licences",
-    "preparation.json",
-)
+CAPTIONS, CREDITS, REJECTED = "captions.jsonl", "credits.jsonl", "rejected.jsonl"
+LICENCES, SETTINGS = "licences", "preparation.json"
 
 MOST_AMBIGUOUS = 0.02
 """Of the cube: a mesh with more space of which it is open whether it is inside has holes that matter."""
@@ -54,16 +49,6 @@ PROBE = 20_000
 """Points of the cube at which that is looked at, however many queries are stored."""
 LEAST_OCCUPIED = 0.005
 """Of the cube: what encloses less is wires and sheets."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What decides the content of the files."""
-
-    surface: int
-    queries: int
-    up: Up
-    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,15 +95,12 @@ def prepare(
         UserError: no mesh, a bad archive, bad settings, or a `dst` that was prepared with others.
         WorkError: a process died, or the disk is full; what is done stays.
     """
-    settings = Settings(surface=surface, queries=queries, up=up, seed=seed)
     if min(surface, queries) < 100:
         raise UserError(f"surface and queries must be at least 100, not {min(surface, queries)}")
-    if up not in ("y", "z"):
-        raise UserError(f"unknown up {up!r}: allowed are y, z")
-    one = partial(prepare_one, settings=settings)
-    return carry_out(
-        src, Path(dst), asdict(settings), one, (CLOUD, SPACE, NEAR), processes=processes, progress=progress
-    )
+    check_up(up)
+    settings: dict[str, Any] = {"surface": surface, "queries": queries, "up": up, "seed": seed}
+    one = partial(prepare_one, **settings)
+    return carry_out(src, Path(dst), settings, one, (CLOUD, SPACE, NEAR), processes=processes, progress=progress)
 
 
 def carry_out(
@@ -135,7 +117,7 @@ def carry_out(
 
     Args:
         settings: they decide the content; a folder has one set of them.
-        one: puts the folder of one model into the target, as a whole, or tells why it is rejected; it can be pickled.
+        one: puts the folder of one model into the target, as a whole, or returns why it is rejected; can be pickled.
         files: a model's folder that has these is done.
 
     Raises:
@@ -144,78 +126,61 @@ def carry_out(
     if processes < 1:
         raise UserError(f"processes must be at least 1, not {processes}")
     settings = json.loads(json.dumps(settings))
-    sources = [Path(path) for path in ([src] if isinstance(src, str | Path) else src)]
     _check_settings(target, settings)  # before the sources are searched
-    models = _all(sources)
-    with locked(target):
-        return _carry_out(models, target, settings, one, files, processes, progress)
-
-
-def _carry_out(
-    models: dict[str, Model],
-    target: Path,
-    settings: dict[str, Any],
-    one: Callable[[Model, Path], str | None],
-    files: Sequence[str],
-    processes: int,
-    progress: Progress | None,
-) -> Summary:
-    """What is left to do, in a folder that is ours alone."""
-    _check_settings(target, settings)
-    with aside(target / SETTINGS) as scratch:
-        write_json(settings, scratch)
+    models = _all([Path(path) for path in ([src] if isinstance(src, str | Path) else src)])
 
     def done(name: str) -> bool:
         return all((target / name / file).is_file() for file in files)
 
-    before = {entry["model"]: entry["reason"] for entry in _lines(target / REJECTED)}
-    rejected = {name: reason for name, reason in before.items() if name in models}
-    others = {name: reason for name, reason in before.items() if name not in models}
-    left = [model for name, model in models.items() if name not in rejected and not done(name)]
-    begun = len(models) - len(left)
-    fresh = 0
-    try:
-        for name, reason in _work(left, target, one, processes):
-            fresh += 1
-            if reason is not None:
-                rejected[name] = reason
-                append(json.dumps({"model": name, "reason": reason}, ensure_ascii=False), target / REJECTED)
-                log.warning("left out %s: %s", name, reason)
-            if progress is not None:
-                progress(begun + fresh, len(models))
-    finally:
-        kept = [model for name, model in models.items() if done(name)]
-        _write_tables(target, kept, {**others, **rejected})
+    with locked(target):
+        _check_settings(target, settings)
+        with aside(target / SETTINGS) as scratch:
+            write_json(settings, scratch)
+        reasons = {entry["model"]: entry["reason"] for _, entry in _lines(target / REJECTED) if "reason" in entry}
+        left = [model for name, model in models.items() if name not in reasons and not done(name)]
+        begun = len(models) - len(left)
+        try:
+            for fresh, (name, reason) in enumerate(_work(left, target, one, processes), 1):
+                if reason is not None:
+                    reasons[name] = reason
+                    append(json.dumps({"model": name, "reason": reason}, ensure_ascii=False), target / REJECTED)
+                    log.warning("left out %s: %s", name, reason)
+                if progress is not None:
+                    progress(begun + fresh, len(models))
+        finally:
+            kept = [model for name, model in models.items() if done(name)]
+            _write_tables(target, kept, reasons)
+    rejected = {name: reasons[name] for name in models if name in reasons}
     if not kept:
         name, reason = next(iter(rejected.items()))
         raise UserError(f"none of the {len(models)} meshes can be used, the first, {name}: {reason}")
-    return Summary(kept=[model.name for model in kept], rejected=dict(sorted(rejected.items())), fresh=fresh)
+    return Summary(kept=[model.name for model in kept], rejected=rejected, fresh=len(left))
 
 
-def prepare_one(model: Model, target: Path, settings: Settings) -> str | None:
+def prepare_one(model: Model, target: Path, *, surface: int, queries: int, up: Up, seed: int) -> str | None:
     """Prepare one model into `target / model.name`, put in place as a whole.
 
     Returns:
         The reason why it is rejected, None when it is done.
     """
-    rng = np.random.default_rng(derive(settings.seed, "shape", model.name))
+    rng = np.random.default_rng(derive(seed, "shape", model.name))
     try:
-        mesh = normalised(read(model), settings.up)
-        space = _rounded(rng.uniform(-1, 1, (settings.queries, 3)))
-        probe = np.random.default_rng(derive(settings.seed, "probe", model.name)).uniform(-1, 1, (PROBE, 3))
+        mesh = normalised(read(model), up)
+        space = _rounded(rng.uniform(-1, 1, (queries, 3)))
+        probe = np.random.default_rng(derive(seed, "probe", model.name)).uniform(-1, 1, (PROBE, 3))
         first = winding(mesh, probe[: PROBE // 5])
-        _check(first, slack=2)  # what is far from useful is told at a fraction of the price
+        _check(first, slack=2)  # what is far from useful is known at a fraction of the price
         _check(np.concatenate([first, winding(mesh, probe[PROBE // 5 :])]))
-        numbers = winding(mesh, space / UNIT)
-        cloud = boundary(mesh, settings.surface, rng)
-        close = _rounded(near(cloud.points, settings.queries, rng))
-        there = enclosed(winding(mesh, close / UNIT))
+        inside = enclosed(winding(mesh, space / UNIT))
+        points, normals = boundary(mesh, surface, rng)
+        close = _rounded(near(points, queries, rng))
+        close_inside = enclosed(winding(mesh, close / UNIT))
     except Rejected as error:
         return str(error).removeprefix(model.place).lstrip(": ")
     files: dict[str, dict[str, Any]] = {
-        CLOUD: {"points": _rounded(cloud.points), "normals": cloud.normals},
-        SPACE: {"points": space, "occupancies": np.packbits(enclosed(numbers))},
-        NEAR: {"points": close, "occupancies": np.packbits(there)},
+        CLOUD: {"points": _rounded(points), "normals": normals},
+        SPACE: {"points": space, "occupancies": np.packbits(inside)},
+        NEAR: {"points": close, "occupancies": np.packbits(close_inside)},
     }
     with aside(target / model.name, own=tuple(files)) as folder:
         folder.mkdir()
@@ -259,8 +224,8 @@ def _check_settings(target: Path, settings: dict[str, Any]) -> None:
     if path.is_file():
         if (there := read_json(path)) != settings:
             differ = sorted(key for key in settings | there if there.get(key) != settings.get(key))
-            told = ", ".join(f"{key} was {there.get(key)}, not {settings.get(key)}" for key in differ)
-            raise UserError(f"{target} was prepared with other settings ({told}): name another folder")
+            changes = ", ".join(f"{key} was {there.get(key)}, not {settings.get(key)}" for key in differ)
+            raise UserError(f"{target} was prepared with other settings ({changes}): name another folder")
     elif target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file: a folder is needed")
     elif target.is_dir() and any(target.iterdir()):
@@ -319,7 +284,7 @@ def _alone() -> None:
 
 
 def _write_tables(target: Path, kept: list[Model], rejected: dict[str, str]) -> None:
-    """Write what is said of the models; captions and credits of others stay as they are, rejections are all given."""
+    """Write what is known of the models; captions and credits of others stay as they are, rejections are all given."""
     tables: dict[str, list[dict[str, str]]] = {
         CAPTIONS: [{"model": model.name, "text": text} for model in kept for text in model.captions],
         CREDITS: [{"model": model.name, **model.credit} for model in kept if model.credit],
@@ -328,40 +293,27 @@ def _write_tables(target: Path, kept: list[Model], rejected: dict[str, str]) -> 
     for name, rows in tables.items():
         lines = [json.dumps(row, ensure_ascii=False) for row in rows]
         if name != REJECTED:
-            lines += _of_others(target / name, {row["model"] for row in rows})
+            own = {row["model"] for row in rows}
+            lines += [line for line, entry in _lines(target / name) if entry.get("model") not in own]
         if lines or name == REJECTED:
             with aside(target / name) as scratch:
                 text = "".join(f"{line}\n" for line in lines)
                 scratch.write_text(text, encoding="utf-8", errors="surrogateescape")
-    archives = sorted({model.file for model in kept if model.file.suffix.lower() in ARCHIVES})
-    for path in archives:
+    for path in sorted({model.file for model in kept if model.file.suffix.lower() in ARCHIVES}):
         if text := licences(path):
             with aside(target / LICENCES / f"{path.name}.txt") as scratch:
                 scratch.write_text(text, encoding="utf-8")
 
 
-def _of_others(path: Path, told: set[str]) -> list[str]:
-    """The lines of a table, as they stand there, but for those of models of which the sources tell something."""
-    found = []
+def _lines(path: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """The lines of a table, each with its texts: {} where it names no model, as a last line that was cut off."""
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape") if path.is_file() else ""
-    for line in text.split("\n"):
+    for line in filter(str.strip, text.split("\n")):
         try:
             entry = json.loads(line)
         except ValueError:
             entry = None
-        model = entry.get("model") if isinstance(entry, dict) else None
-        if line.strip() and not (isinstance(model, str) and model in told):
-            found.append(line)
-    return found
-
-
-def _lines(path: Path) -> list[dict[str, str]]:
-    """The entries of a record; a last line that was cut off is passed over."""
-    found = []
-    for line in path.read_text(encoding="utf-8").split("\n") if path.is_file() else []:
-        try:
-            entry = json.loads(line)
-            found.append({"model": str(entry["model"]), "reason": str(entry["reason"])})
-        except (ValueError, KeyError, TypeError):
-            log.debug("passed over a line of %s: %r", path, line)
-    return found
+        texts = (
+            {key: value for key, value in entry.items() if isinstance(value, str)} if isinstance(entry, dict) else {}
+        )
+        yield line, texts if "model" in texts else {}

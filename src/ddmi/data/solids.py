@@ -8,7 +8,6 @@ using generalized winding numbers; fast evaluation: Barill et al. 2018, Fast win
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,16 +25,6 @@ MOST_SHEETS = 0.3
 """Of the surface that can be seen: sheets without thickness enclose nothing, and would be missing from the shape."""
 FIRST_LOOK = 4000
 """Points of the surface that tell whether the rest is worth the time."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Boundary:
-    """Points of the boundary of what a mesh encloses, uniform by area, and what the rest of its surface is."""
-
-    points: Float[np.ndarray, "n 3"]
-    normals: Float[np.ndarray, "n 3"]  # unit length, outwards
-    hidden: float  # share of the surface with the inside on both sides
-    sheets: float  # share of the surface with the outside on both sides
 
 
 def winding(mesh: trimesh.Trimesh, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:
@@ -62,10 +51,12 @@ def ambiguous(winding_numbers: Float[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
     return (size > 0.2) & (size < 0.8)
 
 
-def boundary(mesh: trimesh.Trimesh, count: int, rng: np.random.Generator) -> Boundary:
-    """`count` points where inside and outside meet: of all points of the faces, those with one of each beside them.
+def boundary(
+    mesh: trimesh.Trimesh, count: int, rng: np.random.Generator
+) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+    """`count` points where inside and outside meet, uniform by area, and unit normals there, outwards; float32.
 
-    Normals are those of the faces, turned towards the outside.
+    Of all points of the faces these are the ones with the inside on one side alone.
 
     Raises:
         Rejected: more than `MOST_SHEETS` of what can be seen are sheets, or hardly any of the surface is a boundary.
@@ -74,10 +65,9 @@ def boundary(mesh: trimesh.Trimesh, count: int, rng: np.random.Generator) -> Bou
 
     normals_of = np.asarray(mesh.face_normals)
     points, normals = [], []
-    drawn = within = without = found = 0
+    sampled = hidden = sheets = found = 0
     while found < count:
-        share = found / drawn if drawn else 1.0
-        ask = int((count - found) / share * 1.05) + 64 if drawn else FIRST_LOOK
+        ask = int((count - found) / (found / sampled) * 1.05) + 64 if sampled else FIRST_LOOK
         at, face = sample_surface(mesh, ask, seed=rng)
         order = np.argsort(face, kind="stable")  # neighbours after one another: a third faster to evaluate
         at, normal = np.asarray(at)[order], normals_of[face[order]]
@@ -85,19 +75,15 @@ def boundary(mesh: trimesh.Trimesh, count: int, rng: np.random.Generator) -> Bou
         meets = before != behind
         points.append(at[meets])
         normals.append(np.where(before[meets, None], -normal[meets], normal[meets]))
-        drawn, found = drawn + ask, found + int(meets.sum())
-        within, without = within + int((before & behind).sum()), without + int((~before & ~behind).sum())
-        if without > MOST_SHEETS * (drawn - within):
-            raise Rejected(f"{without / (drawn - within):.0%} of its surface are sheets without thickness")
-        if found < 0.05 * drawn:
-            raise Rejected(f"only {found / drawn:.1%} of its surface separate inside from outside")
+        sampled, found = sampled + ask, found + int(meets.sum())
+        hidden, sheets = hidden + int((before & behind).sum()), sheets + int((~before & ~behind).sum())
+        if sheets > MOST_SHEETS * (sampled - hidden):
+            raise Rejected(f"{sheets / (sampled - hidden):.0%} of its surface are sheets without thickness")
+        if found < 0.05 * sampled:
+            raise Rejected(f"only {found / sampled:.1%} of its surface separate inside from outside")
     chosen = rng.permutation(found)[:count]
-    return Boundary(
-        points=np.concatenate(points)[chosen].astype(np.float32),
-        normals=np.concatenate(normals)[chosen].astype(np.float32),
-        hidden=within / drawn,
-        sheets=without / drawn,
-    )
+    at, normal = np.concatenate(points)[chosen], np.concatenate(normals)[chosen]
+    return at.astype(np.float32), normal.astype(np.float32)
 
 
 def near(points: Float[np.ndarray, "n 3"], count: int, rng: np.random.Generator) -> Float[np.ndarray, "m 3"]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _ZERO = re.compile(r"^f (?:.* )?[+-]?0+(?:[/ ]|$)", re.MULTILINE)
 _OPTIONS = dict.fromkeys(("blendu", "blendv", "boost", "bm", "cc", "clamp", "imfchan", "texres", "type"), 1)
 _OPTIONS |= {"mm": 2}
-"""Options of map_Kd that do not move the texture, and the words behind them."""
-_MOVING = ("o", "s", "t")  # up to three numbers: offset, scale, turbulence
+"""Options of map_Kd beside offset, scale and turbulence, and the number of words behind each."""
 
 
 def plain(content: bytes, beside: Callable[[str], bytes] | None = None) -> tuple[bytes, _Library | None]:
@@ -77,9 +78,8 @@ def _triangles(text: str) -> str:
     """The same file with its polygons cut into triangles, and indices that count from the end counted from 1."""
     seen = {"v": 0, "vt": 0, "vn": 0}
     vertices: list[list[str]] = []
+    polygons: dict[int, list[str]] = {}  # the corners of each line that has them
     lines = text.split("\n")
-    polygons: list[list[str]] = []
-    places: list[int] = []
     for number, line in enumerate(lines):
         kind, _, rest = line.partition(" ")
         if kind in seen:
@@ -90,14 +90,14 @@ def _triangles(text: str) -> str:
             corners = rest.split()
             if "-" in rest:
                 corners = ["/".join(map(_absolute, corner.split("/"), seen.values())) for corner in corners]
-            polygons.append(corners)
-            places.append(number)
-    indices = [[int(corner.partition("/")[0]) - 1 for corner in polygon] for polygon in polygons]
-    owner, corner = triangulated(indices, np.array(vertices, np.float64).reshape(-1, 3))
-    cut: dict[int, list[str]] = {number: [] for number in places}
-    for k, three in zip(owner.tolist(), corner.tolist(), strict=True):
-        cut[places[k]].append(f"f {' '.join(polygons[k][c] for c in three)}")
-    return "\n".join("\n".join(cut[number]) if number in cut else line for number, line in enumerate(lines))
+            polygons[number] = corners
+    indices = [[int(corner.partition("/")[0]) - 1 for corner in polygon] for polygon in polygons.values()]
+    owner, corners_of = triangulated(indices, np.array(vertices, np.float64).reshape(-1, 3))
+    names = list(chain.from_iterable(polygons.values()))
+    places, cut = list(polygons), dict.fromkeys(polygons, "")
+    for k, (a, b, c) in zip(owner.tolist(), corners_of.tolist(), strict=True):
+        cut[places[k]] += f"f {names[a]} {names[b]} {names[c]}\n"
+    return "\n".join(cut[number].rstrip() if number in cut else line for number, line in enumerate(lines))
 
 
 def _absolute(index: str, seen: int) -> str:
@@ -112,12 +112,10 @@ class _Library:
         self._text = "\n".join(_materials(content) for line in named for content in self._contents(line))
 
     def _contents(self, line: str) -> list[bytes]:
-        """Of the libraries of one line: one name with blanks in it, or several names."""
+        """The libraries of one line, which is one name with blanks in it, or several names."""
         for names in ([line], line.split()):
-            try:
+            with suppress(OSError):
                 return [self._beside(name) for name in names]
-            except OSError:
-                continue
         log.warning("the materials %s are not there: their colours are left out", line)
         return []
 
@@ -132,23 +130,20 @@ def _materials(content: bytes) -> str:
     """An MTL file whose textures are names without options; their scale and offset are a line of their own."""
     lines = []
     for line in _text(content).split("\n"):
-        key, _, rest = line.partition(" ")
+        key, _, words = line.partition(" ")
         if key.lower() == "map_kd":
-            name, placed = _texture(rest)
-            lines.append(f"map_Kd {name}")
-            lines.append(f"{_PLACED} {' '.join(map(str, placed))}")
-        else:
-            lines.append(line)
+            name, placed = _texture(words.split(" "))
+            line = f"map_Kd {name}\n{_PLACED} {' '.join(map(str, placed))}"
+        lines.append(line)
     return "\n".join(lines)
 
 
-def _texture(line: str) -> tuple[str, list[float]]:
-    """The name of a texture, and its scale and offset, from what stands behind map_Kd."""
+def _texture(words: list[str]) -> tuple[str, list[float]]:
+    """The name of a texture, and its scale and offset, from the words behind map_Kd."""
     placed = {"s": [1.0, 1.0], "o": [0.0, 0.0], "t": [0.0, 0.0]}
-    words = line.split(" ")
-    while len(words) > 1 and words[0][:1] == "-" and (option := words[0][1:].lower()) in (*_OPTIONS, *_MOVING):
+    while len(words) > 1 and words[0][:1] == "-" and (option := words[0][1:].lower()) in (*_OPTIONS, *placed):
         del words[: 1 + _OPTIONS.get(option, 0)]
-        for axis in range(3 if option in _MOVING else 0):
+        for axis in range(3 if option in placed else 0):  # up to three numbers
             if len(words) < 2 or not _NUMBER.fullmatch(words[0]):
                 break
             value = float(words.pop(0))

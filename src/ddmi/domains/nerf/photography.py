@@ -24,11 +24,11 @@ from ddmi.base.randomness import derive
 from ddmi.base.storage import aside, write_json
 from ddmi.data import furniture
 from ddmi.data.kept import Kept, key
-from ddmi.data.meshes import Model, Up, load, normalised, placement
+from ddmi.data.meshes import Model, Up, check_up, joined, load, normalised, placement
 from ddmi.data.preparation import Progress, Summary, carry_out
 from ddmi.domains.nerf.posed import Views
 from ddmi.rendering.cameras import VIEW_FOV, VIEW_RADIUS, Camera, sphere, to_opencv
-from ddmi.rendering.shader import TracedMesh, lit, parts, render_view, spacing
+from ddmi.rendering.shader import TracedMesh, lit, render_view, spacing
 
 if TYPE_CHECKING:
     import trimesh
@@ -91,8 +91,7 @@ def prepare_views(
     """
     if min(views, size) < 1 or points < 100:
         raise UserError(f"views and size are at least 1 and points at least 100, not {views}, {size} and {points}")
-    if up not in ("y", "z"):
-        raise UserError(f"unknown up {up!r}: allowed are y, z")
+    check_up(up)
     settings = Settings(views=views, size=size, points=points, elevation=elevation, up=up, seed=seed)
     sphere(1, elevation=elevation)  # raises when it is no range
     one = partial(photograph_one, settings=settings)
@@ -153,17 +152,11 @@ def upright(scene: trimesh.Scene, rotation: tuple[float, ...] | None = None, up:
     Raises:
         Rejected: for the reasons that `normalised` has.
     """
-    import trimesh
-
+    whole = joined(scene, rotation)
+    normalised(whole, up)
     matrix = np.eye(4)
     if rotation is not None:
         matrix[:3, :3] = np.reshape(rotation, (3, 3))
-    found = [(vertices @ matrix[:3, :3].T, np.asarray(part.faces)) for vertices, part in parts(scene)]
-    shifts = np.cumsum([0, *(len(vertices) for vertices, _ in found)])
-    vertices = np.concatenate([vertices for vertices, _ in found])
-    faces = np.concatenate([faces + shift for (_, faces), shift in zip(found, shifts, strict=False)])
-    whole = trimesh.Trimesh(vertices, faces, process=False)
-    normalised(whole, up)
     turned = scene.copy()
     turned.apply_transform(placement(whole, up) @ matrix)
     return turned

@@ -76,8 +76,7 @@ class SingleMesh:
                 open_share = solids.ambiguous(solids.winding(self.mesh, rng.uniform(-1, 1, (5000, 3)))).mean()
                 if open_share > MOST_AMBIGUOUS:
                     raise Rejected(f"of {open_share:.1%} of the cube it is open whether they are inside")
-                found = solids.boundary(self.mesh, self.POOL, rng)
-                self._pool = found.points, found.normals
+                self._pool = solids.boundary(self.mesh, self.POOL, rng)
             except Rejected as error:
                 from trimesh.sample import sample_surface
 
