@@ -19,6 +19,7 @@ from ddmi import report
 from ddmi.cli import main
 from ddmi.domains.shape import Shape, metrics
 from ddmi.evaluation import Protocol
+from ddmi.model.sampling import SamplingConfig
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,9 @@ def test_evaluation_and_its_classifier(home, tmp_path, capsys):
 def test_the_report_is_written(home, monkeypatch):
     shrink(monkeypatch)
     monkeypatch.setattr(metrics, "QUERIES", 2000)
-    page = report.write(home / "run", home / "shapes", Protocol(samples=3, sampler="ddim", steps=2)).read_text()
+    page = report.write(
+        home / "run", home / "shapes", Protocol(samples=3, sampling=SamplingConfig(sampler="ddim", steps=2))
+    ).read_text()
     numbers = json.loads((home / "run" / "metrics.json").read_text())
     assert {"reconstruction", "memorisation", "training", "report"} <= numbers.keys()
     assert numbers["sampling"]["samples"] == numbers["memorisation"]["protocol"]["samples"] == 3

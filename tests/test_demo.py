@@ -10,6 +10,7 @@ from ddmi.base.errors import UserError
 from ddmi.base.interruption import Interruption
 from ddmi.cli import demonstration as demo
 from ddmi.evaluation import Protocol
+from ddmi.model.sampling import SamplingConfig
 
 
 def test_an_unknown_demonstration_names_the_known_ones():
@@ -40,7 +41,7 @@ def test_it_trains_reports_and_goes_on(tmp_path, monkeypatch, capsys, pictures):
     monkeypatch.setattr(demo, "paced", lambda config, steps, minutes: config)
     monkeypatch.setattr(demo, "train", train)
     monkeypatch.setattr(demo.report, "write", lambda folder, protocol: write(folder, pictures, protocol))
-    protocol = Protocol(samples=2, steps=1)
+    protocol = Protocol(samples=2, sampling=SamplingConfig(steps=1))
     assert demo.run("image", tmp_path / "run", max_minutes=0, protocol=protocol) == tmp_path / "run"  # nothing to show
     with monkeypatch.context() as patch:
         patch.setattr(Interruption, "due", True)  # the time is up after a step

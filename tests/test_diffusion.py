@@ -11,7 +11,7 @@ import torch
 
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Plane, unpack
-from ddmi.model.diffusion import Diffusion, DiffusionConfig, alpha_bar, betas, dropped
+from ddmi.model.diffusion import Diffusion, DiffusionConfig, Guidance, alpha_bar, betas, dropped
 from ddmi.model.unet import Condition
 
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(2, 3)), Plane(name="t", axes=(2,), size=(5,)))
@@ -156,18 +156,18 @@ def test_guidance_is_a_line_through_null_and_condition():
     diffusion, z, t, condition = conditional()
     without, with_condition = diffusion.epsilon(z, t, diffusion.null(2)), diffusion.epsilon(z, t, condition)
     assert not torch.allclose(without, with_condition, atol=1e-4)
-    assert torch.equal(diffusion.guided(z, t, condition, 0.0), without)
-    assert torch.equal(diffusion.guided(z, t, condition, 1.0), with_condition)
+    assert torch.equal(diffusion.guided(z, t, condition, Guidance(0.0)), without)
+    assert torch.equal(diffusion.guided(z, t, condition, Guidance(1.0)), with_condition)
     for w in (0.5, 2.0, 7.5):
         expected = without + w * (with_condition - without)
-        assert torch.allclose(diffusion.guided(z, t, condition, w), expected, atol=1e-4)
-    assert torch.equal(diffusion.guided(z, t, None, 3.0), without)
+        assert torch.allclose(diffusion.guided(z, t, condition, Guidance(w)), expected, atol=1e-4)
+    assert torch.equal(diffusion.guided(z, t, None, Guidance(3.0)), without)
 
 
 def test_guidance_has_no_effect_without_a_condition():
     diffusion, z, t = model(), latents(), torch.tensor([9.0, 30.0])
     assert diffusion.null(2) is None
-    assert torch.equal(diffusion.guided(z, t, None, 3.0), diffusion.epsilon(z, t))
+    assert torch.equal(diffusion.guided(z, t, None, Guidance(3.0)), diffusion.epsilon(z, t))
 
 
 def test_a_dropped_condition_is_the_null_condition():
@@ -220,20 +220,39 @@ def test_a_cap_weights_v_as_it_weights_the_noise():
 
 def test_guidance_can_be_limited_to_an_interval():
     diffusion, z, _, condition = conditional()
-    limited = Diffusion(replace(diffusion.config, guidance_interval=(0.2, 0.6)), LAYOUT, 3).eval()
-    limited.load_state_dict(diffusion.state_dict())
+    limited = Guidance(3.0, (0.2, 0.6))
     edges = 49 * 0.2, 49 * 0.6
     for t, guided in ((edges[0] - 0.1, 0), (edges[0] + 0.1, 1), (edges[1] - 0.1, 1), (edges[1] + 0.1, 0)):
         at = torch.full((2,), t)
-        expected = diffusion.guided(z, at, condition, 3.0 if guided else 1.0)
-        assert torch.allclose(limited.guided(z, at, condition, 3.0), expected, atol=1e-5)
+        expected = diffusion.guided(z, at, condition, Guidance(3.0 if guided else 1.0))
+        assert torch.allclose(diffusion.guided(z, at, condition, limited), expected, atol=1e-5)
     mixed = torch.tensor([25.0, 45.0])  # one row inside, one outside
-    expected = [diffusion.guided(z, mixed, condition, w)[i] for i, w in enumerate((3.0, 1.0))]
-    assert torch.allclose(limited.guided(z, mixed, condition, 3.0), torch.stack(expected), atol=1e-5)
+    expected = [diffusion.guided(z, mixed, condition, Guidance(w))[i] for i, w in enumerate((3.0, 1.0))]
+    assert torch.allclose(diffusion.guided(z, mixed, condition, limited), torch.stack(expected), atol=1e-5)
+
+
+def test_both_kinds_of_guidance_add_up():
+    """e + (w - 1) (e - e(null)) + (v - 1) (e - e'), each e of the condition but one; inside of the interval only."""
+    diffusion, z, t, condition = conditional()
+    weak = tiny.awake(Diffusion(diffusion.config, LAYOUT, 3), 0.2, seed=5).eval()
+    without, strong = diffusion.epsilon(z, t, diffusion.null(2)), diffusion.epsilon(z, t, condition)
+    diffusion.guide = weak
+    other = weak.epsilon(z, t, condition)
+    assert not torch.allclose(other, strong, atol=1e-3)
+    for w, v in ((1.0, 2.5), (3.0, 2.5), (3.0, 1.0)):
+        expected = strong + (w - 1) * (strong - without) + (v - 1) * (strong - other)
+        assert torch.allclose(diffusion.guided(z, t, condition, Guidance(w, auto=v)), expected, atol=1e-4)
+    late = diffusion.guided(z, t, condition, Guidance(3.0, (0.5, 1.0), 2.5))  # the times are 9 and 30 of 50
+    assert torch.allclose(late[0], strong[0], atol=1e-5) and not torch.allclose(late[1], strong[1], atol=1e-3)
+    weakly = weak.epsilon(z, t, diffusion.null(2))
+    for asked, scale in ((None, 3.0), (condition, 0.0)):
+        found = diffusion.guided(z, t, asked, Guidance(scale, auto=2.0))
+        assert torch.allclose(found, without + (without - weakly), atol=1e-4)
 
 
 @pytest.mark.parametrize(
-    "settings", [{"guidance_interval": (0.5, 0.2)}, {"guidance_interval": (0.0, 1.5)}, {"times_deviation": 0.0}]
+    "settings",
+    [{"guidance_interval": (0.5, 0.2)}, {"guidance_interval": (0.0, 1.5)}, {"times_deviation": 0.0}, {"guide_at": 1.5}],
 )
 def test_impossible_options_of_stage_2_are_named(settings):
     with pytest.raises(UserError, match=rf"diffusion.{next(iter(settings))} must"):

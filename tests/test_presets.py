@@ -10,7 +10,7 @@ from ddmi.config import from_dict, to_dict
 from ddmi.model.autoencoder import D2CVAE
 from ddmi.model.diffusion import Diffusion
 from ddmi.model.nn.attention import PlaneAttention, TextAttention
-from ddmi.model.sampling import own_way
+from ddmi.model.sampling import SamplingConfig
 
 # Number of parameters of the parts, written down from their definitions.
 
@@ -215,7 +215,8 @@ def test_the_papers_presets_train_as_table_10_says(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*PAPER, *SHAPES, *VIDEOS, *VIEWS])
 def test_the_papers_presets_sample_as_section_b3_says(name: str) -> None:
-    assert own_way(presets.find(name).diffusion) == ("ddpm", 1000)
+    own = SamplingConfig().of(presets.find(name).diffusion)
+    assert (own.sampler, own.steps) == ("ddpm", 1000)
 
 
 @pytest.mark.parametrize("name", [*PAPER, *SHAPES, *VIDEOS, *VIEWS])

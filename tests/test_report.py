@@ -20,13 +20,14 @@ import torch
 from ddmi import report
 from ddmi.base.errors import UserError
 from ddmi.evaluation import Protocol
+from ddmi.model.sampling import SamplingConfig
 from ddmi.report import page as pages
 from ddmi.report.numbers import Headline, Numbers
 from ddmi.report.pictures import to_picture, to_tensor
 from ddmi.report.plots import Axis, Line, plot
 from ddmi.training.run import train
 
-PROTOCOL = Protocol(samples=6, steps=2)
+PROTOCOL = Protocol(samples=6, sampling=SamplingConfig(steps=2))
 HOSTILE = "<script>alert('&\"')</script>"
 SAMPLED = {"samples", "sizes", "interpolation", "neighbours"}
 ALWAYS = {"training", "reconstructions", "zoom", "basis", "metrics"}
@@ -177,7 +178,8 @@ def test_a_run_without_a_denoiser_has_a_page(tmp_path, pictures):
 
 def test_one_picture_alone_has_a_page(tmp_path, pictures):
     train(tiny.config(autoencoder_steps=1, diffusion_steps=1), tmp_path / "run", pictures / "00.png")
-    page = Page(report.write(tmp_path / "run", pictures / "00.png", Protocol(samples=1, steps=1)))
+    protocol = Protocol(samples=1, sampling=SamplingConfig(steps=1))
+    page = Page(report.write(tmp_path / "run", pictures / "00.png", protocol))
     assert "reconstructions" not in page.sections and "samples" in page.sections
 
 

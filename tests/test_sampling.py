@@ -13,8 +13,8 @@ import torch
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Plane
 from ddmi.base.randomness import generator
-from ddmi.model.diffusion import Diffusion, DiffusionConfig, alpha_bar, betas
-from ddmi.model.sampling import DEFAULT_STEPS, SAMPLERS, SamplingConfig, draw, own_way, sample_seeds, scheduler, times
+from ddmi.model.diffusion import Diffusion, DiffusionConfig, Guidance, alpha_bar, betas
+from ddmi.model.sampling import DEFAULT_STEPS, SAMPLERS, SamplingConfig, draw, sample_seeds, scheduler, times
 from ddmi.model.unet import Condition
 
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(4, 4)),)
@@ -144,17 +144,17 @@ def test_seeds_belong_to_their_place():
 
 @pytest.mark.parametrize("name", ["dpm", "unipc", "heun"])
 def test_schedulers_have_our_schedule_and_clip_nothing(oracle, name):
-    steps = scheduler(oracle, SamplingConfig(sampler=name))
+    steps = scheduler(oracle, name)
     assert torch.allclose(steps.alphas_cumprod.double(), alpha_bar(oracle.config), atol=1e-6)
     assert not steps.config.get("clip_sample", False)
     assert steps.config.prediction_type == "epsilon"
     steps.set_timesteps(10)
     assert int(steps.timesteps[0]) == 999  # from pure noise, which is where sampling starts
-    assert scheduler(oracle, SamplingConfig(sampler=name)) is not steps
+    assert scheduler(oracle, name) is not steps
 
 
 def test_dpm_steps_are_even_in_log_snr(oracle):
-    steps = scheduler(oracle, SamplingConfig(sampler="dpm"))
+    steps = scheduler(oracle, "dpm")
     steps.set_timesteps(20)
     share = alpha_bar(oracle.config)[steps.timesteps]
     jumps = share.logit().diff()
@@ -273,11 +273,57 @@ def test_standard_normal_latents_cost_the_solver_next_to_nothing():
     assert torch.allclose(drawn.z, start(seeds) * alpha_bar(diffusion.config)[0].sqrt().float(), atol=1e-3)
 
 
-def test_progress_is_told(oracle):
-    told = []
-    config = SamplingConfig(sampler="ddim", steps=4)
-    draw(oracle, sample_seeds(0, 0, 1), None, config, progress=lambda done, total: told.append((done, total)))
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+def test_what_is_left_open_is_the_models_own():
+    own = DiffusionConfig(
+        sampler="ddim",
+        sampling_steps=7,
+        guidance_scale=3.0,
+        guidance_interval=(0.1, 0.6),
+        guide_at=0.1,
+        autoguidance=2.0,
+    )
+    filled = SamplingConfig(seed=5).of(own)
+    assert (filled.sampler, filled.steps, filled.guidance) == ("ddim", 7, Guidance(3.0, (0.1, 0.6), 2.0))
+    assert filled.of(own) == filled and filled.seed == 5
+    given = SamplingConfig(sampler="dpm", guidance_scale=1.0, guidance_interval=(0.0, 0.5), autoguidance=1.0)
+    assert (given.of(own).steps, given.of(own).guidance) == (DEFAULT_STEPS["dpm"], Guidance(1.0, (0.0, 0.5), 1.0))
+    assert SamplingConfig(steps=3).of(own).sampler == "ddim" and SamplingConfig(steps=3).of(own).steps == 3
+    assert SamplingConfig().told(own) == {"sampler": "ddim", "steps": 7, "guidance_scale": 3.0}
+    assert given.told(own)["autoguidance"] == 1.0 and given.told(own)["guidance_interval"] == (0.0, 0.5)
+
+
+class Blurred(Oracle):
+    """A weaker model of the same Gaussian, which takes it to be twice as wide."""
+
+    def epsilon(self, z, t, condition=None):
+        signal, spread = self.shares(t)
+        return spread.sqrt() * (z - signal.sqrt() * MEAN) / (signal * (2 * DEVIATION) ** 2 + spread)
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0, 3.0])
+def test_autoguidance_of_gaussians_by_hand(weight):
+    """With x = z / sqrt(a), s the deviation of the model and S that of the weaker one, the flow is d(x - m) / dsigma
+    = sigma (x - m) (w / (s^2 + sigma^2) + (1 - w) / (S^2 + sigma^2)), so x - m goes as (s^2 + sigma^2)^(w / 2) (S^2 +
+    sigma^2)^((1 - w) / 2).
+    """
+    model = Oracle(DiffusionConfig(unet=tiny.DIFFUSION.unet), LAYOUT, 4).eval()
+    model.guide = Blurred(model.config, LAYOUT, 4).eval()
+    seeds = sample_seeds(1, 0, 8)
+    z = draw(model, seeds, None, SamplingConfig(sampler="rk45", tolerance=1e-5, autoguidance=weight)).z
+    share = float(alpha_bar(model.config)[-1])
+    sigma = (1 - share) / share  # squared
+    narrow, wide = (deviation**2 / (deviation**2 + sigma) for deviation in (DEVIATION, 2 * DEVIATION))
+    shrunk = narrow ** (weight / 2) * wide ** ((1 - weight) / 2)
+    expected = MEAN + shrunk * (start(seeds) / share**0.5 - MEAN)
+    assert torch.allclose(z, expected, atol=0.01)
+    assert float((z - MEAN).std()) < 0.81 * DEVIATION or weight == 1  # samples draw together where models disagree
+
+
+def test_autoguidance_needs_a_weaker_model(oracle):
+    with pytest.raises(UserError, match=r"holds no weaker version of itself .* diffusion.guide_at"):
+        draw(oracle, [0], None, SamplingConfig(autoguidance=2.0))
+    with pytest.raises(UserError, match=r"diffusion.autoguidance needs .* diffusion.guide_at"):
+        DiffusionConfig(autoguidance=2.0)
 
 
 @pytest.mark.parametrize(
@@ -287,6 +333,9 @@ def test_progress_is_told(oracle):
         ({"eta": 1.5}, "eta must be from 0 to 1"),
         ({"tolerance": 0.0}, "tolerance must be between 0 and 1"),
         ({"guidance_scale": float("nan")}, "guidance scale must be a finite number, not nan"),
+        ({"autoguidance": float("nan")}, "weight of autoguidance must be a finite number, not nan"),
+        ({"guidance_interval": (0.5, 0.1)}, "guidance_interval must rise from 0 to 1"),
+        ({"sampler": "ddmp"}, "unknown sampler 'ddmp': did you mean 'ddpm'"),
         ({"guidance_scale": float("inf")}, "guidance scale must be a finite number, not inf"),
     ],
 )
@@ -299,11 +348,12 @@ def test_impossible_settings_are_named(settings, message):
 def test_steps_are_at_most_the_timesteps_of_the_model(oracle, name):
     message = "steps must be at most 1000, the timesteps of this model, not 2000"
     with pytest.raises(UserError, match=message):
-        own_way(oracle.config, name, 2000)
+        SamplingConfig(sampler=name, steps=2000).of(oracle.config)
     with pytest.raises(UserError, match=message):
         draw(oracle, [0], None, SamplingConfig(sampler=name, steps=2000))
     short = replace(oracle.config, timesteps=10)
-    assert own_way(short, name) == (name, 10)  # a default is cut to what there is
+    cut = SamplingConfig(sampler=name).of(short)
+    assert (cut.sampler, cut.steps) == (name, 10)  # a default is cut to what there is
     with pytest.raises(UserError, match=r"diffusion.sampling_steps must be from 0 .* to 10"):
         replace(short, sampling_steps=11)
 

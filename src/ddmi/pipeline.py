@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ddmi.field import Field, fields_of
 from ddmi.model import text as texts
 from ddmi.model.autoencoder import D2CVAE
 from ddmi.model.diffusion import Diffusion
-from ddmi.model.sampling import Drawn, SamplingConfig, draw, own_way, sample_seeds
+from ddmi.model.sampling import Drawn, SamplingConfig, draw, sample_seeds
 from ddmi.model.unet import Condition
 from ddmi.pretrained import export, load_autoencoder, load_diffusion, open_folder
 
@@ -95,35 +96,31 @@ class DDMIPipeline:
         """Where the networks are."""
         return next(self.autoencoder.parameters()).device
 
-    # drawing ---------------------------------------------------------------------------------------------------------
+    # sampling --------------------------------------------------------------------------------------------------------
 
     def __call__(
         self,
         num_samples: int = 1,
-        seed: int = 0,
+        seed: int | None = None,
         *,
         text: str | Sequence[str] | None = None,
         label: int | str | Sequence[int | str] | None = None,
-        guidance_scale: float | None = None,
-        sampler: str | None = None,
-        steps: int = 0,
-        eta: float = 0.0,
-        tolerance: float = 1e-3,
+        sampling: SamplingConfig | None = None,
         batch_size: int = 64,
         first: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        **options: Any,
     ) -> list[Field]:
-        """Draw samples `first` .. `first + num_samples - 1` of a seed.
+        """Samples `first` .. `first + num_samples - 1` of a seed.
 
-        Sample k under a seed is the same function whatever the number of samples, the batch size or the size it is
+        Sample k of a seed is the same function whatever the number of samples, the batch size or the size it is
         rendered at.
 
         Args:
             text: one prompt for all samples, or one for each. label: the same with class numbers or names.
-            guidance_scale: w of classifier-free guidance; None for the model's own; 1 is plain conditional.
-            sampler: "ddpm", "ddim", "dpm", "unipc", "heun" or "rk45"; None for the model's own.
-            steps: 0 for the model's or the sampler's own. eta: of "ddim". tolerance: of "rk45".
-            batch_size: samples that are drawn together.
+            sampling: how they are sampled; `seed` and `options`, fields of SamplingConfig (sampler, steps,
+                guidance_scale, tolerance, ...), replace values of it.
+            batch_size: samples that are computed together.
             progress: called with (samples done, samples in all).
 
         Raises:
@@ -134,32 +131,26 @@ class DDMIPipeline:
             seed,
             text=text,
             label=label,
-            guidance_scale=guidance_scale,
-            sampler=sampler,
-            steps=steps,
-            eta=eta,
-            tolerance=tolerance,
+            sampling=sampling,
             batch_size=batch_size,
             first=first,
             progress=progress,
+            **options,
         )
         return self.decode(z, batch_size=batch_size)
 
     def latents(
         self,
         num_samples: int,
-        seed: int = 0,
+        seed: int | None = None,
         *,
         text: str | Sequence[str] | None = None,
         label: int | str | Sequence[int | str] | None = None,
-        guidance_scale: float | None = None,
-        sampler: str | None = None,
-        steps: int = 0,
-        eta: float = 0.0,
-        tolerance: float = 1e-3,
+        sampling: SamplingConfig | None = None,
         batch_size: int = 64,
         first: int = 0,
         progress: Callable[[int, int], None] | None = None,
+        **options: Any,
     ) -> Float[Tensor, "b c l"]:
         """As calling the pipeline, without decoding."""
         if self.diffusion is None:
@@ -169,21 +160,13 @@ class DDMIPipeline:
         if num_samples < 1 or batch_size < 1:
             raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
         condition = self.condition(num_samples, text, label)
-        scale = self.config.diffusion.guidance_scale if guidance_scale is None else guidance_scale
-        sampler, steps = own_way(self.config.diffusion, sampler, steps)
-        settings = SamplingConfig(
-            sampler=sampler,  # type: ignore[arg-type]
-            steps=steps,
-            eta=eta,
-            tolerance=tolerance,
-            guidance_scale=scale,
-        )
-        seeds = sample_seeds(seed, first, num_samples)
+        sampling = replace(sampling or SamplingConfig(), **options)
+        seeds = sample_seeds(sampling.seed if seed is None else seed, first, num_samples)
         parts: list[Drawn] = []
         for start in range(0, num_samples, batch_size):
             rows = torch.arange(start, min(start + batch_size, num_samples))
             part = None if condition is None else condition.take(rows).to(self.device)
-            parts.append(draw(self.diffusion, [seeds[i] for i in rows.tolist()], part, settings))
+            parts.append(draw(self.diffusion, [seeds[i] for i in rows.tolist()], part, sampling))
             if progress:
                 progress(int(rows[-1]) + 1, num_samples)
         self.last_evaluations = torch.cat([part.evaluations for part in parts]).tolist()

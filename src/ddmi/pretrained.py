@@ -69,9 +69,9 @@ def export(
             if digest(scratch / AUTOENCODER) != read_json(folder / MANIFEST, SMALL)[AUTOENCODER]:
                 raise UserError(f"{folder / AUTOENCODER} was altered: {AGAIN}")
         else:
-            save_tensors(_weights(autoencoder, half), scratch / AUTOENCODER)
+            save_tensors(weights_of(autoencoder, half=half), scratch / AUTOENCODER)
         if diffusion is not None:
-            save_tensors(_weights(diffusion, half), scratch / DIFFUSION)
+            save_tensors(weights_of(diffusion, half=half), scratch / DIFFUSION)
         configuration.save(config, scratch / CONFIG)
         seal(scratch)
     _settle(folder)
@@ -120,9 +120,9 @@ def _settle(folder: Path) -> None:
         raise WorkError(f"cannot put the model that was saved into {folder}: {error.strerror or error}") from error
 
 
-def _weights(module: nn.Module, half: bool) -> dict[str, Tensor]:
-    """The state of a module, its parameters in float16 where `half`."""
-    rounded = {name for name, _ in module.named_parameters()} if half else set()
+def weights_of(module: nn.Module, *, half: bool) -> dict[str, Tensor]:
+    """The state of a module, its parameters in float16 where `half`; those of a denoiser's guide always are."""
+    rounded = {name for name, _ in module.named_parameters() if half or name.startswith("guide.")}
     return {name: t.half() if name in rounded else t for name, t in module.state_dict().items()}
 
 
@@ -172,13 +172,14 @@ def load_diffusion(folder: Path, config: Config) -> Diffusion | None:
         return None
     tensors = load_tensors(folder / DIFFUSION)
 
-    def make() -> Diffusion:
+    def make(prefix: str = "") -> Diffusion:
         model = Diffusion(config.diffusion, config.domain.layout, config.autoencoder.latent_channels)
-        tokens, mask = tensors.get("null_tokens"), tensors.get("null_mask")
-        if config.diffusion.condition != "text" or tokens is None or mask is None:
-            return model
-        if tokens.shape[1:] == model.null_tokens.shape[1:] and mask.shape == tokens.shape[:1]:
+        tokens, mask = tensors.get(f"{prefix}null_tokens"), tensors.get(f"{prefix}null_mask")
+        width = config.diffusion.text_width if config.diffusion.condition == "text" else 0
+        if tokens is not None and mask is not None and (*mask.shape, width) == tokens.shape == (len(tokens), width):
             model.null_tokens, model.null_mask = tokens, mask  # as long as the text encoder makes them
+        if not prefix and any(name.startswith("guide.") for name in tensors):
+            model.guide = make("guide.")
         return model
 
     return freeze(as_channels_last(build(make, tensors, folder / DIFFUSION)))  # type: ignore[return-value]

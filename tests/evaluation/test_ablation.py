@@ -14,8 +14,9 @@ from ddmi.config import names, override, save, to_dict
 from ddmi.evaluation import Protocol, ablation
 from ddmi.evaluation.ablation import VARIANTS, budgeted, trained_as
 from ddmi.model.decoder import Decoder
+from ddmi.model.sampling import SamplingConfig
 
-PROTOCOL = Protocol(samples=6, steps=2)
+PROTOCOL = Protocol(samples=6, sampling=SamplingConfig(steps=2))
 SWITCHES = ["autoencoder.decoder.hierarchical", "autoencoder.readout.coarse_to_fine"]
 
 

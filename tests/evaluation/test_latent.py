@@ -10,6 +10,7 @@ import torch
 
 from ddmi.base.errors import UserError
 from ddmi.evaluation import Protocol, check_metrics, evaluate, latent, prepare
+from ddmi.model.sampling import SamplingConfig
 
 
 def test_white_noise_has_no_structure():
@@ -55,7 +56,7 @@ def test_a_low_pass_keeps_constants_and_removes_a_checkerboard():
 
 def test_health_is_a_metric_of_a_run(pictures, tmp_path):
     run = tiny.untrained(tmp_path)
-    evaluated = prepare(run, pictures, Protocol(samples=2, steps=2))
+    evaluated = prepare(run, pictures, Protocol(samples=2, sampling=SamplingConfig(steps=2)))
     found = evaluate(evaluated, ["latent"])["latent"]
     dataset = evaluated.held_out
     indices = list(range(len(dataset)))

@@ -66,7 +66,9 @@ def test_evaluations_are_those_of_the_sampler(run, pictures):
 def test_rows_are_measured_once_and_no_table_is_lost(run, pictures, monkeypatch):
     first = table(run, pictures)
     drawn, draw = [], Evaluated.drawn
-    monkeypatch.setattr(Evaluated, "drawn", lambda self, p: drawn.append((p.sampler, p.steps)) or draw(self, p))
+    monkeypatch.setattr(
+        Evaluated, "drawn", lambda self, p: drawn.append((p.sampling.sampler, p.sampling.steps)) or draw(self, p)
+    )
     assert table(run, pictures) == first and not drawn
     stored = json.loads((run / "metrics.json").read_text())
     stored["nfe"]["rows"] = stored["nfe"]["rows"][:1]  # as an interruption would leave it

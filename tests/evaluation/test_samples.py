@@ -17,9 +17,10 @@ from ddmi.base.coordinates import grid
 from ddmi.base.errors import UserError
 from ddmi.base.processes import Processes
 from ddmi.evaluation import Protocol, prepare, samples
+from ddmi.model.sampling import SamplingConfig
 
 TESTS = Path(__file__).parents[1]
-PROTOCOL = Protocol(samples=10, seed=3, steps=2)
+PROTOCOL = Protocol(samples=10, sampling=SamplingConfig(seed=3, steps=2))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_only_one_batch_is_decoded_at_a_time(run, pictures):
 
 
 def test_samples_are_drawn_once_and_an_interrupted_drawing_goes_on(run, pictures, monkeypatch):
-    protocol = Protocol(samples=10, seed=4, steps=2)
+    protocol = Protocol(samples=10, sampling=SamplingConfig(seed=4, steps=2))
     drawn, draw = [], type(prepare(run, pictures, PROTOCOL).pipe).latents
 
     def counted(self, number, *arguments, first, **options):
@@ -86,7 +87,7 @@ def test_samples_are_drawn_once_and_an_interrupted_drawing_goes_on(run, pictures
 @pytest.mark.parametrize("file", samples.ARRAYS)
 @pytest.mark.parametrize("damage", ["flipped", "cut"])
 def test_damaged_samples_are_drawn_again_with_a_line(run, pictures, monkeypatch, caplog, file, damage):
-    protocol = Protocol(samples=10, seed=5, steps=2)
+    protocol = Protocol(samples=10, sampling=SamplingConfig(seed=5, steps=2))
     right, drawn = latents(prepare(run, pictures, protocol)), []
     draw = type(prepare(run, pictures, PROTOCOL).pipe).latents
 
@@ -113,8 +114,12 @@ def test_another_model_seed_or_sampler_draws_anew(run, pictures, tmp_path):
     (other / "cache").mkdir()
     (other / "samples").rename(other / "cache" / "samples")
     assert not np.array_equal(first, latents(prepare(other, pictures, PROTOCOL)))
-    assert not np.array_equal(first, latents(prepare(run, pictures, Protocol(samples=10, seed=4, steps=2))))
-    assert not np.array_equal(first, latents(prepare(run, pictures, Protocol(samples=10, seed=3, steps=3))))
+    assert not np.array_equal(
+        first, latents(prepare(run, pictures, Protocol(samples=10, sampling=SamplingConfig(seed=4, steps=2))))
+    )
+    assert not np.array_equal(
+        first, latents(prepare(run, pictures, Protocol(samples=10, sampling=SamplingConfig(seed=3, steps=3))))
+    )
 
 
 def test_a_model_without_a_run_is_judged_in_memory(run, pictures):
@@ -127,9 +132,9 @@ def test_a_model_without_a_run_is_judged_in_memory(run, pictures):
 
 
 def test_the_protocol_counts_evaluations(run, pictures):
-    told = prepare(run, pictures, Protocol(samples=3, sampler="ddim", steps=7)).protocol
+    told = prepare(run, pictures, Protocol(samples=3, sampling=SamplingConfig(sampler="ddim", steps=7))).protocol
     assert told["evaluations"] == 7 and told["samples"] == 3
-    told = prepare(run, pictures, Protocol(samples=3, sampler="rk45", tolerance=0.1)).protocol
+    told = prepare(run, pictures, Protocol(samples=3, sampling=SamplingConfig(sampler="rk45", tolerance=0.1))).protocol
     assert told["tolerance"] == 0.1 and told["steps"] == 0 and told["evaluations"] > 6
 
 
@@ -137,8 +142,9 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from ddmi.evaluation import Protocol, prepare, samples
+from ddmi.model.sampling import SamplingConfig
 samples.BATCHES["cpu"] = 4
-evaluated = prepare(sys.argv[1], sys.argv[2], Protocol(samples=10, seed=3, steps=2))
+evaluated = prepare(sys.argv[1], sys.argv[2], Protocol(samples=10, sampling=SamplingConfig(seed=3, steps=2)))
 assert evaluated.processes.count == 2 and len(evaluated.samples) == 10
 assert evaluated.protocol["processes"] == 2
 """

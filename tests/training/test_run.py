@@ -22,7 +22,7 @@ from ddmi.base.interruption import Interruption
 from ddmi.base.storage import load_tensors, locked, verify
 from ddmi.config import load
 from ddmi.domains.image import PictureDataset
-from ddmi.model.sampling import sample_seeds
+from ddmi.model.sampling import SamplingConfig, draw, sample_seeds
 from ddmi.pretrained import export, load_autoencoder, load_diffusion, open_folder
 from ddmi.training.checkpoint import find
 from ddmi.training.latents import LatentBatch
@@ -452,6 +452,32 @@ def test_the_held_out_loss_is_logged_and_does_not_change_the_run(whole, pictures
         batch = LatentBatch(posterior.mean, posterior.log_variance, None, seeds)
         expected = float(denoising_loss(model, batch))
     assert len(held_out) > 1 and lines[-1]["held_out"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_weaker_version_is_kept_once_and_travels_with_the_model(config, pictures, tmp_path, monkeypatch):
+    """The averaged weights after 2 of 4 steps, in half precision; they change nothing of the training."""
+    config = replace(config, diffusion=replace(config.diffusion, guide_at=0.5))
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    assert train(config, unbroken, pictures)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "Interruption", lambda deadline: StopAt(4 + 3))
+        assert not train(config, broken, pictures)
+    assert train(config, broken, pictures, resume=True)
+    assert_same_run(unbroken, broken)
+    stored = [load_tensors(run / "model" / "diffusion.safetensors") for run in (unbroken, broken)]
+    assert tiny.equal(*stored)
+    early = load_tensors(unbroken / "checkpoints" / "diffusion-00000002" / "averaged.safetensors")
+    guide = {name.removeprefix("guide."): t for name, t in stored[0].items() if name.startswith("guide.")}
+    assert guide["unet.enter.weight"].dtype == torch.float16 and guide["mean"].dtype == torch.float32
+    assert all(torch.equal(t, early[f"module.{name}"].to(t.dtype)) for name, t in guide.items())
+    model = load_diffusion(unbroken / "model", config)
+    seeds = sample_seeds(0, 0, 2)
+    plain, same, guided = (
+        draw(model, seeds, None, SamplingConfig(sampler="ddim", steps=4, autoguidance=w)).z for w in (None, 1.0, 3.0)
+    )
+    assert torch.equal(plain, same) and not torch.allclose(plain, guided, atol=1e-3)
+    export(tmp_path / "again", config, load_autoencoder(unbroken / "model", config), model)
+    assert tiny.equal(load_tensors(tmp_path / "again" / "diffusion.safetensors"), stored[0])
 
 
 def test_the_decoder_goes_on_alone_on_the_same_latents(config, pictures, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from ddmi import evaluation, weights
 from ddmi.base.storage import aside, digest
 from ddmi.config import Config
 from ddmi.evaluation import nfe
-from ddmi.model.sampling import own_way
+from ddmi.model.sampling import SamplingConfig
 from ddmi.training import estimate
 from tools.release.recipes import Recipe
 
@@ -132,11 +132,11 @@ def _evaluations(recipe: Recipe, config: Config, metrics: Mapping[str, Any]) -> 
     if nfe.KEY not in metrics:
         return ""
     head, *rows = nfe.lines(metrics[nfe.KEY])
-    sampler, steps = own_way(config.diffusion)
+    own = SamplingConfig().of(config.diffusion)
     count = metrics[nfe.KEY]["protocol"]["samples"]
     return (
-        f"## Samplers\n\n{count} samples each, drawn from the same noise. The model's own way is `{sampler}` with "
-        f"{steps} steps. {recipe.sampling}\n\n{table(head, rows)}"
+        f"## Samplers\n\n{count} samples each, drawn from the same noise. The model's own way is `{own.sampler}` with "
+        f"{own.steps} steps. {recipe.sampling}\n\n{table(head, rows)}"
     )
 
 

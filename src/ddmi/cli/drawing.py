@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -36,6 +36,9 @@ def sample(
     text: Annotated[list[str] | None, typer.Option(help="What to draw; repeatable.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Class number or name; repeatable.")] = None,
     guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance; 1: none.")] = None,
+    autoguidance: Annotated[
+        float | None, typer.Option(help="w of guidance by a weaker version of the model, where it holds one; 1: none.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples drawn together.")] = 16,
     sheet: Annotated[bool, typer.Option("--sheet", help="Also one picture of all samples.")] = False,
     ending: Format = "",
@@ -47,27 +50,30 @@ def sample(
     """
     from ddmi.base.progress import Bar
     from ddmi.canvas import Canvas, Names, check_folder, size_of, slug
-    from ddmi.model.sampling import SamplingConfig, check_sampler, own_way
+    from ddmi.model.sampling import SamplingConfig
     from ddmi.pipeline import DDMIPipeline
 
     shape = size_of(size)
     options = reading.drawing(window, frames, fps, time, view)
-    settings: dict[str, Any] = {"steps": steps, "eta": eta or 0.0}
-    settings["tolerance"] = 1e-3 if tolerance is None else tolerance
-    if sampler:
-        check_sampler(sampler)
-    SamplingConfig(**settings, guidance_scale=1.0 if guidance is None else guidance)
+    sampling = SamplingConfig(
+        seed=seed,
+        sampler=sampler or None,
+        steps=steps,
+        eta=eta or 0.0,
+        tolerance=1e-3 if tolerance is None else tolerance,
+        guidance_scale=guidance,
+        autoguidance=autoguidance,
+    )
     if text and label:
         raise UserError("--text and --label exclude one another")
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
-    sampler, taken = own_way(pipe.config.diffusion, sampler, steps)
+    sampling = sampling.of(pipe.config.diffusion)
     for name, given, only in (("--tolerance", tolerance, "rk45"), ("--eta", eta, "ddim")):
-        if given is not None and sampler != only:
-            log.warning("%s has no effect on %s", name, sampler)
-    if steps and not taken:
+        if given is not None and sampling.sampler != only:
+            log.warning("%s has no effect on %s", name, sampling.sampler)
+    if steps and not sampling.steps:
         log.warning("--steps has no effect on rk45: it takes as many as --tolerance needs")
-    settings |= {"sampler": sampler, "steps": taken}
     canvas = Canvas.of(pipe.config.domain, shape, ending, **options)
     prompts = text or label or []
     kind = "text" if text else "label"
@@ -83,8 +89,8 @@ def sample(
         for prompt in prompts or ("",):
             for first in range(0, count, batch_size):
                 number = min(batch_size, count - first)
-                asked = {**settings, kind: prompt} if prompts else settings
-                fields = pipe(number, seed, first=first, batch_size=number, guidance_scale=guidance, **asked)
+                words, class_ = (prompt if prompts and kind == which else None for which in ("text", "label"))
+                fields = pipe(number, first=first, batch_size=number, sampling=sampling, text=words, label=class_)
                 evaluations += pipe.last_evaluations
                 for k, field in enumerate(fields, start=first):
                     path = names.free(f"sample-{seed}-{k}" + (f"-{slug(prompt)}" if prompts else ""))
@@ -102,7 +108,7 @@ def sample(
         path = names.free(f"sheet-{seed}").with_suffix(canvas.overview)
         pipe.config.domain.save(samples, path)
         say(str(path))
-    if sampler == "rk45":
+    if sampling.sampler == "rk45":
         log.warning("rk45: %.1f function evaluations on average", sum(evaluations) / len(evaluations))
     if empty:
         raise typer.Exit(1)

@@ -35,6 +35,7 @@ def evaluate(
     size: Annotated[int, typer.Option(min=0, help="Of --ablation: pixels a side; 0: the resolution.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="Of images: real images of each part, at most.")] = 0,
     guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance.")] = None,
+    autoguidance: Annotated[float | None, typer.Option(help="w of guidance by a weaker version of the model.")] = None,
     features: Annotated[
         str,
         typer.Option(
@@ -63,15 +64,19 @@ def evaluate(
     """Measure a model on its data."""
     from ddmi.cli import measuring
     from ddmi.evaluation import Protocol
-    from ddmi.model.sampling import SamplingConfig, check_sampler
+    from ddmi.model.sampling import SamplingConfig
 
     if nfe and ablation:
         raise UserError("--nfe and --ablation exclude one another")
-    if sampler:
-        check_sampler(sampler)
-    SamplingConfig(
-        steps=steps, tolerance=tolerance, eta=eta, guidance_scale=1.0 if guidance is None else guidance
-    )  # its checks
+    sampling = SamplingConfig(
+        seed=seed,
+        sampler=sampler or None,
+        steps=steps,
+        eta=eta,
+        tolerance=tolerance,
+        guidance_scale=guidance,
+        autoguidance=autoguidance,
+    )
     given = {"--metrics": bool(metrics), "--sampler": bool(sampler), "--steps": bool(steps)}
     given |= {"--budget": bool(budget), "--seeds": seeds != 3, "--judge": bool(judge)}
     given |= {"--sizes": bool(sizes), "--size": bool(size), "--eta": bool(eta)}
@@ -80,15 +85,10 @@ def evaluate(
     measuring.check_features(features, nfe or ablation or "distributions" in metrics)
     protocol = Protocol(
         samples=samples,
-        seed=seed,
-        sampler=sampler,
-        steps=steps,
-        guidance_scale=guidance,
+        sampling=sampling,
         features=features,
         neighbours=neighbours_k,
         evaluators=measuring.evaluators(judge or ()),
-        tolerance=tolerance,
-        eta=eta,
         size=size if ablation else 0,
         limit=limit,
     )

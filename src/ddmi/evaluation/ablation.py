@@ -109,7 +109,7 @@ def summary(
 ) -> dict[str, Any]:
     """The table: mean and spread of every number over the seeds that are done."""
     plain = configuration.to_dict(budgeted(config, budget, 0))
-    sampler, sampling_steps = protocol.way(config)
+    sampling = protocol.sampling.of(config.diffusion)
     told = {
         "preset": config.name,
         "steps": {stage: plain["training"][f"{stage}_steps"] for stage in STAGES},
@@ -117,11 +117,11 @@ def summary(
         "points": plain["domain"].get("points"),
         "seeds": max((len(runs) for runs in found.values()), default=0),
         "samples": protocol.samples,
-        "sampler": sampler,
-        "sampling_steps": sampling_steps,
-        "sampling_seed": protocol.seed,
-        "tolerance": protocol.tolerance if sampler == "rk45" else None,
-        "guidance_scale": protocol.guidance(config),
+        "sampler": sampling.sampler,
+        "sampling_steps": sampling.steps,
+        "sampling_seed": sampling.seed,
+        "tolerance": sampling.tolerance if sampling.sampler == "rk45" else None,
+        "guidance_scale": sampling.guidance_scale,
         "features": protocol.features,
         "k": protocol.neighbours,
         "size": protocol.size or None,
@@ -168,9 +168,9 @@ def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protoc
     evaluated = replace(
         opened(folder, data, denoiser=True), cache=folder.parent / "cache"
     )  # one for features of the data
-    sampler, steps = protocol.way(config)
-    told = {**identity(evaluated, protocol), "sampler": sampler, "steps": steps, "tolerance": protocol.tolerance}
-    told |= {"size": protocol.size, "limit": protocol.limit, "eta": protocol.eta}
+    sampling = protocol.sampling.of(config.diffusion)
+    told = {**identity(evaluated, protocol), "sampler": sampling.sampler, "steps": sampling.steps}
+    told |= {"tolerance": sampling.tolerance, "size": protocol.size, "limit": protocol.limit, "eta": sampling.eta}
     target = folder / "metrics.json"
     before = read_json(target).get(KEY) if target.exists() else None
     if before is not None and before["protocol"] == told:

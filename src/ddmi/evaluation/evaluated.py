@@ -13,11 +13,10 @@ from ddmi.base.processes import Processes, launched
 from ddmi.base.progress import working
 from ddmi.base.randomness import generator
 from ddmi.base.storage import MANIFEST, digest
-from ddmi.config import Config
 from ddmi.domains.base import Dataset, Evidence
 from ddmi.evaluation.samples import BATCH, BATCHES, Samples, draw
 from ddmi.field import Field
-from ddmi.model.sampling import SamplingConfig, own_way, scheduler
+from ddmi.model.sampling import SamplingConfig, scheduler
 from ddmi.pipeline import DDMIPipeline
 
 
@@ -26,8 +25,7 @@ class Protocol:
     """How the samples that are evaluated are drawn, and with what they are looked at.
 
     Args:
-        sampler, steps: "" and 0 for the model's own. tolerance: of "rk45". eta: noise of "ddim".
-        guidance_scale: None for the model's own.
+        sampling: how; its seed is also that of whatever metrics draw.
         features: the feature network of metrics, by name or by the file of its weights.
         neighbours: k of precision and recall.
         evaluators: other networks that metrics look with: (name, file, folder or hub id).
@@ -36,25 +34,12 @@ class Protocol:
     """
 
     samples: int = 256
-    seed: int = 0
-    sampler: str = ""
-    steps: int = 0
-    tolerance: float = 1e-3
-    eta: float = 0.0
-    guidance_scale: float | None = None
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
     features: str = "efficientnet-lite0"
     neighbours: int = 3
     evaluators: tuple[tuple[str, str], ...] = ()
     size: int = 0
     limit: int = 0
-
-    def guidance(self, config: Config) -> float:
-        """w of classifier-free guidance for a model of this configuration."""
-        return config.diffusion.guidance_scale if self.guidance_scale is None else self.guidance_scale
-
-    def way(self, config: Config) -> tuple[str, int]:
-        """Sampler and steps for a model of this configuration."""
-        return own_way(config.diffusion, self.sampler, self.steps)
 
 
 @dataclass(frozen=True)
@@ -94,7 +79,7 @@ class Evaluated:
             held_out=self.held_out,
             reconstruct=self.reconstruct,
             samples=self.samples,
-            seed=self.looked.seed,
+            seed=self.looked.sampling.seed,
             asked=self.conditions,
             draw=self.draw if self.asked.get("text") else None,
             features=self.looked.features,
@@ -108,18 +93,7 @@ class Evaluated:
 
     def draw(self, texts: Sequence[str], first: int = 0) -> list[Field]:
         """Samples `first`, `first + 1`, ... of the protocol's seed, one for each text, drawn as the others were."""
-        settings = self.settings(self.looked)
-        return self.pipe(len(texts), self.looked.seed, text=texts, first=first, batch_size=BATCH, **settings)
-
-    def settings(self, protocol: Protocol) -> dict[str, Any]:
-        """The options of the pipeline that a protocol stands for."""
-        sampler, steps = protocol.way(self.pipe.config)
-        settings: dict[str, Any] = {"sampler": sampler, "steps": steps}
-        if sampler == "rk45":
-            settings["tolerance"] = protocol.tolerance
-        if sampler == "ddim" and protocol.eta:
-            settings["eta"] = protocol.eta
-        return {**settings, "guidance_scale": protocol.guidance(self.pipe.config)}
+        return self.pipe(len(texts), text=texts, first=first, batch_size=BATCH, sampling=self.looked.sampling)
 
     def drawn(self, protocol: Protocol) -> Evaluated:
         """The same with samples of this protocol; without any where the model has no denoiser yet."""
@@ -130,17 +104,18 @@ class Evaluated:
             asked["text"] = [self.train.captions[i] for i in order]
         elif pipe.diffusion is not None and kind == "class" and self.train.labels is not None:
             asked["label"] = [self.train.labels[i] for i in order]
-        settings = self.settings(protocol)
-        about = {"samples": 0, "seed": protocol.seed, **settings, "condition": kind, "weights": _weights(pipe)}
+        sampling = protocol.sampling
+        settings = {"seed": sampling.seed, **sampling.told(pipe.config.diffusion)}
+        about = {"samples": 0, **settings, "condition": kind, "weights": _weights(pipe)}
         samples: Sequence[Field] = []
         if pipe.diffusion is not None:
 
             def what(first: int, number: int) -> tuple[Any, list[int]]:
                 rows = {name: values[first : first + number] for name, values in asked.items()}
-                z = pipe.latents(number, protocol.seed, first=first, batch_size=number, **settings, **rows)
+                z = pipe.latents(number, first=first, batch_size=number, sampling=sampling, **rows)
                 return z, pipe.last_evaluations
 
-            named = {"model": self.weights, "seed": protocol.seed, **settings, **asked}
+            named = {"model": self.weights, **settings, **asked}
             shape = pipe.autoencoder.latent_shape
             _warm(pipe, protocol, asked)
             batch = BATCHES.get(pipe.device.type, BATCH)
@@ -190,16 +165,16 @@ def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool =
 
 def _conditions(train: Dataset, protocol: Protocol) -> list[int]:
     """Items whose conditions the samples are asked for."""
-    order = train.epoch(generator(protocol.seed, "conditions"))
+    order = train.epoch(generator(protocol.sampling.seed, "conditions"))
     return [order[i % len(order)] for i in range(protocol.samples)]
 
 
 def _warm(pipe: DDMIPipeline, protocol: Protocol, asked: dict[str, Any]) -> None:
     """Load what is loaded at the first use, a text encoder and schedulers: it is no time of sampling."""
     pipe.condition(1, **{name: values[:1] for name, values in asked.items()})
-    sampler, _ = protocol.way(pipe.config)
+    sampler = protocol.sampling.of(pipe.config.diffusion).sampler
     if pipe.diffusion is not None and sampler in ("dpm", "unipc", "heun"):
-        scheduler(pipe.diffusion, SamplingConfig(sampler=sampler))  # type: ignore[arg-type]
+        scheduler(pipe.diffusion, sampler)
 
 
 def _weights(pipe: DDMIPipeline) -> str:

@@ -72,7 +72,9 @@ def health(evaluated: Evaluated) -> dict[str, Any]:
     dataset, device = evaluated.held_out if len(evaluated.held_out) else evaluated.train, evaluated.pipe.device
     count = min(SIGNALS, len(dataset))
     items = [k * len(dataset) // count for k in range(count)]
-    batches = [_batch(dataset, items[i : i + BATCH], evaluated.looked.seed).to(device) for i in range(0, count, BATCH)]
+    batches = [
+        _batch(dataset, items[i : i + BATCH], evaluated.looked.sampling.seed).to(device) for i in range(0, count, BATCH)
+    ]
     posteriors = [model.encode(batch.x) for batch in batches]
     mean, variance = (
         torch.cat([part(p) for p in posteriors]) for part in (lambda p: p.mean, lambda p: p.log_variance.exp())

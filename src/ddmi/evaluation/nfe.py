@@ -104,8 +104,8 @@ def identity(evaluated: Evaluated, protocol: Protocol) -> dict[str, Any]:
     config = evaluated.pipe.config
     return {
         "samples": protocol.samples,
-        "seed": protocol.seed,
-        "guidance_scale": protocol.guidance(config),
+        "seed": protocol.sampling.seed,
+        "guidance_scale": protocol.sampling.of(config.diffusion).guidance_scale,
         "condition": config.diffusion.condition,
         "counted": COUNTED,
         "features": protocol.features,
@@ -155,8 +155,9 @@ def _is(row: Mapping[str, Any], way: Way) -> bool:
 
 
 def _sampled(protocol: Protocol, way: Way) -> Protocol:
-    tolerance = protocol.tolerance if way.tolerance is None else way.tolerance
-    return replace(protocol, sampler=way.sampler, steps=way.steps, tolerance=tolerance)
+    tolerance = protocol.sampling.tolerance if way.tolerance is None else way.tolerance
+    sampling = replace(protocol.sampling, sampler=way.sampler, steps=way.steps, tolerance=tolerance)
+    return replace(protocol, sampling=sampling)
 
 
 __all__ = ["KEY", "WAYS", "Way", "lines", "measure"]

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddmi.base.errors import UserError
+from ddmi.base.errors import UserError, check_share
 from ddmi.base.planes import Layout, pack, unpack
 from ddmi.model.unet import Condition, UNet, UNetConfig
 
@@ -40,6 +40,10 @@ class DiffusionConfig:
         guidance_scale: default w of sampling; 1 is plain conditional.
         guidance_interval: shares of T between which it applies; outside, sampling is plain conditional (Kynkaanniemi et
             al. 2024, arXiv:2404.07724), at one evaluation a step instead of two.
+        guide_at: share of the training at which a weaker version of the denoiser is kept in the model, for
+            autoguidance (Karras et al. 2024, arXiv:2406.02507): its averaged weights, whose warm-up makes early
+            averages short, in half precision; 0: none.
+        autoguidance: default w of autoguidance, within the same interval, at one evaluation more a step; 1: none.
         sampler, sampling_steps: how samples are drawn where nothing else is asked for; 0 for the sampler's own number.
         ema_decay: of the averaged weights that are sampled from, reached by a warm-up.
     """
@@ -61,6 +65,8 @@ class DiffusionConfig:
     condition_dropout: float = 0.1
     guidance_scale: float = 1.0
     guidance_interval: tuple[float, float] = (0.0, 1.0)
+    guide_at: float = 0.0
+    autoguidance: float = 1.0
     sampler: Sampler = "dpm"
     sampling_steps: int = 0
     ema_decay: float = 0.9999
@@ -73,14 +79,32 @@ class DiffusionConfig:
             raise UserError(f"diffusion.beta_start and beta_end must rise and lie between 0 and 1, not {ends}")
         if not self.times_deviation > 0:
             raise UserError(f"diffusion.times_deviation must be more than 0, not {self.times_deviation:g}")
-        first, last = self.guidance_interval
-        if not 0 <= first <= last <= 1:
-            raise UserError(f"diffusion.guidance_interval must rise from 0 to 1 at most, not {[first, last]}")
+        check_interval("diffusion.guidance_interval", self.guidance_interval)
+        check_share("diffusion.guide_at", self.guide_at)
+        if self.autoguidance != 1 and not self.guide_at:
+            raise UserError(
+                "diffusion.autoguidance needs a weaker version of the model: set diffusion.guide_at, e.g. 0.1"
+            )
         if self.snr_cap < 0:
             raise UserError(f"diffusion.snr_cap must be 0 (none) or more, not {self.snr_cap:g}")
         if not 0 <= self.sampling_steps <= self.timesteps:
             allowed = f"from 0 (the sampler's own) to {self.timesteps}, the timesteps"
             raise UserError(f"diffusion.sampling_steps must be {allowed}, not {self.sampling_steps}")
+
+
+def check_interval(name: str, ends: tuple[float, float]) -> None:
+    """Raises UserError for what is no part of [0, 1]."""
+    if not 0 <= ends[0] <= ends[1] <= 1:
+        raise UserError(f"{name} must rise from 0 to 1 at most, not {list(ends)}")
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Weights of classifier-free guidance and autoguidance (1: none), and the shares of T between which both apply."""
+
+    scale: float = 1.0
+    interval: tuple[float, float] = (0.0, 1.0)
+    auto: float = 1.0
 
 
 def betas(config: DiffusionConfig) -> Float[Tensor, "t"]:
@@ -99,6 +123,7 @@ class Diffusion(nn.Module):
 
     Latents travel packed (b, c, l). `mean` and `std` are the latent's statistics by plane and channel, measured on the
     training set; the network only sees latents normalised by them. `null_tokens` is the null condition of a text model.
+    `guide` is a weaker version of the same denoiser, where there is one.
     """
 
     log_share: Tensor
@@ -106,6 +131,7 @@ class Diffusion(nn.Module):
     std: Tensor
     null_tokens: Tensor
     null_mask: Tensor
+    guide: Diffusion | None
 
     def __init__(self, config: DiffusionConfig, layout: Layout, channels: int) -> None:
         super().__init__()
@@ -125,6 +151,7 @@ class Diffusion(nn.Module):
         if config.condition == "text":
             self.register_buffer("null_tokens", torch.zeros(1, config.text_width))
             self.register_buffer("null_mask", torch.ones(1, dtype=torch.bool))
+        self.guide = None
 
     # statistics ------------------------------------------------------------------------------------------------------
 
@@ -209,23 +236,33 @@ class Diffusion(nn.Module):
         return None
 
     def guided(
-        self, z: Float[Tensor, "b c l"], t: Float[Tensor, "b"], condition: Condition | None, scale: float
+        self,
+        z: Float[Tensor, "b c l"],
+        t: Float[Tensor, "b"],
+        condition: Condition | None,
+        guidance: Guidance,
     ) -> Float[Tensor, "b c l"]:
-        """Classifier-free guidance (section 4.2): e(null) + w (e(condition) - e(null)); one evaluation at w = 0, 1.
+        """The predicted noise, guided within the interval of times; outside, it is plain conditional.
 
-        Outside of the guidance interval w is 1; w = 0 (no condition) holds everywhere.
+        e(condition) + (w - 1) (e(condition) - e(null)) + (v - 1) (e(condition) - e'(condition)), with the weight w of
+        classifier-free guidance (section 4.2), and the weight v of guidance by the weaker model e' (Karras et al. 2024,
+        eq. 4). At w = 0 the condition is null throughout. Only what counts is evaluated.
         """
         null = self.null(len(z))
-        if condition is None or null is None or scale == 0:
-            return self.epsilon(z, t, null)
-        first, last = (share * (self.config.timesteps - 1) for share in self.config.guidance_interval)
-        inside = (first <= t) & (t <= last)
-        if scale == 1 or not inside.any():
-            return self.epsilon(z, t, condition)
-        both = self.epsilon(torch.cat([z, z]), torch.cat([t, t]), null.join(condition))
-        without, with_condition = both.chunk(2)
-        weight = torch.where(inside, scale, 1.0)[:, None, None]
-        return without + weight * (with_condition - without)
+        first, last = (share * (self.config.timesteps - 1) for share in guidance.interval)
+        inside = ((first <= t) & (t <= last))[:, None, None]
+        guided = bool(inside.any())
+        asked = null if condition is None or null is None or guidance.scale == 0 else condition
+        if asked is None or asked is null or null is None or guidance.scale == 1 or not guided:
+            strong = noise = self.epsilon(z, t, asked)
+        else:
+            both = self.epsilon(torch.cat([z, z]), torch.cat([t, t]), null.join(asked))
+            without, strong = both.chunk(2)
+            noise = without + torch.where(inside, guidance.scale, 1.0) * (strong - without)
+        if self.guide is not None and guidance.auto != 1 and guided:
+            weak = self.guide.epsilon(z, t, asked)
+            noise = noise + torch.where(inside, guidance.auto - 1, 0.0) * (strong - weak)
+        return noise
 
 
 def dropped(condition: Condition, null: Condition, keep: Tensor) -> Condition:

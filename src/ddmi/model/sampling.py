@@ -5,8 +5,8 @@ ODE (Table 12).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from operator import index
 from typing import Any, SupportsIndex, get_args
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ddmi.base.errors import UserError, unknown
 from ddmi.base.randomness import derive, generator
-from ddmi.model.diffusion import Diffusion, DiffusionConfig, Sampler, alpha_bar, betas
+from ddmi.model.diffusion import Diffusion, DiffusionConfig, Guidance, Sampler, alpha_bar, betas, check_interval
 from ddmi.model.ode import rk45
 from ddmi.model.unet import Condition
 
@@ -24,63 +24,90 @@ SAMPLERS = get_args(Sampler)
 DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50, "dpm": 25, "unipc": 20, "heun": 25, "rk45": 0}
 
 
-def check_sampler(name: str) -> None:
-    """Raises UserError for a sampler that does not exist."""
-    if name not in SAMPLERS:
-        raise unknown("sampler", name, SAMPLERS)
-
-
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How latents are drawn.
+    """How samples are drawn: the one way to say so, from the command line to the sampler.
+
+    None, and 0 steps, stand for the model's own; `of` fills them in.
 
     Args:
+        seed: sample k of a seed is always the same.
         sampler: "ddpm" (ancestral, section B.3), "ddim", "dpm" (DPM-Solver++ of order 2), "unipc", "heun", or "rk45".
-        steps: 0 for the sampler's own default; without effect on "rk45".
+        steps: of another sampler than the model's, 0 stands for that sampler's default; without effect on "rk45".
         eta: noise of "ddim": 0 deterministic, 1 ancestral (DDIM eq. 16).
         tolerance: of "rk45".
-        guidance_scale: w of classifier-free guidance.
+        guidance_scale: w of classifier-free guidance; 1 is plain conditional.
+        guidance_interval: shares of the time axis between which both kinds of guidance apply.
+        autoguidance: w of guidance by a weaker version of the model, which it must hold; 1: none.
+
+    Raises:
+        UserError: a sampler that does not exist, or a value out of its range.
     """
 
-    sampler: Sampler = "dpm"
+    seed: int = 0
+    sampler: str | None = None
     steps: int = 0
     eta: float = 0.0
     tolerance: float = 1e-3
-    guidance_scale: float = 1.0
+    guidance_scale: float | None = None
+    guidance_interval: tuple[float, float] | None = None
+    autoguidance: float | None = None
 
     def __post_init__(self) -> None:
-        check_sampler(self.sampler)
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise unknown("sampler", self.sampler, SAMPLERS)
         if not isinstance(self.steps, SupportsIndex) or index(self.steps) < 0:
             raise UserError(f"steps must be a positive whole number (or 0 for the default), not {self.steps}")
         if not 0 <= self.eta <= 1:
             raise UserError(f"eta must be from 0 to 1, not {self.eta}")
         if not 0 < self.tolerance < 1:
             raise UserError(f"tolerance must be between 0 and 1, not {self.tolerance}")
-        if not math.isfinite(self.guidance_scale):
-            raise UserError(f"the guidance scale must be a finite number, not {self.guidance_scale}")
+        for name, weight in (("guidance scale", self.guidance_scale), ("weight of autoguidance", self.autoguidance)):
+            if weight is not None and not math.isfinite(weight):
+                raise UserError(f"the {name} must be a finite number, not {weight}")
+        if self.guidance_interval is not None:
+            check_interval("guidance_interval", self.guidance_interval)
 
+    def of(self, model: DiffusionConfig) -> SamplingConfig:
+        """The same with the model's own values where none are given; steps are then 0 for "rk45" alone.
 
-def own_way(config: DiffusionConfig, sampler: str | None = None, steps: int = 0) -> tuple[str, int]:
-    """Sampler and steps: what is asked for, else the model's own; of another sampler than its own, that one's steps.
+        Raises:
+            UserError: more steps than the model has timesteps.
+        """
+        sampler, steps = self.sampler or model.sampler, self.steps or (0 if self.sampler else model.sampling_steps)
+        if sampler == "rk45":
+            steps = 0  # as many as the tolerance needs
+        elif steps > model.timesteps:
+            raise UserError(f"steps must be at most {model.timesteps}, the timesteps of this model, not {steps}")
+        else:
+            steps = steps or min(DEFAULT_STEPS[sampler], model.timesteps)
+        return replace(
+            self,
+            sampler=sampler,
+            steps=steps,
+            guidance_scale=model.guidance_scale if self.guidance_scale is None else self.guidance_scale,
+            guidance_interval=self.guidance_interval or model.guidance_interval,
+            autoguidance=model.autoguidance if self.autoguidance is None else self.autoguidance,
+        )
 
-    Steps are never 0 but for "rk45", which takes as many as its tolerance needs.
+    @property
+    def guidance(self) -> Guidance:
+        """Of a configuration that `of` has filled in."""
+        assert self.guidance_scale is not None and self.guidance_interval is not None and self.autoguidance is not None
+        return Guidance(self.guidance_scale, self.guidance_interval, self.autoguidance)
 
-    Raises:
-        UserError: an unknown sampler, or more steps than the model has timesteps.
-    """
-    if not sampler:
-        sampler, steps = config.sampler, steps or config.sampling_steps
-    check_sampler(sampler)
-    return sampler, _steps(config, sampler, steps)
-
-
-def _steps(config: DiffusionConfig, sampler: str, steps: int) -> int:
-    """The steps of a sampler, its default where `steps` is 0; never more than the model has timesteps."""
-    if sampler == "rk45":
-        return 0
-    if steps > config.timesteps:
-        raise UserError(f"steps must be at most {config.timesteps}, the timesteps of this model, not {steps}")
-    return steps or min(DEFAULT_STEPS[sampler], config.timesteps)
+    def told(self, model: DiffusionConfig) -> dict[str, Any]:
+        """What the samples of a model depend on, beside the seed: names of this class and their values."""
+        filled = self.of(model)
+        told = {"sampler": filled.sampler, "steps": filled.steps, "guidance_scale": filled.guidance_scale}
+        if filled.sampler == "rk45":
+            told["tolerance"] = self.tolerance
+        if filled.sampler == "ddim" and self.eta:
+            told["eta"] = self.eta
+        for name in ("guidance_interval", "autoguidance"):
+            if getattr(filled, name) != getattr(model, name):
+                told[name] = getattr(filled, name)
+        return told
 
 
 @dataclass(frozen=True)
@@ -91,7 +118,7 @@ class Drawn:
     evaluations: Int[Tensor, "b"]
 
 
-def scheduler(diffusion: Diffusion, config: SamplingConfig) -> Any:
+def scheduler(diffusion: Diffusion, sampler: str | None) -> Any:
     """A fresh diffusers scheduler of "dpm", "unipc" or "heun" with our noise schedule; schedulers keep state.
 
     Its times are spaced evenly in log-SNR (or as Karras et al. 2022 have it) down to the least noise: a last jump from
@@ -105,11 +132,11 @@ def scheduler(diffusion: Diffusion, config: SamplingConfig) -> Any:
         "prediction_type": "epsilon",
         "timestep_spacing": "linspace",
     }
-    if config.sampler == "dpm":
+    if sampler == "dpm":
         return diffusers.DPMSolverMultistepScheduler(
             **common, algorithm_type="dpmsolver++", solver_order=2, use_lu_lambdas=True
         )
-    if config.sampler == "unipc":
+    if sampler == "unipc":
         return diffusers.UniPCMultistepScheduler(**common, use_karras_sigmas=True)
     return diffusers.HeunDiscreteScheduler(**common, use_karras_sigmas=True)
 
@@ -120,33 +147,34 @@ def draw(
     seeds: Sequence[int],
     condition: Condition | None,
     config: SamplingConfig,
-    progress: Callable[[int, int], None] | None = None,
 ) -> Drawn:
-    """One latent for each seed; row k depends on seeds[k] and on its row of the condition alone.
+    """One latent for each of these seeds (of `sample_seeds`); row k depends on seeds[k] and on its row of the condition
+    alone.
 
-    Args:
-        progress: called with (steps done, steps in all); of "rk45" the number is not known before.
+    Raises:
+        UserError: autoguidance of a model that holds no weaker version of itself, or too many steps.
     """
+    config = config.of(diffusion.config)
+    guidance = config.guidance
+    if guidance.auto != 1 and diffusion.guide is None:
+        raise UserError("this model holds no weaker version of itself for autoguidance: train with diffusion.guide_at")
     cells = sum(plane.shape[0] * plane.shape[1] for plane in diffusion.layout)
     device = diffusion.mean.device
     generators = [generator(seed, "sampling") for seed in seeds]
     z = torch.stack([torch.randn(diffusion.channels, cells, generator=g) for g in generators]).to(device)
     if config.sampler == "rk45":
-        return _solve(diffusion, z, condition, config)
-    count = _steps(diffusion.config, config.sampler, config.steps)
+        return _solve(diffusion, z, condition, guidance, config.tolerance)
     if config.sampler in ("ddpm", "ddim"):
         eta = 1.0 if config.sampler == "ddpm" else config.eta
-        return _descend(diffusion, z, condition, config.guidance_scale, count, eta, generators, progress)
+        return _descend(diffusion, z, condition, guidance, config.steps, eta, generators)
 
-    steps = scheduler(diffusion, config)
-    steps.set_timesteps(count, device=device)
+    steps = scheduler(diffusion, config.sampler)
+    steps.set_timesteps(config.steps, device=device)
     z = z * steps.init_noise_sigma
-    for i, t in enumerate(steps.timesteps):
+    for t in steps.timesteps:
         scaled = steps.scale_model_input(z, t)
-        noise = diffusion.guided(scaled.float(), t.expand(len(z)).float(), condition, config.guidance_scale)
+        noise = diffusion.guided(scaled.float(), t.expand(len(z)).float(), condition, guidance)
         z = steps.step(noise, t, z, return_dict=False)[0]
-        if progress:
-            progress(i + 1, len(steps.timesteps))
     evaluations = torch.full((len(z),), len(steps.timesteps), device=device)
     return Drawn(diffusion.restore(z.float()), evaluations)
 
@@ -163,30 +191,27 @@ def _descend(
     diffusion: Diffusion,
     z: Tensor,
     condition: Condition | None,
-    guidance_scale: float,
+    guidance: Guidance,
     steps: int,
     eta: float,
     generators: Sequence[torch.Generator],
-    progress: Callable[[int, int], None] | None,
 ) -> Drawn:
     """DDIM eq. 12 with the noise of eq. 16: at eta = 1 ancestral sampling (DDPM eq. 7, posterior variance)."""
     visited = times(diffusion.config.timesteps, steps)
     shares = [*alpha_bar(diffusion.config)[visited].tolist(), 1.0]  # the last step leads to the data
     for i, t in enumerate(visited):
         now, then = shares[i : i + 2]
-        noise = diffusion.guided(z, z.new_full((len(z),), t), condition, guidance_scale)
+        noise = diffusion.guided(z, z.new_full((len(z),), t), condition, guidance)
         variance = eta**2 * (1 - then) / (1 - now) * (1 - now / then)
         keep = math.sqrt(then / now)
         z = keep * z + (math.sqrt(1 - then - variance) - keep * math.sqrt(1 - now)) * noise
         if variance:
             fresh = torch.stack([torch.randn(z.shape[1:], generator=g) for g in generators])
             z = z + math.sqrt(variance) * fresh.to(z)
-        if progress:
-            progress(i + 1, len(visited))
     return Drawn(diffusion.restore(z), torch.full((len(z),), len(visited), device=z.device))
 
 
-def _solve(diffusion: Diffusion, z: Tensor, condition: Condition | None, config: SamplingConfig) -> Drawn:
+def _solve(diffusion: Diffusion, z: Tensor, condition: Condition | None, guidance: Guidance, tolerance: float) -> Drawn:
     """The probability-flow ODE (Song et al. 2021, eq. 13) in u = log(sigma), sigma^2 = (1 - a) / a, a = alpha-bar.
 
     There it reads dz/du = sqrt(1 - a) (epsilon(z) - sqrt(1 - a) z): zero for standard normal latents, so the solver
@@ -206,12 +231,12 @@ def _solve(diffusion: Diffusion, z: Tensor, condition: Condition | None, config:
     def derivative(state: Tensor, u: Tensor, rows: Tensor) -> Tensor:
         spread = torch.sigmoid(2 * u).sqrt()[:, None, None]  # sqrt(1 - a)
         part = None if condition is None else condition.take(rows)
-        noise = diffusion.guided(state, time(u), part, config.guidance_scale)
+        noise = diffusion.guided(state, time(u), part, guidance)
         return spread * (noise - spread * state)
 
-    z, evaluations = rk45(derivative, z, *ends, config.tolerance)
+    z, evaluations = rk45(derivative, z, *ends, tolerance)
     first = torch.zeros(len(z), device=z.device)
-    noise = diffusion.guided(z, first, condition, config.guidance_scale)
+    noise = diffusion.guided(z, first, condition, guidance)
     signal, spread = diffusion.shares(first)
     z = (z - spread.sqrt() * noise) / signal.sqrt()  # the last denoising step, from t = 0 to data
     return Drawn(diffusion.restore(z), evaluations + 1)

@@ -21,8 +21,9 @@ from ddmi.base.interruption import Interrupted, Interruption
 from ddmi.base.processes import check_all_here, wanted
 from ddmi.base.progress import Bar
 from ddmi.base.randomness import derive
-from ddmi.base.storage import append, aside
+from ddmi.base.storage import append, aside, save_tensors
 from ddmi.config import TrainingConfig
+from ddmi.pretrained import weights_of
 from ddmi.training import checkpoint
 from ddmi.training.batches import Batches, Source, load
 from ddmi.training.objectives import Average
@@ -45,12 +46,15 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a run: its name, its length, its batch size and the decay of its averaged weights (0: none)."""
+    """One stage of a run: its name, its length, its batch size, the decay of its averaged weights (0: none), and the
+    step at which these are also kept as they are then, for autoguidance (0: never).
+    """
 
     name: str
     steps: int
     batch_size: int
     ema_decay: float = 0.0
+    guide_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,9 @@ def fit(
             state = {"skipped": skipped, "seconds": elapsed + time.monotonic() - began, "scaler": scaler}
             checkpoint.save(folder, stage.name, step, objective, averaged, optimiser, state, config.keep)
 
+    guide = guide_of(run)
+    if main and stage.guide_step and not found:
+        guide.unlink(missing_ok=True)  # of a training that left no checkpoint
     in_a_row, step = 0, start
     stored = start if found else -1
     bar = Bar(stage.name, stage.steps, start, visible=main)
@@ -182,6 +189,9 @@ def fit(
                 where = f"the last good checkpoint is {good[-1].folder}" if good else "no checkpoint was written yet"
                 raise WorkError(f"{in_a_row} non-finite steps in a row at step {step} of the {stage.name}; {where}")
             bar.advance(step)
+            if main and 0 < stage.guide_step <= step and not guide.exists():
+                with aside(guide) as scratch:
+                    save_tensors(weights_of(kept, half=True), scratch)
             stopping = interruption.due
             if accelerator.num_processes > 1:
                 stopping = bool(accelerator.reduce(torch.tensor(float(stopping), device=device)) > 0)
@@ -214,6 +224,11 @@ def fit(
     if stored < 0 and step > start:
         log.warning("%s: stopped before the first good step", stage.name)
     return Fitted(kept, step, step >= stage.steps)
+
+
+def guide_of(run: Path) -> Path:
+    """The weaker version of the denoiser that a run keeps for autoguidance, in half precision."""
+    return run / "checkpoints" / "diffusion-guide.safetensors"
 
 
 def adamw(objective: Objective, config: TrainingConfig) -> torch.optim.AdamW:

@@ -21,7 +21,7 @@ from ddmi.base.errors import UserError, WorkError
 from ddmi.base.interruption import Interrupted, Interruption
 from ddmi.base.planes import unpack
 from ddmi.base.progress import Bar, working
-from ddmi.base.storage import MANIFEST, aside, digest, locked, read_json, write_json
+from ddmi.base.storage import MANIFEST, aside, digest, fill, load_tensors, locked, read_json, write_json
 from ddmi.base.terminal import rank
 from ddmi.config import Config, TrainingConfig, to_dict
 from ddmi.domains.base import Dataset
@@ -35,7 +35,7 @@ from ddmi.pretrained import AGAIN, AUTOENCODER, DIFFUSION, check_export, export,
 from ddmi.training import latents, precision
 from ddmi.training.batches import Batches, Source
 from ddmi.training.checkpoint import find
-from ddmi.training.loop import Fitted, Stage, accelerate, fit
+from ddmi.training.loop import Fitted, Stage, accelerate, fit, guide_of
 from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, denoising_loss
 
 if TYPE_CHECKING:
@@ -46,7 +46,9 @@ log = logging.getLogger(__name__)
 HELD_OUT = 128
 """Held-out signals whose denoising loss is logged."""
 PREVIEWS = 8
-"""Signals in a preview picture."""
+"""Signals in a preview image."""
+PREVIEW = SamplingConfig(sampler="dpm", steps=15, guidance_scale=1.0, autoguidance=1.0)
+"""How they are sampled."""
 
 Part = Literal["autoencoder", "diffusion", "all"]
 
@@ -324,7 +326,7 @@ def _diffusion(
 
     def preview(averaged: nn.Module, step: int) -> dict[str, float]:
         condition = None if shown is None else shown.to(accelerator.device)
-        drawn = draw(averaged, seeds, condition, SamplingConfig(steps=15))  # type: ignore[arg-type]
+        drawn = draw(averaged, seeds, condition, PREVIEW)  # type: ignore[arg-type]
         with torch.no_grad():
             signal = autoencoder.decode(unpack(drawn.z, domain.layout))
             losses = [len(batch.seeds) * float(denoising_loss(averaged, batch)) for batch in held_out]  # type: ignore[arg-type]
@@ -332,10 +334,18 @@ def _diffusion(
         return {"held_out": sum(losses) / sum(len(batch.seeds) for batch in held_out)} if held_out else {}
 
     objective = DiffusionObjective(config, model)
-    stage = Stage("diffusion", training.diffusion_steps, training.diffusion_batch, config.diffusion.ema_decay)
+    steps, share = training.diffusion_steps, config.diffusion.guide_at
+    guide_step = max(1, round(share * steps)) if share else 0
+    stage = Stage("diffusion", steps, training.diffusion_batch, config.diffusion.ema_decay, guide_step)
     config = _precise(config, run, stage, objective, source, accelerator)
     fitted = fit(objective, source, stage, training, run, accelerator, interruption, preview)
     if accelerator.is_main_process and _to_export(fitted, run / "model", DIFFUSION):
+        if guide_of(run).exists():
+            guide = Diffusion(config.diffusion, domain.layout, config.autoencoder.latent_channels)
+            if config.diffusion.condition == "text":
+                guide.null_tokens, guide.null_mask = model.null_tokens.clone(), model.null_mask.clone()
+            fill(guide, load_tensors(guide_of(run)), guide_of(run))
+            fitted.model.guide = guide
         with interruption.patience():
             export(run / "model", config, diffusion=fitted.model)
     accelerator.wait_for_everyone()

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from ddmi.base.progress import Bar
 from ddmi.field import Field
-from ddmi.model.sampling import own_way
+from ddmi.model.sampling import SamplingConfig
 from ddmi.pipeline import DDMIPipeline
 from ddmi.rendering.clip import Clip
 from ddmi.report import pictures, playing
@@ -102,9 +102,10 @@ class Model:
     def way(self) -> str:
         """How it draws by itself, in words."""
         config = self.pipe.config.diffusion
-        sampler, steps = own_way(config)
+        own = SamplingConfig().of(config)
         guided = f", guidance {config.guidance_scale:g}" if config.condition != "none" else ""
-        return f"Seed {SEED}; sampler {sampler}{f', {steps} steps' if steps else ''}{guided}, as the model has it."
+        steps = f", {own.steps} steps" if own.steps else ""
+        return f"Seed {SEED}; sampler {own.sampler}{steps}{guided}, as the model has it."
 
     def sheet(
         self, ending: str, cells: Sequence[Cell], columns: int, words: str, command: str, *, whole: bool = False
