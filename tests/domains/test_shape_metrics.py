@@ -218,7 +218,7 @@ def test_clip_s_is_the_mean_of_the_best_views(tmp_path):
     scorer, fields, asked, best = ClipScorer(place), truths(TRAIN)[:2], [], []
     for field in fields:
         views = turntable(DOMAIN.render(field, CELLS), 224, metrics.VIEWS)
-        cosines = torch.cat([scorer.similarity([view], TRAIN.captions) for view in views])
+        cosines = torch.cat([scorer.similarity([views.image(k)], TRAIN.captions) for k in range(metrics.VIEWS)])
         asked.append(int((cosines.argmax(0) > 0).nonzero()[0]))  # a text that another view than the first suits best
         best.append(float(cosines[:, asked[-1]].max()))
     found = evaluated("clip", fields, asked=asked, evaluators={"clip": place}, draw=lambda texts, first: [])

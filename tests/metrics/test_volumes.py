@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ddmi.base.errors import UserError
-from ddmi.metrics.volumes import chamfer_l1, f_score, iou, mutual_iou, normal_consistency, total_mutual_difference
+from ddmi.metrics.volumes import f_score, iou, mutual_iou, normal_consistency, total_mutual_difference
 
 
 def cube(size: int) -> torch.Tensor:
@@ -83,14 +83,6 @@ def test_f_score_is_the_harmonic_mean_of_precision_and_recall():
     assert (swapped.precision, swapped.recall, swapped.f) == (found.recall, found.precision, found.f)
     with pytest.raises(UserError, match="allowed are lengths above 0"):
         f_score(made, true, 0.0)
-
-
-def test_chamfer_l1_is_the_distance_of_planes_and_spheres():
-    assert chamfer_l1(plane(8, 0.0), plane(8, 0.03)) == pytest.approx(0.03)
-    assert chamfer_l1(sphere(20_000, 0.5), sphere(20_000, 0.7)) == pytest.approx(0.2, rel=1e-3)
-    # to the nearest of (0, 0, 0), (3, 0, 0) from (0, 4, 0): 4; back: 4 and 5. Halved, not squared
-    a, b = torch.tensor([[0.0, 4.0, 0.0]]), torch.tensor([[0.0, 0.0, 0.0], [3.0, 0.0, 0.0]])
-    assert chamfer_l1(a, b) == pytest.approx((4 + 4.5) / 2)
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.4, math.pi / 2, 2.5])

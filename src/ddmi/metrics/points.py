@@ -1,4 +1,4 @@
-"""Distances between point clouds, and between sets of them: Chamfer, earth mover's; MMD, coverage, 1-NNA.
+"""Distances between point clouds and between sets of them: Chamfer, earth mover's; MMD, coverage, 1-NNA.
 
 The paper names MMD and coverage (section 4.2) without the number of points or their scale. PointFlow (Yang et al. 2019,
 arXiv:1906.12320) compares clouds of 2,048 points; here each is brought to the unit sphere first. Published numbers
@@ -8,7 +8,6 @@ and nothing is rescaled. A number says something only beside the distance, the p
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Any
@@ -22,8 +21,6 @@ from ddmi.base.errors import UserError, missing_extra, unknown
 from ddmi.metrics.neighbours import Neighbours
 
 DISTANCES = ("chamfer", "emd")
-PAIRS = 2**26  # distances of two points at a time on an accelerator: bounds the memory to some 256 MiB
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -55,62 +52,39 @@ def nearest_points(queries: Float[Tensor, "n 3"], references: Float[Tensor, "m 3
     UserError for no points or coordinates that are not finite, or when scipy is not installed.
     """
     _check(queries[None], references[None])
-    (q,), (r,) = _arrays(queries[None]), _arrays(references[None])
-    distances, indices = _tree(r).query(q, k=[1], workers=torch.get_num_threads())
-    return Neighbours(torch.from_numpy(distances), torch.from_numpy(indices.astype(np.int64)))
-
-
-def chamfer(a: Float[Tensor, "n 3"], b: Float[Tensor, "m 3"]) -> float:
-    """Mean over a of the SQUARED distance to the nearest point of b, plus the mean over b of that to a.
-
-    In squared units of the coordinates: a sum of two means, not halved, as in the code of PointFlow (Yang et al.
-    2019). See `chamfer_l1` of `volumes.py` for the other convention. Errors are those of `nearest_points`.
-    """
-    return sum(nearest_points(x, y).distances.square().mean().item() for x, y in ((a, b), (b, a)))
-
-
-def earth_movers(a: Float[Tensor, "n 3"], b: Float[Tensor, "m 3"]) -> float:
-    """Mean Euclidean distance (not squared) of the points of a to their partners in b, in units of the coordinates.
-
-    The one-to-one assignment is the exact optimum, where published tables mostly hold those of approximations. It
-    grows with the cube of the number of points: about 5 ms for 256 points, 0.2 s for 1024, 1 to 2 s for 2048.
-    UserError when the counts differ, for no points or ones that are not finite, or when scipy is not installed.
-    """
-    _check(a[None], b[None], equal=True)
-    return _assigned(_arrays(a[None])[0], _arrays(b[None])[0])
+    distances, indices = _nearest(_array(queries), _array(references))
+    return Neighbours(torch.from_numpy(distances)[:, None], torch.from_numpy(indices.astype(np.int64))[:, None])
 
 
 def pairwise(
-    clouds_a: Float[Tensor, "s n 3"],
-    clouds_b: Float[Tensor, "r m 3"] | None = None,
-    distance: str = "chamfer",
-    progress: Progress | None = None,
+    clouds_a: Float[Tensor, "s n 3"], clouds_b: Float[Tensor, "r m 3"] | None = None, distance: str = "chamfer"
 ) -> Float[Tensor, "s _"]:
     """The distance of each cloud of a to each of b, (s, r); without b, among the clouds of a, (s, s), in half the time.
 
-    "chamfer" is `chamfer`. On the CPU each cloud becomes a k-d tree once, and all clouds of the other set are looked
-    up in it: about 2 to 2.5 ms a pair of clouds of 2048 points on one thread (the plain way, all distances of two
-    clouds by `torch.cdist`, takes 12 ms and more); threads are as many as torch has. Clouds on an accelerator are
-    compared there, all points with all. "emd" is `earth_movers`, always on the CPU and one pair after the other:
-    give it clouds of few points.
+    "chamfer": mean over one cloud of the SQUARED distance to the nearest point of the other, plus the same the other
+    way. In squared units of the coordinates: a sum of two means, not halved, as in the code of PointFlow (Yang et al.
+    2019). About 2 to 2.5 ms a pair of clouds of 2048 points on one thread; threads are as many as torch has.
 
-    `progress(done, total)` counts pairs, those of Chamfer once in each direction. The result is on the CPU, in float64.
-    UserError for another distance, empty sets or clouds, coordinates that are not finite, clouds of different size
-    with "emd", or when scipy is not installed.
+    "emd": mean Euclidean distance (not squared) of the points to their partners in the one-to-one assignment that is
+    the exact optimum, where published tables mostly hold those of approximations. It grows with the cube of the number
+    of points: about 5 ms for 256 points, 0.2 s for 1024, 1 to 2 s for 2048.
+
+    The result is on the CPU, in float64. UserError for another distance, empty sets or clouds, coordinates that are not
+    finite, clouds of different size with "emd", or when scipy is not installed.
     """
     if distance not in DISTANCES:
         raise unknown("distance", distance, DISTANCES)
     within = clouds_b is None
-    others = clouds_a if clouds_b is None else clouds_b.to(clouds_a.device)
+    others = clouds_a if clouds_b is None else clouds_b
     _check(clouds_a, others, equal=distance == "emd")
-    if distance == "emd":
-        return _earth_movers(clouds_a, others, within, progress)
-    s, r = len(clouds_a), len(others)
-    if within:
-        there = _directed(clouds_a, others, progress, 0, s * s)
-        return there + there.T
-    there = _directed(clouds_a, others, progress, 0, 2 * s * r)
-    return there + _directed(others, clouds_a, progress, s * r, 2 * s * r).T
+    a, b = _array(clouds_a), _array(others)
+    if distance == "chamfer":
+        found = _to_nearest(a, b)
+        return torch.from_numpy(found + (found if within else _to_nearest(b, a)).T)
+    found = np.zeros((len(a), len(b)))
+    for i, j in combinations(range(len(a)), 2) if within else product(range(len(a)), range(len(b))):
+        found[i, j] = _assigned(a[i], b[j])
+    return torch.from_numpy(found + found.T if within else found)
 
 
 def minimum_matching_distance(distances: Float[Tensor, "s r"]) -> float:
@@ -160,22 +134,19 @@ def one_nearest_neighbour_accuracy(
 
 
 def compare(
-    samples: Float[Tensor, "s n 3"],
-    references: Float[Tensor, "r m 3"],
-    distance: str = "chamfer",
-    progress: Progress | None = None,
+    samples: Float[Tensor, "s n 3"], references: Float[Tensor, "r m 3"], distance: str = "chamfer"
 ) -> PointSetDistances:
     """MMD, coverage and 1-NNA of two sets of clouds, from all distances among them, each computed once.
 
-    Bring the clouds to `unit_sphere` first where the protocol asks for it. `distance`, `progress` and times are those
-    of `pairwise` for one set of s + r clouds. UserError as in `pairwise`, for fewer than 2 clouds in a set, or clouds
-    that differ in size: a denser cloud is nearer to everything.
+    Bring the clouds to `unit_sphere` first where the protocol asks for it. `distance` and times are those of `pairwise`
+    for one set of s + r clouds. UserError as in `pairwise`, for fewer than 2 clouds in a set, or clouds that differ in
+    size: a denser cloud is nearer to everything.
     """
     if min(len(samples), len(references)) < 2:
         raise UserError(f"{len(samples)} samples and {len(references)} references: at least 2 of each are needed")
     _check(samples, references, equal=True)
     s = len(samples)
-    among = pairwise(torch.cat([samples, references.to(samples)]), distance=distance, progress=progress)
+    among = pairwise(torch.cat([samples, references.to(samples)]), distance=distance)
     across = among[:s, s:]
     return PointSetDistances(
         mmd=minimum_matching_distance(across),
@@ -184,52 +155,21 @@ def compare(
     )
 
 
-def _directed(
-    queries: Tensor, references: Tensor, progress: Progress | None, done: int, total: int
-) -> Float[Tensor, "s r"]:
-    """Mean over the points of each query cloud (rows) of the squared distance to the nearest point of each reference.
-
-    `progress` goes on from `done` of `total`.
-    """
-    nearest = _by_tree(queries) if queries.device.type == "cpu" else _by_all_points(queries)
-    columns = []
-    for reference in references:
-        columns.append(nearest(reference))
-        if progress is not None:
-            progress(done + len(columns) * len(queries), total)
-    return torch.stack(columns, dim=1).cpu()
-
-
-def _by_tree(queries: Tensor) -> Callable[[Tensor], Tensor]:
+def _to_nearest(queries: np.ndarray, references: np.ndarray) -> np.ndarray:
+    """Mean over each query cloud (rows) of the squared distance to the nearest point of each reference (columns)."""
     s, n, _ = queries.shape
-    points = _arrays(queries).reshape(s * n, 3)
-
-    def nearest(reference: Tensor) -> Tensor:
-        distances, _ = _tree(_arrays(reference)).query(points, workers=torch.get_num_threads())
-        return torch.from_numpy(np.square(distances).reshape(s, n).mean(axis=1))
-
-    return nearest
+    points = queries.reshape(s * n, 3)
+    columns = [np.square(_nearest(points, reference)[0]).reshape(s, n).mean(axis=1) for reference in references]
+    return np.stack(columns, axis=1)
 
 
-def _by_all_points(queries: Tensor) -> Callable[[Tensor], Tensor]:
-    def nearest(reference: Tensor) -> Tensor:
-        parts = queries.split(max(1, PAIRS // (queries.shape[1] * len(reference))))
-        # by differences, not by |a|^2 - 2 a.b + |b|^2, whose rounding is as large as the small distances
-        found = [torch.cdist(p, reference, compute_mode="donot_use_mm_for_euclid_dist").amin(dim=2) for p in parts]
-        return torch.cat(found).double().square().mean(dim=1)
-
-    return nearest
-
-
-def _earth_movers(a: Tensor, b: Tensor, within: bool, progress: Progress | None) -> Float[Tensor, "s r"]:
-    pairs = list(combinations(range(len(a)), 2) if within else product(range(len(a)), range(len(b))))
-    x, y = _arrays(a), _arrays(b)
-    result = np.zeros((len(a), len(b)))
-    for done, (i, j) in enumerate(pairs, 1):
-        result[i, j] = _assigned(x[i], y[j])
-        if progress is not None:
-            progress(done, len(pairs))
-    return torch.from_numpy(result + result.T if within else result)
+def _nearest(queries: np.ndarray, references: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        from scipy.spatial import cKDTree
+    except ImportError as error:
+        raise missing_extra("scipy", "metrics") from error
+    found: Any = cKDTree(references).query(queries, workers=torch.get_num_threads())
+    return found
 
 
 def _assigned(a: np.ndarray, b: np.ndarray) -> float:
@@ -242,15 +182,7 @@ def _assigned(a: np.ndarray, b: np.ndarray) -> float:
     return float(lengths[linear_sum_assignment(lengths)].mean())
 
 
-def _tree(points: np.ndarray) -> Any:
-    try:
-        from scipy.spatial import cKDTree
-    except ImportError as error:
-        raise missing_extra("scipy", "metrics") from error
-    return cKDTree(points)
-
-
-def _arrays(clouds: Tensor) -> np.ndarray:
+def _array(clouds: Tensor) -> np.ndarray:
     return clouds.detach().double().cpu().numpy()
 
 

@@ -21,12 +21,11 @@ from ddmi.metrics.points import nearest_points
 
 @dataclass(frozen=True)
 class FScore:
-    """Shares in [0, 1]: of made points near the true surface, of true points near the made one, and their mean."""
+    """Shares in [0, 1]: of made points near the true surface, of true points near the made one, their harmonic mean."""
 
     precision: float
     recall: float
     f: float
-    """Harmonic mean of precision and recall; 0 when both are."""
 
 
 def iou(a: Bool[Tensor, "..."] | Bool[np.ndarray, "..."], b: Bool[Tensor, "..."] | Bool[np.ndarray, "..."]) -> float:
@@ -103,13 +102,3 @@ def normal_consistency(
         for x, units, y, others in ((a, a_units, b, b_units), (b, b_units, a, a_units))
     ]
     return sum(means) / 2
-
-
-def chamfer_l1(a: Float[Tensor, "n 3"], b: Float[Tensor, "m 3"]) -> float:
-    """Mean Euclidean distance (not squared) from a to the nearest of b, and from b to a, and the mean of the two.
-
-    The Chamfer-L1 of Occupancy Networks, in units of the coordinates; their tables divide it by a tenth of the longest
-    side of the true shape's box (0.18 for shapes scaled to 2 / 1.1). For sets of shapes see `chamfer` in `points.py`.
-    UserError as `nearest_points`.
-    """
-    return sum(nearest_points(x, y).distances.mean().item() for x, y in ((a, b), (b, a))) / 2

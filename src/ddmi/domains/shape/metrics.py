@@ -227,7 +227,7 @@ class ShapeMetrics:
         pieces of the data that the test tells rightly. Only where there is furniture made by rule in the data.
         """
         from ddmi.data.furniture import Furniture
-        from ddmi.data.furniture.measure import accuracy, judge
+        from ddmi.data.furniture.measure import accuracy, measured
         from ddmi.data.furniture.words import prompts
 
         whole = self.solids(evidence).held_out.source
@@ -239,7 +239,7 @@ class ShapeMetrics:
         found: dict[str, Any] = {}
         for name in ("legs", "arm_rests"):
             mine = [k for k, (_, wanted) in enumerate(asked) if name in wanted]
-            told = [judge(drawn[k], name) for k in mine]
+            told = [measured(drawn[k], name) for k in mine]
             wanted = [asked[k][1][name] for k in mine]
             hits = sum(a == b for a, b in zip(told, wanted, strict=True))
             dealt = sum(a == b for a in told for b in wanted) / len(mine) ** 2
