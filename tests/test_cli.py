@@ -229,7 +229,7 @@ def test_the_adaptive_solver_counts_its_evaluations(home, tmp_path, capsys):
 
 def test_large_pictures_are_streamed(home, tmp_path, capsys, monkeypatch):
     tifffile = pytest.importorskip("tifffile")
-    from ddmi import canvas
+    from ddmi.cli import rendering
 
     call = ["sample", home / "run", "--steps", 2, "--size", "40x20", "--out", tmp_path]
     (path,) = ok(capsys, *call, "--format", "tif")
@@ -237,7 +237,7 @@ def test_large_pictures_are_streamed(home, tmp_path, capsys, monkeypatch):
         assert file.is_bigtiff and file.pages[0].is_tiled and file.pages[0].shape == (20, 40, 3)
     (png,) = ok(capsys, *call)
     assert tiny.alike(tifffile.imread(path), pixels(png))
-    monkeypatch.setattr(canvas, "STREAMED", 100)
+    monkeypatch.setattr(rendering, "STREAMED", 100)
     assert ok(capsys, *call, "--seed", 1) == [str(tmp_path / "sample-1-0.tif")]
     assert "--sheet" in "".join(refused(capsys, 2, *call, "--sheet", "--format", "tif"))
 

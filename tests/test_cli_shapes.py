@@ -19,6 +19,7 @@ from ddmi import report
 from ddmi.cli import main
 from ddmi.domains.shape import Shape, metrics
 from ddmi.evaluation import Protocol
+from ddmi.field import Field
 from ddmi.model.sampling import SamplingConfig
 
 
@@ -71,8 +72,8 @@ def test_samples_are_meshes_and_pictures_of_them(home, tmp_path, capsys):
 
 
 def test_an_empty_sample_does_not_stop_the_others(home, tmp_path, capsys, monkeypatch):
-    drawn, render = iter([ball(-1.0), ball(0.5)]), Shape.render
-    monkeypatch.setattr(Shape, "render", lambda self, field, size=16: render(self, next(drawn), size))
+    balls = iter([ball(-1.0), ball(0.5)])
+    monkeypatch.setattr(Field, "render", lambda self, **options: self.domain.render(next(balls), 16))
     assert main(["sample", str(home / "run"), "--count", "2", "--steps", "2", "--out", str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert "sample-0-0.glb: nothing above the threshold" in err
@@ -91,7 +92,9 @@ def test_a_reconstruction_lies_where_its_file_has_it(home, tmp_path, capsys, mon
 
     given = trimesh.creation.box((2, 4, 1)).apply_translation((10, -20, 30))
     given.export(tmp_path / "far.ply")
-    whole = trimesh.creation.box(np.array([2, 4, 1]) * (2 / 1.1) / 4)
+    from ddmi.domains.shape.surface import Surface
+
+    whole = Surface.of(trimesh.creation.box(np.array([2, 4, 1]) * (2 / 1.1) / 4))
     monkeypatch.setattr(Shape, "render", lambda self, field, size=16: whole)
     for ending in ("glb", "stl"):
         call = ["reconstruct", home / "run", tmp_path / "far.ply", "--size", 12, "--format", ending]

@@ -24,7 +24,6 @@ FLOORS = {
     "config": 4,
     "field": 4,
     "pretrained": 4,
-    "canvas": 4,
     "training": 5,
     "pipeline": 5,
     "presets": 5,

@@ -251,7 +251,7 @@ def test_the_pictures_are_the_first_samples_of_the_seed(drawn, models):
         field = pipe(1, 0, text=prompt)[0]
         for k, azimuth in enumerate((0.0, 90.0)):
             y, x = 5 + high * row, 5 + 12 * k
-            seen = np.asarray(field.render(8, view=(azimuth, 20.0)).picture)
+            seen = np.asarray(field.render(8, view=(azimuth, 20.0)).image)
             assert tiny.alike(rows[y : y + 8, x : x + 8], seen)
 
 

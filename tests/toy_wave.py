@@ -15,19 +15,31 @@ from ddmi.base.coordinates import axis
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, Plane, Planes
 from ddmi.base.randomness import generator
-from ddmi.domains.base import Batch, Domain, Evidence, Metric, Score, Split
+from ddmi.domains.base import Batch, Domain, Evidence, Formats, Metric, Score, Split
 from ddmi.model.losses import gaussian
 from ddmi.model.signal import Signal
 
 
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """What a wave renders to."""
+
+    values: np.ndarray
+
+    def save(self, path: str | Path, /) -> None:
+        if Path(path).suffix != ".npy":
+            raise UserError(f"{path}: a wave is saved as .npy")
+        np.save(path, self.values)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Wave(Domain):
+class Wave(Domain[Sound]):
     """sin(2 pi f x + p) of random frequency and phase, seen at `samples` points, asked at random ones."""
 
     samples: int = 16
     waves: int = 12
 
-    suffix = overview = ".npy"
+    formats = Formats(files=(".npy",))
 
     @property
     def layout(self) -> Layout:
@@ -47,13 +59,8 @@ class Wave(Domain):
     def likelihood(self, signal: Signal, batch: Batch) -> Score:
         return Score(gaussian(signal(batch.coordinates), batch.targets))
 
-    def render(self, field: Any, size: int = 64, **options: Any) -> np.ndarray:
-        return field(axis(size)[:, None])[:, 0].detach().numpy()
-
-    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
-        if Path(path).suffix != ".npy":
-            raise UserError(f"{path}: a wave is saved as .npy")
-        np.save(path, np.asarray(sample))
+    def render(self, field: Any, size: int = 64) -> Sound:
+        return Sound(field(axis(size)[:, None])[:, 0].detach().numpy())
 
     def metrics(self) -> Mapping[str, Metric]:
         return {"error": self._error}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import torch
 from jaxtyping import Float
@@ -16,12 +16,12 @@ from ddmi.base.errors import UserError
 from ddmi.base.planes import dimensions
 from ddmi.base.storage import aside, build, load_metadata, load_tensors, save_tensors
 from ddmi.config import from_dict, to_dict
-from ddmi.domains.base import Domain
+from ddmi.domains.base import Domain, R
 from ddmi.model.readout import ROWS, Readout, ReadoutConfig
 from ddmi.model.signal import Signal
 
 
-class Field:
+class Field(Generic[R]):
     """A continuous signal: basis fields and a read-out, bound to its domain's renderer.
 
     Deterministic: the same coordinates give the same values in any order and in any chunking, up to rounding (3e-6 of
@@ -29,7 +29,7 @@ class Field:
     coordinates. Several threads may evaluate one Field at the same time.
     """
 
-    def __init__(self, signal: Signal, domain: Domain) -> None:
+    def __init__(self, signal: Signal, domain: Domain[R]) -> None:
         assert next(iter(signal.fields[0].values())).shape[0] == 1, "a Field is one sample"
         self._signal, self.domain = signal, domain
         self._prepared: tuple[tuple[float, ...] | None, list[list[Tensor]]] | None = None
@@ -88,12 +88,12 @@ class Field:
                 prepared = self._prepared = (values, self._signal.readout.prepare(told, self.dtype))
         return prepared[1]
 
-    def render(self, size: Any = None, **options: Any) -> Any:
-        """A picture, mesh, clip or view of the sample at any size: see the `render` of its domain for the options."""
+    def render(self, size: Any = None, **options: Any) -> R:
+        """An image, mesh, clip or view of the sample at any size: see the `render` of its domain for the options."""
         sized = () if size is None else (size,)
         return self.domain.render(self, *sized, **options)
 
-    def isolated(self, *scales: int) -> Field:
+    def isolated(self, *scales: int) -> Field[R]:
         """The field with all basis fields zeroed except those of the given scales, 0 the coarsest (Fig. 7)."""
         kept = [
             planes if i in scales else {name: torch.zeros_like(x) for name, x in planes.items()}
@@ -106,7 +106,7 @@ class Field:
         """Number of basis fields."""
         return len(self._signal.fields)
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Field:
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Field[R]:
         """A copy on another device or in another precision (torch.bfloat16 is faster where the processor has it)."""
         return self._map(lambda t: t.to(device=device or t.device, dtype=dtype or t.dtype))
 
@@ -133,7 +133,7 @@ class Field:
             save_tensors(tensors, scratch, {"ddmi.field": json.dumps(about)})
 
     @staticmethod
-    def load(path: str | Path) -> Field:
+    def load(path: str | Path) -> Field[Any]:
         """Read what `save` wrote. Raises UserError naming the file when it is missing, damaged, or no field."""
         path = Path(path)
         about, tensors = load_metadata(path), load_tensors(path)
@@ -163,7 +163,7 @@ class Field:
         return f"Field({domains.name_of(self.domain)}, {self.scales} scales, {self.dtype}, {self.device})"
 
 
-def fields_of(signal: Signal, domain: Domain) -> list[Field]:
+def fields_of(signal: Signal, domain: Domain[R]) -> list[Field[R]]:
     """Every signal of a batch as a Field of its own."""
     batch = next(iter(signal.fields[0].values())).shape[0]
     parts = []

@@ -110,7 +110,7 @@ class DDMIPipeline:
         first: int = 0,
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
-    ) -> list[Field]:
+    ) -> list[Field[Any]]:
         """Samples `first` .. `first + num_samples - 1` of a seed.
 
         Sample k of a seed is the same function whatever the number of samples, the batch size or the size it is
@@ -211,14 +211,14 @@ class DDMIPipeline:
     # encoding and decoding -------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def decode(self, z: Float[Tensor, "b c l"], *, batch_size: int = 64) -> list[Field]:
+    def decode(self, z: Float[Tensor, "b c l"], *, batch_size: int = 64) -> list[Field[Any]]:
         """Packed latents as fields."""
-        fields: list[Field] = []
+        fields: list[Field[Any]] = []
         for part in z.to(self.device).split(batch_size):
             fields += fields_of(self.autoencoder.decode(unpack(part, self.autoencoder.layout)), self.config.domain)
         return fields
 
-    def encode(self, x: Any) -> Field:
+    def encode(self, x: Any) -> Field[Any]:
         """The field of one item of data: the mode of its posterior, decoded.
 
         Args:
@@ -263,7 +263,10 @@ class DDMIPipeline:
         elif not isinstance(x, Image.Image):
             raise UserError(f"a path, an image, a tensor or an array can be encoded, not {type(x).__name__}")
         try:
-            return self.config.domain.dataset(x, "all").inputs([0])
+            dataset = self.config.domain.dataset(x, "all")
+            if len(dataset) > 1:
+                raise UserError(f"{x} holds {len(dataset)} items: name one")
+            return dataset.inputs([0])
         except TypeError as error:
             raise UserError(f"this model's data cannot be read from {type(x).__name__}: {error}") from error
 
@@ -286,7 +289,7 @@ class DDMIPipeline:
         """Packed latents of a batch: the modes of their posteriors."""
         return pack(self.autoencoder.encode(x).mode, self.autoencoder.layout)
 
-    def interpolate(self, a: Float[Tensor, "1 c l"], b: Float[Tensor, "1 c l"], count: int) -> list[Field]:
+    def interpolate(self, a: Float[Tensor, "1 c l"], b: Float[Tensor, "1 c l"], count: int) -> list[Field[Any]]:
         """`count` fields on the great circle between two latents, ends included (spherical, in normalised latents)."""
         if count < 2:
             raise UserError(f"an interpolation has at least 2 frames, not {count}")

@@ -16,6 +16,7 @@ from ddmi.base.errors import UserError
 from ddmi.domains.base import Batch
 from ddmi.domains.image import Image, PictureDataset
 from ddmi.model.signal import Signal
+from ddmi.rendering import files
 
 
 class Function(Signal):
@@ -224,13 +225,13 @@ def test_values_are_clamped_only_in_the_picture():
 
 
 def test_sheets_and_formats(tmp_path):
-    domain = tiny.image()
-    picture = Pictures.new("RGB", (6, 4), "red")
-    domain.save(picture, tmp_path / "one.png")
+    image = Pictures.new("RGB", (6, 4), "red")
+    files.save(image, tmp_path / "one.png")
     assert Pictures.open(tmp_path / "one.png").size == (6, 4)
-    domain.save([picture] * 5, tmp_path / "sheet.png")
+    files.save_sheet([image] * 5, tmp_path / "sheet.png")
+    assert Pictures.open(tmp_path / "sheet.png").size == (3 * 8 - 2, 2 * 6 - 2)
     with pytest.raises(UserError, match=r"\.xyz is no image format"):
-        domain.save(picture, tmp_path / "one.xyz")
+        files.save(image, tmp_path / "one.xyz")
 
 
 @pytest.mark.parametrize(

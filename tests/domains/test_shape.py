@@ -153,22 +153,8 @@ def test_a_window_is_the_surface_of_its_part():
 
 @pytest.mark.parametrize("ending", ["glb", "ply", "obj", "stl", "png", "jpg", "webp", "gif"])
 def test_every_format_is_written(tmp_path, ending):
-    domain = shape()
-    domain.save(domain.render(ball(0.7), 16), tmp_path / f"ball.{ending}")
+    shape().render(ball(0.7), 16).save(tmp_path / f"ball.{ending}")
     assert (tmp_path / f"ball.{ending}").stat().st_size > 100
-
-
-def test_several_are_a_picture_or_an_animation(tmp_path):
-    domain = shape()
-    drawn = [domain.render(ball(r), 16) for r in (0.3, 0.5, 0.7)]
-    domain.save(drawn, tmp_path / "row.png", columns=3)
-    domain.save(drawn, tmp_path / "growing.gif")
-    from PIL import Image
-
-    with Image.open(tmp_path / "row.png") as row, Image.open(tmp_path / "growing.gif") as growing:
-        assert row.width > 2.9 * row.height and growing.n_frames == 3
-    with pytest.raises(UserError, match="several shapes"):
-        domain.save(drawn, tmp_path / "row.glb")
 
 
 def test_nothing_above_the_threshold_is_said_and_no_crash(tmp_path):
@@ -176,8 +162,8 @@ def test_nothing_above_the_threshold_is_said_and_no_crash(tmp_path):
     empty = domain.render(lambda points: torch.full((len(points), 1), -5.0), 16)
     assert len(empty.faces) == 0
     with pytest.raises(Empty, match="nothing"):
-        domain.save(empty, tmp_path / "nothing.glb")
-    domain.save(empty, tmp_path / "nothing.png")  # a picture that says so
+        empty.save(tmp_path / "nothing.glb")
+    empty.save(tmp_path / "nothing.png")  # an image that says so
     assert not (tmp_path / "nothing.glb").exists() and (tmp_path / "nothing.png").exists()
 
 

@@ -8,7 +8,8 @@ import torch
 from PIL import Image
 
 from ddmi.base.coordinates import grid
-from ddmi.rendering.grid import contact_sheet, grid_slabs, picture_rows, to_pixels, to_signal
+from ddmi.rendering.clip import contact_sheet
+from ddmi.rendering.grid import grid_slabs, picture_rows, to_pixels, to_signal
 
 
 def field(coordinates, periods=None):

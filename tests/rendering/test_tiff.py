@@ -21,13 +21,13 @@ def field(coordinates, periods=None):
 @pytest.mark.parametrize("size", [(1, 1), (1, 600), (255, 257), (256, 512), (300, 40), (513, 1)])
 def test_a_streamed_picture_equals_the_one_in_memory(tmp_path, size):
     domain = tiny.image()
-    path = domain.render(field, size, to=tmp_path / "a.tif")
-    assert path == tmp_path / "a.tif"
-    with tifffile.TiffFile(path) as file:
+    streamed = domain.render(field, size, streamed=True)
+    streamed.save(tmp_path / "a.tif")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
         page = file.pages[0]
         assert file.is_bigtiff and page.is_tiled and page.shape == (*size, 3)
         read = page.asarray()
-    assert tiny.alike(read, domain.render(field, size))
+    assert streamed.size == size and tiny.alike(read, domain.render(field, size))
     assert [p.name for p in tmp_path.iterdir()] == ["a.tif"]
 
 
@@ -43,12 +43,12 @@ def test_bands_of_any_height_give_the_same_tiles(heights):
 
 def test_other_names_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"a.png: a streamed picture is a BigTIFF, so its name must end in .tif"):
-        tiny.image().render(field, 4, to=tmp_path / "a.png")
+        tiny.image().render(field, 4, streamed=True).save(tmp_path / "a.png")
 
 
 def test_a_failed_picture_leaves_the_old_one(tmp_path):
     path = tmp_path / "a.tif"
-    tiny.image().render(field, 4, to=path)
+    tiny.image().render(field, 4, streamed=True).save(path)
     before = path.read_bytes()
 
     def broken():
@@ -63,4 +63,4 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(WorkError, match=r"cannot write .*a.tif"):
-        tiny.image().render(field, 4, to=tmp_path / "file" / "a.tif")
+        tiny.image().render(field, 4, streamed=True).save(tmp_path / "file" / "a.tif")

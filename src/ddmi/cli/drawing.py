@@ -49,9 +49,10 @@ def sample(
     same. With --text or --label its words follow; a number behind those tells equal names apart.
     """
     from ddmi.base.progress import Bar
-    from ddmi.canvas import Canvas, Names, check_folder, size_of, slug
+    from ddmi.cli.rendering import Names, check_folder, checked, size_of, slug
     from ddmi.model.sampling import SamplingConfig
     from ddmi.pipeline import DDMIPipeline
+    from ddmi.rendering import files
 
     shape = size_of(size)
     options = reading.drawing(window, frames, fps, time, view)
@@ -74,16 +75,17 @@ def sample(
             log.warning("%s has no effect on %s", name, sampling.sampler)
     if steps and not sampling.steps:
         log.warning("--steps has no effect on rk45: it takes as many as --tolerance needs")
-    canvas = Canvas.of(pipe.config.domain, shape, ending, **options)
+    ending, options = checked(pipe.config.domain, shape, ending, **options)
     prompts = text or label or []
     kind = "text" if text else "label"
-    if sheet and canvas.streamed:
+    sheets = pipe.config.domain.formats.sheets
+    if sheet and "streamed" in options:
         raise UserError("--sheet holds all samples in memory: choose a smaller --size")
     if guidance is not None and not prompts:
         log.warning("--guidance has no effect without --text or --label")
     for prompt in prompts:
         pipe.condition(1, **{kind: prompt})  # refused before any work
-    names = Names(out, canvas.ending)
+    names = Names(out)
     samples, evaluations, done, empty = [], [], 0, 0
     with Bar("samples", count * max(1, len(prompts))) as bar:
         for prompt in prompts or ("",):
@@ -93,20 +95,21 @@ def sample(
                 fields = pipe(number, first=first, batch_size=number, sampling=sampling, text=words, label=class_)
                 evaluations += pipe.last_evaluations
                 for k, field in enumerate(fields, start=first):
-                    path = names.free(f"sample-{seed}-{k}" + (f"-{slug(prompt)}" if prompts else ""))
+                    path = names.free(f"sample-{seed}-{k}" + (f"-{slug(prompt)}" if prompts else ""), ending)
                     bar.advance(done := done + 1)
                     try:
-                        drawn = canvas.write(field, path)
+                        rendering = field.render(**options)
+                        files.save(rendering, path)
                     except Empty as error:
                         complain(str(error))
                         empty += 1
                         continue
                     if sheet:
-                        samples.append(drawn)
+                        samples.append(rendering)
                     say(str(path))
     if samples:
-        path = names.free(f"sheet-{seed}").with_suffix(canvas.overview)
-        pipe.config.domain.save(samples, path)
+        path = names.free(f"sheet-{seed}", ending if ending in sheets else sheets[0])
+        files.save_sheet(samples, path)
         say(str(path))
     if sampling.sampler == "rk45":
         log.warning("rk45: %.1f function evaluations on average", sum(evaluations) / len(evaluations))
@@ -128,28 +131,30 @@ def reconstruct(
 ) -> None:
     """Encode files and draw them at any size."""
     from ddmi.base.progress import working
-    from ddmi.canvas import Canvas, Names, check_folder, size_of
+    from ddmi.cli.rendering import Names, check_folder, checked, size_of
     from ddmi.pipeline import DDMIPipeline
+    from ddmi.rendering import files as written
 
     shape = size_of(size)
     options = reading.drawing(window, frames, fps, time, view)
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
-    canvas = Canvas.of(pipe.config.domain, shape, ending, **options)
-    names = Names(out, canvas.ending)
+    domain = pipe.config.domain
+    ending, options = checked(domain, shape, ending, **options)
+    names = Names(out)
     bad = empty = 0
     for file in files:
         try:
             with working("encoding", file):
-                field = pipe.encode(reading.file(file, folders=pipe.config.domain.folders))
+                field = pipe.encode(file)
         except UserError as error:
             complain(str(error))
             bad += 1
             continue
-        path = names.free(Path(file).stem)
+        path = names.free(Path(file).stem, ending)
         try:
             with working("rendering", str(path)):
-                canvas.write(field, path, file)
+                written.save(domain.as_given(field.render(**options), file, ending), path)
         except Empty as error:
             complain(str(error))
             empty += 1
@@ -167,28 +172,32 @@ def interpolate(
     size: Size = "",
     text: Annotated[str | None, typer.Option(help="What the drawn ends show.")] = None,
     out: Annotated[
-        Path, typer.Option(metavar="FILE", help="A strip (.png, .jpg) or an animation (.gif; of clips also .mp4).")
+        Path, typer.Option(metavar="FILE", help="A strip (.png, .jpg) or an animation (.gif, .mp4).")
     ] = Path("interpolation.png"),
 ) -> None:
     """Walk from one sample or file to another.
 
     The way is the great circle between their latents; the ending of --out chooses a strip or an animation.
     """
-    from ddmi.canvas import Canvas, check_file, size_of
+    from ddmi.cli.rendering import check_file, checked, size_of
     from ddmi.pipeline import DDMIPipeline
+    from ddmi.rendering import files
+    from ddmi.rendering.clip import Clip
+    from ddmi.rendering.movie import check_ending
 
     if out.suffix.lower() not in (*STRIPS, *ANIMATIONS):
-        known = f"{', '.join(STRIPS)} (a strip) or {', '.join(ANIMATIONS)} (moving; the last two of clips or views)"
+        known = f"{', '.join(STRIPS)} (a strip) or {', '.join(ANIMATIONS)} (moving)"
         raise UserError(f"--out {out} must end in {known}")
     check_file(out)
     shape = size_of(size)
     pipe = DDMIPipeline.from_pretrained(run)
-    if out.suffix.lower() in ANIMATIONS[1:] and not pipe.config.domain.films:
-        raise UserError(f"--out {out}: what this model draws does not move; use .gif")
-    canvas = Canvas.of(pipe.config.domain, shape, out.suffix)
-    if canvas.streamed:
+    _, options = checked(pipe.config.domain, shape)
+    check_ending(out.suffix.lower())
+    if "streamed" in options:
         raise UserError(f"--size {size} is too large for an interpolation")
     a, b = reading.latent(pipe, start, "--from", text), reading.latent(pipe, end, "--to", text)
-    drawn = [canvas.render(field) for field in pipe.interpolate(a, b, frames)]
-    pipe.config.domain.save(drawn, out, columns=frames)
+    renderings = [field.render(**options) for field in pipe.interpolate(a, b, frames)]
+    if not isinstance(renderings[0], Clip):
+        renderings = [files.image_of(rendering) for rendering in renderings]
+    files.save_sheet(renderings, out, columns=frames)
     say(str(out))

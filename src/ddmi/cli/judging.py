@@ -125,7 +125,7 @@ def demo(
 
     On data that comes with the installed packages: nothing is downloaded.
     """
-    from ddmi.canvas import check_folder
+    from ddmi.cli.rendering import check_folder
 
     if domain not in DEMOS:
         raise unknown("demo", domain, DEMOS)

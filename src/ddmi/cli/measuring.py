@@ -12,7 +12,7 @@ from ddmi.base.errors import UserError, unknown
 from ddmi.base.hub import folder_of
 from ddmi.base.storage import read_json
 from ddmi.base.terminal import say, table
-from ddmi.canvas import check_file, check_folder
+from ddmi.cli.rendering import check_file, check_folder
 from ddmi.config import Config
 from ddmi.evaluation import Protocol, nfe
 from ddmi.evaluation import ablation as study

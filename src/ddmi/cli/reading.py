@@ -39,24 +39,15 @@ def override(config: Config, settings: list[str] | None) -> Config:
 
 def drawing(window: str, frames: int | None, fps: float | None, time: str, view: str) -> dict[str, Any]:
     """Options of a domain's `render`; None where nothing was said."""
-    from ddmi.canvas import pair_of, window_of
+    from ddmi.cli.rendering import pair_of, window_of
 
     found = {"window": window_of(window), "frames": frames, "fps": fps}
     return {**found, "time": pair_of("--time", time), "view": pair_of("--view", view)}
 
 
-def file(name: str, *, folders: bool) -> str:
-    """The name of a file, or where these are items of data of a folder, that exists; else UserError."""
-    if Path(name).is_dir() and not folders:
-        raise UserError(f"{name} is a folder: name files")
-    if not Path(name).exists():
-        raise UserError(f"{name} does not exist")
-    return name
-
-
 def latent(pipe: DDMIPipeline, value: str, option: str, text: str | None) -> Float[Tensor, "1 c l"]:
     """The latent of SEED:K or of a file. Raises UserError for a `value` that is neither; `option` is who said it."""
-    if Path(value).is_file() or (pipe.config.domain.folders and Path(value).is_dir()):
+    if Path(value).exists():
         return pipe.encode_latent(value)
     if match := re.fullmatch(r"(\d+):(\d+)", value):
         return pipe.latents(1, int(match[1]), first=int(match[2]), text=text)

@@ -41,7 +41,7 @@ def train(
     """Train a preset on data into a run folder."""
     began = time.monotonic()
     from ddmi import config as configuration
-    from ddmi.canvas import check_folder
+    from ddmi.cli.rendering import check_folder
 
     if stage not in STAGES:
         raise unknown("value of --stage", stage, STAGES)
@@ -86,7 +86,7 @@ def prepare(
 ) -> None:
     """Make training data out of meshes; the same command goes on where it was stopped."""
     from ddmi.base.progress import Bar
-    from ddmi.canvas import check_folder
+    from ddmi.cli.rendering import check_folder
 
     if kind not in PREPARED:
         raise unknown("kind of data", kind, PREPARED)
@@ -137,7 +137,7 @@ def train_classifier(
 
     The same command goes on where it was stopped.
     """
-    from ddmi.canvas import check_file
+    from ddmi.cli.rendering import check_file
     from ddmi.training import classifier
 
     if out.suffix != ".safetensors":

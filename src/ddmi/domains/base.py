@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -163,23 +163,42 @@ Metric = Callable[[Evidence], dict[str, Any]]
 """Numbers, and beside them the protocol they were taken with."""
 
 
-class Domain(ABC):
+@runtime_checkable
+class Rendering(Protocol):
+    """Answer to question 6: what a person can look at. An image field gives an image of PIL, whose `save` this is."""
+
+    def save(self, path: str | Path, /) -> None:
+        """Write it in the format that the ending of the name says."""
+
+
+R = TypeVar("R", bound=Rendering, covariant=True)
+
+
+@dataclass(frozen=True)
+class Formats:
+    """Answer to question 7: which files a rendering can become.
+
+    Args:
+        files: endings of one rendering, the default first.
+        sheets: endings of several in one file, the default first.
+        streamed: endings that `render(..., streamed=True)` can be written with, for sizes beyond memory.
+        options: which of window, frames, fps, time and view `render` takes.
+    """
+
+    files: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".webp")
+    sheets: tuple[str, ...] = ()
+    streamed: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+class Domain(ABC, Generic[R]):
     """A kind of signal. Subclasses are frozen dataclasses: their fields are the domain's settings."""
 
     periods: int = 0
     """How many sampling periods a query of this domain has (section B.1); 0 for none."""
 
-    suffix: str = ".png"
-    """File ending of a saved sample."""
-
-    overview: str = ".png"
-    """File ending of several samples in one file."""
-
-    folders: bool = False
-    """Whether one item of data may be a folder (of numbered frames), not only a file."""
-
-    films: bool = False
-    """Whether samples are also written as .mp4 and .webm."""
+    formats: Formats = Formats()
+    """Which files a rendering can become."""
 
     quality: Mapping[str, str] = MappingProxyType({})
     """Numbers that compare sets of samples (Tables 8 and 12): name -> place in `metrics()`, "metric/key/key"."""
@@ -218,27 +237,12 @@ class Domain(ABC):
 
     # 6
     @abstractmethod
-    def render(self, field: FieldLike, size: Any, **options: Any) -> Any:
-        """A sample that a person can look at, at any size."""
+    def render(self, field: FieldLike, *size: Any, **options: Any) -> R:
+        """A sample that a person can look at, at any size. All arguments are checked before the field is evaluated."""
 
-    # 7
-    @abstractmethod
-    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
-        """Write one rendered sample, or a list of them, in the format that the file name asks for.
-
-        A list becomes a sheet of so many columns (0: a good number), or, as .gif, one picture after another.
-        """
-
-    def as_given(self, sample: Any, path: str | Path, ending: str) -> Any:
-        """A rendered reconstruction of a file, placed as that file has it, to be saved with this ending."""
-        return sample
-
-    def check(self, size: Any, ending: str, **options: Any) -> None:  # noqa: B027
-        """Raise the UserError that `render` and `save` would for these, before any work. By default there is none."""
-
-    def together(self, ending: str) -> str:
-        """File ending of several samples in one file, where each alone is written with this one (".gif")."""
-        return ending if self.suffix == self.overview else self.overview
+    def as_given(self, rendering: Any, path: str | Path, ending: str) -> Any:
+        """The rendering of a reconstructed file, placed as that file has it, to be saved with this ending."""
+        return rendering
 
     # 8
     @abstractmethod

@@ -107,6 +107,12 @@ class Clip:
         write(self, path)
 
 
+def contact_sheet(images: Sequence[Image.Image], columns: int = 0, gap: int = 2) -> Image.Image:
+    """Images side by side on white; about twice as wide as high unless `columns` says otherwise."""
+    stills = [Clip.of(np.asarray(image.convert("RGB"))[None], 1) for image in images]
+    return tiled(stills, columns, gap).image(0)
+
+
 def animated(images: Sequence[Image.Image], seconds: float = 2.0) -> Clip:
     """Images of one size one after another, in about so many seconds; none is shown for less than 20 ms."""
     frames = np.stack([np.asarray(image.convert("RGB")) for image in images])

@@ -94,17 +94,3 @@ def save_image(image: Image.Image, path: str | Path) -> None:
         ) from error
     with aside(path) as scratch:
         scratch.write_bytes(stream.getbuffer())
-
-
-def contact_sheet(pictures: Sequence[Image.Image], columns: int = 0, gap: int = 2) -> Image.Image:
-    """Pictures of one size side by side on white; about twice as wide as high unless `columns` says otherwise."""
-    from PIL import Image
-
-    columns = columns or max(1, round(math.sqrt(2 * len(pictures))))
-    width = max(p.width for p in pictures)
-    height = max(p.height for p in pictures)
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
-    for i, picture in enumerate(pictures):
-        sheet.paste(picture, ((i % columns) * (width + gap), (i // columns) * (height + gap)))
-    return sheet

@@ -55,6 +55,8 @@ def write(clip: Clip, path: str | Path) -> None:
     """
     path = Path(path)
     ending = path.suffix.lower()
+    if ending not in _WRITERS:
+        raise UserError(f"a clip is written as {', '.join(FORMATS)}, by the ending of its name, not as {ending!r}")
     check_ending(ending)
     writer, largest = _WRITERS[ending]
     if max(clip.size) > largest:
@@ -64,9 +66,7 @@ def write(clip: Clip, path: str | Path) -> None:
 
 
 def check_ending(ending: str) -> None:
-    """Raise the UserError that `write` would for a name of this ending (".mp4"), before any work."""
-    if ending not in _WRITERS:
-        raise UserError(f"a clip is written as {', '.join(FORMATS)}, by the ending of its name, not as {ending!r}")
+    """Raise the UserError that `write` would for an ending (".mp4") that needs a missing package, before any work."""
     if ending in MOVIES and importlib.util.find_spec("av") is None:
         raise missing_extra("av", "video")
 

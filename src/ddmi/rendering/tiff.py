@@ -11,7 +11,24 @@ from jaxtyping import UInt8
 from ddmi.base.errors import UserError, missing_extra
 from ddmi.base.storage import aside
 
+TIFF = (".tif", ".tiff")
 TILE = 256
+
+
+class StreamedImage:
+    """An image beyond memory, computed while it is saved, once.
+
+    Args:
+        rows: bands of rows, from the top.
+        size: (height, width) in pixels.
+    """
+
+    def __init__(self, rows: Iterator[UInt8[np.ndarray, "k w 3"]], size: tuple[int, int]) -> None:
+        self._rows, self.size = rows, size
+
+    def save(self, path: str | Path) -> None:
+        """Write a tiled BigTIFF; errors as of `write_tiled`."""
+        write_tiled(self._rows, self.size, Path(path))
 
 
 def tiles(rows: Iterator[UInt8[np.ndarray, "k w 3"]], width: int) -> Iterator[UInt8[np.ndarray, "256 256 3"]]:
@@ -37,14 +54,14 @@ def tiles(rows: Iterator[UInt8[np.ndarray, "k w 3"]], width: int) -> Iterator[UI
         yield from cut(np.concatenate(waiting))
 
 
-def write_tiled(rows: Iterator[UInt8[np.ndarray, "k w 3"]], size: tuple[int, int], path: Path) -> Path:
+def write_tiled(rows: Iterator[UInt8[np.ndarray, "k w 3"]], size: tuple[int, int], path: Path) -> None:
     """Write an 8-bit RGB picture (height, width) to `path`, aside first, then renamed.
 
     Raises:
         UserError: the name does not end in .tif or .tiff, or the package tifffile is missing.
         WorkError: the disk is full or the place cannot be written; what stood there is untouched.
     """
-    if path.suffix.lower() not in (".tif", ".tiff"):
+    if path.suffix.lower() not in TIFF:
         raise UserError(f"{path}: a streamed picture is a BigTIFF, so its name must end in .tif")
     try:
         import tifffile
@@ -62,4 +79,3 @@ def write_tiled(rows: Iterator[UInt8[np.ndarray, "k w 3"]], size: tuple[int, int
             compression="deflate",
             predictor=True,
         )
-    return path

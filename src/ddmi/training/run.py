@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -32,6 +32,7 @@ from ddmi.model.diffusion import Diffusion
 from ddmi.model.sampling import SamplingConfig, draw, sample_seeds
 from ddmi.model.unet import Condition
 from ddmi.pretrained import AGAIN, AUTOENCODER, DIFFUSION, check_export, export, intact
+from ddmi.rendering import files
 from ddmi.training import latents, precision
 from ddmi.training.batches import Batches, Source
 from ddmi.training.checkpoint import find
@@ -412,8 +413,11 @@ def _texts(
 
 def _show(config: Config, fields: list[Field], stem: Path) -> None:
     """Render and save a sheet; a preview that cannot be written is reported, and training goes on."""
-    render: Callable[..., Any] = config.domain.render
+    formats = config.domain.formats
     try:
-        config.domain.save([render(field) for field in fields], stem.with_suffix(config.domain.overview))
+        if formats.sheets:
+            files.save_sheet([field.render() for field in fields], stem.with_suffix(formats.sheets[0]))
+        else:
+            files.save(fields[0].render(), stem.with_suffix(formats.files[0]))
     except (OSError, UserError, WorkError) as error:
         log.warning("no preview: %s", error)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddmi.rendering.clip import filmstrip
-from ddmi.rendering.grid import contact_sheet
+from ddmi.rendering.clip import contact_sheet, filmstrip
 from ddmi.report import pictures, viewer
 from tools.release.gallery.model import SEED, Again, Model, Shown, counted
 from tools.release.gallery.prompts import COLOURED, DRAWINGS, PIECES, UNSEEN
@@ -193,7 +192,7 @@ def views(model: Model) -> tuple[list[Shown], Again]:
     cells = []
     for caption, field in counted(f"{model.stem}.png", fields[:SIDES]):
         shots = [field.render(SEEN, view=(azimuth, HEIGHT)) for azimuth in AZIMUTHS]
-        row = [*(shot.picture for shot in shots), shots[0].depth]
+        row = [*(shot.image for shot in shots), shots[0].depth]
         cells.append(Cell(contact_sheet(row, len(row), GAP), caption))
     words = (
         f"The first {len(cells)} of them from {len(AZIMUTHS)} sides, and the distance from the first camera, the "

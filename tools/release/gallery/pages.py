@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from ddmi.canvas import slug
+from ddmi.cli.rendering import slug
 from ddmi.domains.image import emoji
 from ddmi.domains.video import skvideo
 from ddmi.report import page

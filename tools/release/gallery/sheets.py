@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ddmi.base.storage import aside
-from ddmi.rendering.clip import Clip, tiled
-from ddmi.rendering.grid import contact_sheet
+from ddmi.rendering.clip import Clip, contact_sheet, tiled
 from ddmi.rendering.movie import timetable
 from ddmi.report import playing
 

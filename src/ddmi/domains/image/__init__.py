@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -16,20 +15,21 @@ from ddmi.base.coordinates import check_size, check_window
 from ddmi.base.errors import UserError, check_share
 from ddmi.base.planes import Layout, Plane
 from ddmi.data.pictures import open_pictures
-from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
+from ddmi.domains.base import Batch, Domain, FieldLike, Formats, Metric, Score, Split
 from ddmi.domains.image.dataset import PictureDataset
 from ddmi.model.encoders.image import ConvEncoderConfig, ImageEncoder
 from ddmi.model.losses import laplace
 from ddmi.model.readout import ColourHead
 from ddmi.model.signal import Signal
 from ddmi.rendering.grid import picture_rows
+from ddmi.rendering.tiff import TIFF, StreamedImage
 
 if TYPE_CHECKING:
     from PIL import Image as Pictures
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image(Domain):
+class Image(Domain["Pictures.Image | StreamedImage"]):
     """Pictures in [-1, 1], seen by the encoder at `resolution` and scored at `resolution * scales` (section B.1).
 
     Args:
@@ -59,6 +59,12 @@ class Image(Domain):
     encode: ConvEncoderConfig = field(default_factory=ConvEncoderConfig)
 
     periods = 1
+    formats = Formats(
+        files=(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", *TIFF),
+        sheets=(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"),
+        streamed=TIFF,
+        options=("window",),
+    )
     sized = ("reconstruction", "sliced_wasserstein", "distributions", "memorisation")
     fidelity = MappingProxyType(
         {
@@ -122,22 +128,44 @@ class Image(Domain):
         period = math.sqrt(spacing[0] * spacing[1]) * self.resolution / 2
         return min(max(period, 1 / max(self.scales)), 1 / min(self.scales))
 
-    def render(  # type: ignore[override]
+    @overload
+    def render(
         self,
         field: FieldLike,
         size: int | tuple[int, int] = 128,
         *,
         window: Sequence[float] | None = None,
-        to: str | Path | None = None,
         period: float | None = None,
-    ) -> Pictures.Image | Path:
-        """A picture of any size, of the whole frame or of a window.
+        streamed: Literal[False] = False,
+    ) -> Pictures.Image: ...
+
+    @overload
+    def render(
+        self,
+        field: FieldLike,
+        size: int | tuple[int, int] = 128,
+        *,
+        window: Sequence[float] | None = None,
+        period: float | None = None,
+        streamed: Literal[True],
+    ) -> StreamedImage: ...
+
+    def render(
+        self,
+        field: FieldLike,
+        size: int | tuple[int, int] = 128,
+        *,
+        window: Sequence[float] | None = None,
+        period: float | None = None,
+        streamed: bool = False,
+    ) -> Pictures.Image | StreamedImage:
+        """An image of any size, of the whole frame or of a window.
 
         Args:
             size: pixels, one number or (height, width).
             window: (x0, y0, x1, y1) inside [-1, 1], y down; None for the whole frame.
-            to: stream into this tiled BigTIFF (.tif) instead, for sizes beyond memory; its path is returned.
-            period: the sampling period that scale injection is told; None for the one of this rendering.
+            period: the sampling period that scale injection receives; None for the one of this rendering.
+            streamed: for sizes beyond memory: the result is computed while it is saved as a tiled BigTIFF (.tif).
 
         Raises:
             UserError: a size below 1 or a window that leaves [-1, 1].
@@ -146,23 +174,11 @@ class Image(Domain):
         corners = check_window(window, 2)
         s = torch.tensor([self.period((height, width), corners) if period is None else period])
         rows = picture_rows(field, (height, width), corners, s)
-        if to is not None:
-            from ddmi.rendering.tiff import write_tiled
-
-            return write_tiled(rows, (height, width), Path(to))
+        if streamed:
+            return StreamedImage(rows, (height, width))
         from PIL import Image as Pictures
 
         return Pictures.fromarray(np.concatenate(list(rows)))
-
-    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
-        from ddmi.rendering.clip import animated
-        from ddmi.rendering.grid import contact_sheet, save_image
-
-        several = isinstance(sample, list | tuple)
-        if several and Path(path).suffix.lower() == ".gif":
-            animated(sample).save(path)
-            return
-        save_image(contact_sheet(sample, columns) if several else sample, path)
 
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.image.metrics import PictureMetrics

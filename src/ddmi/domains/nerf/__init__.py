@@ -19,18 +19,19 @@ from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, triplane
 from ddmi.base.randomness import generator
 from ddmi.data import kept
-from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
+from ddmi.domains.base import Batch, Domain, FieldLike, Formats, Metric, Score, Split
 from ddmi.domains.nerf.dataset import ViewDataset
-from ddmi.domains.nerf.shot import CAMERA, MESHES, Shot, check_shot, write_shots
+from ddmi.domains.nerf.shot import CAMERA, Shot
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.model.losses import laplace
 from ddmi.model.signal import Signal
 from ddmi.rendering.cameras import Camera
+from ddmi.rendering.files import IMAGES, MESHES, MOVIES
 from ddmi.rendering.volume import Quadrature, march
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nerf(Domain):
+class Nerf(Domain[Shot]):
     """Objects in the cube [-1, 1]^3, seen by the encoder as coloured points and scored by the colours of rays.
 
     Args:
@@ -68,10 +69,11 @@ class Nerf(Domain):
     on_bad: Literal["skip", "stop"] = "skip"
     encode: PointEncoderConfig = field(default_factory=PointEncoderConfig)
 
-    suffix = ".png"
-    overview = ".png"
-    folders = True
-    films = True
+    formats = Formats(
+        files=(*IMAGES, *MOVIES, *MESHES),
+        sheets=(*IMAGES, *MOVIES),
+        options=("window", "view"),
+    )
     quality = MappingProxyType(
         {
             "fid": "renderings/fid",
@@ -136,7 +138,7 @@ class Nerf(Domain):
         seen = march(ask, batch.coordinates, batch.extras, quadrature, generator=own)
         return Score(laplace(seen.over(self.background), batch.targets))
 
-    def render(  # type: ignore[override]
+    def render(
         self,
         field: FieldLike,
         size: int | tuple[int, int] = 128,
@@ -164,20 +166,6 @@ class Nerf(Domain):
             camera = Camera.orbit(*(CAMERA if view is None else check_view(view)), size=size)
         camera = camera.resized(size, window)
         return Shot(field, camera, Quadrature(samples, fine, self.background))
-
-    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
-        """Write pictures (.png, .jpg, .webp), turntables (.mp4, .webm, .gif), or a coloured mesh (.glb, .ply, .obj)."""
-        write_shots(sample if isinstance(sample, list | tuple) else [sample], path, columns)
-
-    def together(self, ending: str) -> str:
-        return self.overview if ending in MESHES else ending
-
-    def check(self, size: Any, ending: str, **options: Any) -> None:
-        camera = Camera.orbit(*CAMERA, size=1 if size is None else size)
-        camera.resized(camera.size, options.get("window"))
-        if options.get("view") is not None:
-            check_view(options["view"])
-        check_shot(ending)
 
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.nerf.metrics import ViewMetrics

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +13,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ddmi.base.errors import UserError
 from ddmi.domains.base import FieldLike
 from ddmi.rendering.cameras import Camera
-from ddmi.rendering.clip import Clip, tiled
-from ddmi.rendering.grid import contact_sheet, save_image
+from ddmi.rendering.clip import Clip
+from ddmi.rendering.files import save_object
 from ddmi.rendering.volume import Occupancy, Quadrature, View, picture
 
 if TYPE_CHECKING:
@@ -33,9 +31,6 @@ SECONDS = 4.0
 """What a whole turn takes."""
 SURFACE = 10.0
 """Density at which a mesh has its surface: a tenth of a unit behind it light is down to a third."""
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-MOVIES = (".mp4", ".webm", ".gif", ".frames")
-MESHES = (".glb", ".ply", ".obj")
 
 _FOUND: weakref.WeakKeyDictionary[FieldLike, Occupancy] = weakref.WeakKeyDictionary()
 
@@ -68,7 +63,7 @@ class Shot:
         return self.seen(self.camera)
 
     @property
-    def picture(self) -> Image.Image:
+    def image(self) -> Image.Image:
         """The colours."""
         return _image(self.view.colour)
 
@@ -117,8 +112,13 @@ class Shot:
         return mesh
 
     def save(self, path: str | Path) -> None:
-        """Write a picture, a turntable or a mesh, as the ending of the name says."""
-        write_shots([self], path)
+        """Write an image (.png, .jpg, .webp), a turntable (.mp4, .gif, ...) or a coloured mesh (.glb, .ply, .obj).
+
+        Raises:
+            UserError: the name has another ending. Empty: a mesh of a field without a surface.
+            WorkError: the disk is full or the place cannot be written; what stood there is untouched.
+        """
+        save_object(self, lambda: self.mesh(max(self.camera.size)), path)
 
 
 def straight(points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
@@ -131,38 +131,6 @@ def turned(camera: Camera, angle: float) -> Camera:
     sine, cosine = np.sin(angle), np.cos(angle)
     around = np.array([[cosine, 0, sine, 0], [0, 1, 0, 0], [-sine, 0, cosine, 0], [0, 0, 0, 1]])
     return replace(camera, pose=torch.from_numpy(around).to(camera.pose) @ camera.pose)
-
-
-def check_shot(ending: str) -> None:
-    """Raise the UserError that writing a file of this ending would, before any work."""
-    if ending in MOVIES:
-        from ddmi.rendering.movie import check_ending
-
-        check_ending(ending)
-    elif ending not in (*PICTURES, *MESHES):
-        known = ", ".join((*PICTURES, *MOVIES, *MESHES))
-        raise UserError(f"a radiance field is written as {known}, not {ending or 'without an ending'}")
-
-
-def write_shots(shots: Sequence[Shot], path: str | Path, columns: int = 0) -> None:
-    """One as a picture, a turntable or a mesh; several side by side as a picture or as turntables."""
-    path = Path(path)
-    ending = path.suffix.lower()
-    check_shot(ending)
-    if ending in PICTURES:
-        pictures = [shot.picture for shot in shots]
-        save_image(contact_sheet(pictures, columns) if len(shots) > 1 else pictures[0], path)
-    elif ending in MOVIES:
-        from ddmi.rendering.movie import write
-
-        turning = [shot.turntable() for shot in shots]
-        write(tiled(turning, columns) if len(turning) > 1 else turning[0], path)
-    elif len(shots) > 1:
-        raise UserError(f"{path}: several objects are one file as a picture or a turntable alone")
-    else:
-        from ddmi.rendering.mesh import write_mesh
-
-        write_mesh(shots[0].mesh(max(shots[0].camera.size)), path)
 
 
 def _image(colour: Float[Tensor, "h w 3"]) -> Image.Image:

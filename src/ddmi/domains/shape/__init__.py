@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -15,21 +15,19 @@ from torch import Tensor, nn
 from ddmi.base.coordinates import check_size, check_window
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, triplane
-from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
+from ddmi.domains.base import Batch, Domain, FieldLike, Formats, Metric, Score, Split
 from ddmi.domains.shape.dataset import ShapeDataset
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.model.losses import bernoulli
 from ddmi.model.signal import Signal
+from ddmi.rendering.files import IMAGES, MESHES, MOVIES
 
 if TYPE_CHECKING:
-    from trimesh import Trimesh
-
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
-ANIMATIONS = (".gif",)
+    from ddmi.domains.shape.surface import Surface
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape(Domain):
+class Shape(Domain["Surface"]):
     """Solids in the cube [-1, 1]^3, seen by the encoder as points of their surface and scored as occupancy (Eq. 12).
 
     A shape lies in the middle of the cube, and the longest side of its box measures 2 / 1.1.
@@ -63,7 +61,11 @@ class Shape(Domain):
     held_out: float = 0.05
     encode: PointEncoderConfig = field(default_factory=PointEncoderConfig)
 
-    suffix = ".glb"
+    formats = Formats(
+        files=(*MESHES, *IMAGES, *MOVIES),
+        sheets=(*IMAGES, *MOVIES),
+        options=("window",),
+    )
     quality = MappingProxyType(
         {
             "mmd": "point_sets/chamfer/mmd",
@@ -118,14 +120,14 @@ class Shape(Domain):
         """The logit of `threshold`."""
         return math.log(self.threshold / (1 - self.threshold))
 
-    def render(  # type: ignore[override]
+    def render(
         self,
         field: FieldLike,
         size: int | tuple[int, ...] = 64,
         *,
         window: Sequence[float] | None = None,
         faces: int | None = None,
-    ) -> Trimesh:
+    ) -> Surface:
         """The surface as a closed mesh, its normals outwards; without faces where nothing is above the threshold.
 
         Args:
@@ -136,54 +138,24 @@ class Shape(Domain):
         Raises:
             UserError: a size below 1 or too large for memory, or a window that leaves [-1, 1].
         """
+        from ddmi.domains.shape.surface import Surface
         from ddmi.rendering.mesh import iso_surface, simplified
 
         (cells,) = check_size(size, 1)
         corners = check_window(window, 3)
         mesh = iso_surface(lambda points: field(points)[:, 0], cells, level=self.level, window=corners)
-        return mesh if faces is None else simplified(mesh, faces)
+        return Surface.of(mesh if faces is None else simplified(mesh, faces))
 
-    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
-        """Write a mesh as .glb, .ply, .obj or .stl, a picture of it (.png, .jpg, .webp) or a turntable (.gif)."""
-        from ddmi.rendering.clip import animated
-        from ddmi.rendering.grid import contact_sheet, save_image
-        from ddmi.rendering.mesh import write_mesh
-        from ddmi.rendering.shader import shaded, turntable
-
-        path = Path(path)
-        ending, several = path.suffix.lower(), isinstance(sample, list | tuple)
-        if ending in PICTURES:
-            pictures = [shaded(mesh) for mesh in (sample if several else [sample])]
-            save_image(contact_sheet(pictures, columns) if several else pictures[0], path)
-        elif ending in ANIMATIONS:
-            (animated([shaded(mesh) for mesh in sample]) if several else turntable(sample)).save(path)
-        elif several:
-            raise UserError(f"{path}: several shapes are one file as a picture ({', '.join(PICTURES)}) or .gif alone")
-        else:
-            write_mesh(sample, path)
-
-    def as_given(self, sample: Trimesh, path: str | Path, ending: str) -> Trimesh:
-        """The reconstruction in the coordinates of the mesh file that was encoded; pictures show our frame."""
+    def as_given(self, rendering: Surface, path: str | Path, ending: str) -> Surface:
+        """The reconstruction in the coordinates of the mesh file that was encoded; images show our frame."""
         import numpy as np
 
         from ddmi.domains.shape.shapes import open_shapes
-        from ddmi.rendering.mesh import FORMATS
 
         placement = getattr(open_shapes(path), "placement", None)
-        if placement is None or ending not in FORMATS:
-            return sample
-        return sample.copy().apply_transform(np.linalg.inv(placement))
-
-    def check(self, size: Any, ending: str, **options: Any) -> None:
-        from ddmi.rendering.mesh import FORMATS, LARGEST
-
-        (cells,) = check_size(1 if size is None else size, 1)
-        if cells > LARGEST:
-            raise UserError(f"a shape is drawn with at most {LARGEST} cells along each axis, not {cells}")
-        check_window(options.get("window"), 3)
-        known = (*FORMATS, *PICTURES, *ANIMATIONS)
-        if ending not in known:
-            raise UserError(f"a shape is written as {', '.join(known)}, not {ending}")
+        if placement is None or ending not in MESHES:
+            return rendering
+        return rendering.of(rendering.copy().apply_transform(np.linalg.inv(placement)))
 
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.shape.metrics import ShapeMetrics

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -16,14 +16,15 @@ from torch import Tensor
 from ddmi.base.coordinates import axis, check_size, check_window
 from ddmi.base.errors import UserError, check_share
 from ddmi.base.planes import Layout, Plane
-from ddmi.domains.base import Batch, Domain, FieldLike, Metric, Score, Split
+from ddmi.domains.base import Batch, Domain, FieldLike, Formats, Metric, Score, Split
 from ddmi.domains.video.dataset import VideoDataset
 from ddmi.model.encoders.video import VideoEncoder, VideoEncoderConfig
 from ddmi.model.losses import laplace
 from ddmi.model.readout import ColourHead
 from ddmi.model.signal import Signal
-from ddmi.rendering.clip import Clip, filmstrip, tiled
-from ddmi.rendering.grid import picture_rows, save_image
+from ddmi.rendering.clip import Clip
+from ddmi.rendering.grid import picture_rows
+from ddmi.rendering.movie import FORMATS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,7 +34,7 @@ FPS = 12.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Video(Domain):
+class Video(Domain[Clip]):
     """Clips in [-1, 1], seen by the encoder as `frames` pictures and scored at other sizes and frame rates too.
 
     Args:
@@ -77,10 +78,7 @@ class Video(Domain):
     encode: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
 
     periods = 2
-    suffix = ".mp4"
-    overview = ".mp4"
-    folders = True
-    films = True
+    formats = Formats(files=FORMATS, sheets=FORMATS, options=("window", "frames", "fps", "time"))
     fidelity = MappingProxyType(
         {"psnr": "reconstruction/seen/psnr", "psnr_between_frames": "reconstruction/left_out/psnr"}
     )
@@ -181,7 +179,7 @@ class Video(Domain):
         space = min(max(space, 1 / max(self.scales)), 1 / min(self.scales))
         return torch.tensor([space, min(max(time, 1 / max(self.rates)), 1 / min(self.rates))])
 
-    def render(  # type: ignore[override]
+    def render(
         self,
         field: FieldLike,
         size: int | tuple[int, int] = 128,
@@ -234,34 +232,10 @@ class Video(Domain):
             frames = max(1, round(fps * duration if fps else self.frames * (stop - start) / 2))
         return frames, fps or frames / duration, (start, stop)
 
-    def save(self, sample: Any, path: str | Path, *, columns: int = 0) -> None:
-        """Write a clip as .mp4, .webm, .gif, .webp or .frames (a folder of pictures), or a strip of its frames (.png).
-
-        Several play side by side.
-        """
-        from ddmi.rendering.movie import PICTURES, write
-
-        if not isinstance(sample, list | tuple):
-            write(sample, path)
-        elif Path(path).suffix.lower() in PICTURES:
-            save_image(filmstrip(sample), path)
-        else:
-            write(tiled(sample, columns), path)
-
-    def check(self, size: Any, ending: str, **options: Any) -> None:
-        from ddmi.rendering.movie import check_ending
-
-        self.render(_nowhere, 1 if size is None else size, **options)  # no frame is asked for
-        check_ending(ending)
-
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.video.metrics import VideoMetrics
 
         return VideoMetrics(self).all
-
-
-def _nowhere(coordinates: Tensor, periods: Tensor | None = None, extras: Tensor | None = None) -> Tensor:
-    raise AssertionError("a rendering that is only checked asks for nothing")
 
 
 def check_time(time: Sequence[float]) -> tuple[float, float]:

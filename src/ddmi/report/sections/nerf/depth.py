@@ -33,7 +33,7 @@ def section(scene: Scene) -> Section | None:
         camera = scene.held_out.camera(index, 0).resized(SIDE)
         true = photographed(TracedMesh(source.furniture.mesh(scene.held_out.kept[index])), camera)
         shot = field.render(camera.size, camera=camera, **FINE)
-        colour, opacity, depth = np.asarray(shot.picture), shot.view.opacity.cpu(), shot.view.depth.cpu()
+        colour, opacity, depth = np.asarray(shot.image), shot.view.opacity.cpu(), shot.view.depth.cpu()
         items.append(beside(scene, k, index, true, Look(camera, colour, opacity, depth)))
     lead = (
         "Nobody told the model how far away anything is: it was scored by colours alone. Beside the truth stand its "

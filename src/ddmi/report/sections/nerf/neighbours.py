@@ -30,7 +30,7 @@ def section(scene: Scene) -> Section | None:
         name = scene.name(scene.train, index)
         numbers.put(f"report/neighbours/{k}/object", scene.train.names[index])
         camera, true = scene.view(scene.train, index, usual(scene.train, index))
-        ours = scene.samples[k].render(camera.size, camera=camera, **FINE).picture
+        ours = scene.samples[k].render(camera.size, camera=camera, **FINE).image
         both = [pictures.figure(ours, scene.told(k), "sample"), pictures.figure(true, name, "training")]
         told = f'<p class="soft"><small>{escape(name)}</small></p>'
         pairs.append(f"<div>{pictures.row(both, 2, 'tight')}{told}</div>")

@@ -44,14 +44,14 @@ def beside(scene: Scene, k: int, index: int, field: Field) -> str:
     name, at = scene.name(scene.held_out, index), f"{PLACE}/{k}"
     views = spread(scene.held_out.views(index), VIEWS)
     taken = [scene.view(scene.held_out, index, view) for view in views]
-    drawn = [field.render(camera.size, camera=camera, **FINE).picture for camera, _ in taken]
+    drawn = [field.render(camera.size, camera=camera, **FINE).image for camera, _ in taken]
     x, y = pictures.to_tensor(drawn), pictures.to_tensor([true for _, true in taken])
     quality = psnr(x, y).clamp_max(CEILING)
     about = {"object": scene.held_out.names[index], "views": views, "psnr": quality.tolist()}
     scene.numbers.put(at, {**about, "mean_psnr": float(quality.mean())})
     camera = taken[0][0].resized(SIDE)
     cloud = dots(scene.held_out.inputs([index])[0], camera, scene.domain.background)
-    finer = field.render(SIDE, camera=camera, **FAST).picture
+    finer = field.render(SIDE, camera=camera, **FAST).image
     above = [pictures.figure(cloud, f"{name}, the input", "input", pixels=False)]
     below = [pictures.figure(finer, f"{name}, ours with more rays", f"ours, {SIDE}×{SIDE}", pixels=False)]
     for i, (view, (_, true), ours) in enumerate(zip(views, taken, drawn, strict=True)):

@@ -61,19 +61,19 @@ def section(scene: Scene) -> Section:
     middle = field.render(MIDDLE, **FINE)
     near, above = field.render(MIDDLE, window=NEAR, **FINE), field.render(MIDDLE, view=ABOVE, **FINE)
     sizes.append(
-        pictures.figure(near.picture, f"{which}, nearer", f"<b>{MIDDLE}×{MIDDLE}</b> of the middle", pixels=False)
+        pictures.figure(near.image, f"{which}, nearer", f"<b>{MIDDLE}×{MIDDLE}</b> of the middle", pixels=False)
     )
     known = {
         "depth, the nearest dark": shot.depth,
         "normals, as colours": middle.normals,
         "opacity, what is solid dark": grey(1 - shot.view.opacity),
-        "from above": above.picture,
+        "from above": above.image,
     }
     others = [pictures.figure(picture, f"{which}, {told}", told, pixels=False) for told, picture in known.items()]
     around = []
     for k in range(AROUND):
         azimuth, elevation = 360 * k / AROUND, HEIGHTS[k % len(HEIGHTS)]
-        picture = field.render(SIDE, view=(azimuth, elevation), **FAST).picture
+        picture = field.render(SIDE, view=(azimuth, elevation), **FAST).image
         told = f"{azimuth:g}°, {abs(elevation):g}° {'above' if elevation > 0 else 'below'}"
         around.append(pictures.figure(picture, f"{which} from {told}", told, pixels=False))
     head = ["picture", "rays", "queries of the function", "queries a ray", "seconds"]
@@ -95,7 +95,7 @@ def section(scene: Scene) -> Section:
 def drawn(scene: Scene, size: int, counted: Counted, shot: Shot) -> Pictures.Image:
     """The picture, and its numbers put down."""
     before, began = counted.queries, time.monotonic()
-    picture = shot.picture
+    picture = shot.image
     seconds, queries = time.monotonic() - began, counted.queries - before
     about = {"rays": size**2, "queries": queries, "queries_per_ray": queries / size**2, "seconds": round(seconds, 3)}
     scene.numbers.put(f"{PLACE}/{size}", about)

@@ -52,7 +52,7 @@ def section(scene: Scene) -> Section:
         "from straight above each place. A radiance field has no surface of its own: what is thin or misty in the "
         f"pictures may be missing here. Above {FACES:,} faces the viewer has a simplified mesh."
     )
-    still = pictures.image(shot.picture, which, pixels=False)
+    still = pictures.image(shot.image, which, pixels=False)
     body = viewer.element(models, still, f"{which}, a coloured mesh that can be turned") + table(head, rows)
     return Section("surface", title, lead, body, short)
 

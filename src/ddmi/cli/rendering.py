@@ -1,24 +1,23 @@
-"""Fields as files: sizes and windows as a command line says them, file names, and what is too large for memory."""
+"""What the command line says about renderings: sizes, windows, file endings, names and folders of files."""
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
 import re
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ddmi.base.coordinates import check_window
 from ddmi.base.errors import UserError
 from ddmi.domains.base import Domain
-from ddmi.field import Field
+from ddmi.rendering.movie import check_ending
 
 log = logging.getLogger(__name__)
 
 STREAMED = 200_000_000
-"""Bytes of pixels beyond which a picture is written to disk while it is computed."""
+"""Bytes of pixels beyond which an image is written to disk while it is computed."""
 
 
 def size_of(text: str) -> int | tuple[int, int] | None:
@@ -56,6 +55,46 @@ def pair_of(option: str, text: str) -> tuple[float, float] | None:
     return first, second
 
 
+def checked(
+    domain: Domain[Any], size: int | tuple[int, int] | None, ending: str = "", **options: Any
+) -> tuple[str, dict[str, Any]]:
+    """The ending of the files, with its point, and the arguments of `Field.render`.
+
+    Args:
+        ending: "" for the domain's own.
+        options: of the domain's `render`; those that are None do not count.
+
+    Raises:
+        UserError: what the domain cannot render or write, before there is any field.
+    """
+    formats = domain.formats
+    ending = f".{ending.lower().lstrip('.')}" if ending else formats.files[0]
+    options = {name: value for name, value in options.items() if value is not None}
+    for name in options.keys() - set(formats.options):
+        raise UserError(f"--{name} has no meaning for samples of this model")
+    if size is not None:
+        options["size"] = size
+    height, width = (size, size) if isinstance(size, int) else size or (0, 0)
+    if formats.streamed and (ending in formats.streamed or 3 * height * width > STREAMED):
+        options["streamed"] = True
+        if ending not in formats.streamed:
+            log.warning("%dx%d pixels are more than memory should hold: writing a tiled BigTIFF (.tif)", width, height)
+            ending = formats.streamed[0]
+    if ending not in formats.files:
+        raise UserError(f"samples of this model are written as {', '.join(formats.files)}, not {ending}")
+    check_ending(ending)
+
+    class Evaluated(Exception):
+        """All arguments are checked by then."""
+
+    def field(*_: Any) -> Any:
+        raise Evaluated
+
+    with suppress(Evaluated):
+        domain.render(field, **options)
+    return ending, options
+
+
 def check_folder(folder: Path) -> None:
     """Make sure that this can become a folder, before any work. Raises UserError naming what is in the way."""
     for place in (folder, *folder.parents):
@@ -82,70 +121,13 @@ def slug(text: str) -> str:
 class Names:
     """File names of one command in one folder: none is given twice."""
 
-    def __init__(self, folder: Path, ending: str) -> None:
-        self.folder, self.ending, self.given = folder, ending, set[str]()
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.given = folder, set[str]()
 
-    def free(self, stem: str) -> Path:
+    def free(self, stem: str, ending: str) -> Path:
         """A path for this stem, with -2, -3 .. behind it when the stem was given before."""
         name, k = stem, 2
         while name in self.given:
             name, k = f"{stem}-{k}", k + 1
         self.given.add(name)
-        return self.folder / f"{name}.{self.ending}"
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """How fields become files: the options of the domain's `render`, and the file ending."""
-
-    domain: Domain
-    size: int | tuple[int, int] | None
-    options: dict[str, Any]
-    ending: str
-    streamed: bool
-
-    @property
-    def overview(self) -> str:
-        """File ending of several samples in one file, with its point."""
-        return self.domain.together(f".{self.ending}")
-
-    def render(self, field: Field) -> Any:
-        """What the domain draws."""
-        return field.render(self.size, **self.options)
-
-    def write(self, field: Field, path: Path, given: str | None = None) -> Any:
-        """Draw into a file; what was drawn is returned (a path when it was streamed).
-
-        Args:
-            given: the file that the field was encoded from: what is drawn is placed as that file has it.
-        """
-        if self.streamed:
-            return field.render(self.size, to=path, **self.options)
-        drawn = self.render(field)
-        if given is not None:
-            drawn = self.domain.as_given(drawn, given, f".{self.ending}")
-        self.domain.save(drawn, path)
-        return drawn
-
-    @staticmethod
-    def of(domain: Domain, size: int | tuple[int, int] | None, ending: str, **options: Any) -> Canvas:
-        """The canvas of a domain's fields. Raises UserError for what the domain cannot draw, before any is.
-
-        Args:
-            ending: of the files, "" for the domain's own.
-            options: of the domain's `render`; those that are None do not count.
-        """
-        understood = inspect.signature(domain.render).parameters
-        ending = (ending or domain.suffix).lower().lstrip(".")
-        options = {name: value for name, value in options.items() if value is not None}
-        for name in [name for name in options if name not in understood]:
-            raise UserError(f"--{name} has no meaning for samples of this model")
-        height, width = (size, size) if isinstance(size, int) else size or (0, 0)
-        streamed = "to" in understood and (ending in ("tif", "tiff") or 3 * height * width > STREAMED)
-        if streamed and ending not in ("tif", "tiff"):
-            log.warning("%dx%d pixels are more than memory should hold: writing a tiled BigTIFF (.tif)", width, height)
-            ending = "tif"
-        if streamed and size is None:
-            size = int(understood["size"].default)
-        domain.check(size, f".{ending}", **options)
-        return Canvas(domain, size, options, ending, streamed)
+        return self.folder / f"{name}{ending}"

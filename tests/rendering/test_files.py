@@ -1,24 +1,23 @@
-"""Fields as files: whatever their format, they are whole under their name or not there."""
+"""Renderings as files: whatever their format, they are whole under their name or not there."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 import tiny
 import torch
 import trimesh
+from PIL import Image
 
 from ddmi.base.errors import UserError, WorkError
-from ddmi.domains.image import Image
-from ddmi.domains.shape import Shape
-from ddmi.domains.video import Video
+from ddmi.domains.shape.surface import Surface
 from ddmi.field import fields_of
 from ddmi.model.autoencoder import D2CVAE
+from ddmi.rendering import files
 from ddmi.rendering.clip import Clip
-from ddmi.rendering.tiff import write_tiled
+from ddmi.rendering.tiff import StreamedImage
 
 NOISE = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
 
@@ -31,18 +30,20 @@ def save(path: Path) -> None:
     """Write something of a few thousand bytes in the format of the name; its folder says what."""
     kind = path.parent.name
     if path.suffix == ".tif":
-        write_tiled(iter([NOISE[0]]), (32, 32), path)
+        StreamedImage(iter([NOISE[0]]), (32, 32)).save(path)
     elif kind == "image":
-        Image().save(PIL.Image.fromarray(NOISE[0]), path)
+        files.save(Image.fromarray(NOISE[0]), path)
     elif kind == "images":
-        Image().save([PIL.Image.fromarray(frame) for frame in NOISE], path)
+        files.save_sheet([Image.fromarray(frame) for frame in NOISE], path)
     elif kind == "shape":
-        Shape().save(trimesh.creation.icosphere(3), path)
+        Surface.of(trimesh.creation.icosphere(3)).save(path)
     elif kind == "field":
         model = D2CVAE(tiny.AUTOENCODER, tiny.image())
         fields_of(model.decode(model.encode(torch.zeros(1, 3, 8, 8)).mode), tiny.image())[0].save(path)
+    elif kind == "clip":
+        clip().save(path)
     else:
-        Video().save(clip() if kind == "clip" else [clip(), clip()], path)
+        files.save_sheet([clip(), clip()], path)
 
 
 FILES = [
@@ -79,3 +80,24 @@ def test_a_folder_of_the_user_stays(tmp_path, name):
         save(path)
     assert [p.name for p in path.parent.iterdir()] == [path.name]
     assert (path / "thesis.tex").read_text() == "of the user"
+
+
+def surface(radius: float) -> Surface:
+    return Surface.of(trimesh.creation.icosphere(2, radius))
+
+
+def test_several_objects_are_a_sheet_or_turntables(tmp_path):
+    both = [surface(0.3), surface(0.8)]
+    files.save_sheet(both, tmp_path / "row.png", columns=2)
+    with Image.open(tmp_path / "row.png") as row:
+        assert np.array_equal(np.asarray(row)[:, :256], np.asarray(both[0].image)) and row.size == (514, 256)
+    files.save_sheet(both, tmp_path / "turning.gif")
+    with Image.open(tmp_path / "turning.gif") as turning:
+        assert turning.n_frames == len(both[0].turntable()) and turning.size == (2 * 192 + 2, 192)
+
+
+@pytest.mark.parametrize("write", [lambda path: surface(0.5).save(path), lambda path: clip().save(path)])
+def test_another_ending_is_refused(tmp_path, write):
+    with pytest.raises(UserError, match=r"is written as .*\.mp4"):
+        write(tmp_path / "a.xyz")
+    assert not list(tmp_path.iterdir())
