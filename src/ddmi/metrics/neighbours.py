@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ddmi.base.errors import UserError
+from ddmi.metrics.uncertainty import bootstrap
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,16 @@ def memorisation(sample_to_train: Float[Tensor, "n ..."], held_out_to_train: Flo
     sample_median, held_out_median = (d.double().quantile(0.5).item() for d in (samples, held_out))
     ratio = sample_median / held_out_median if held_out_median > 0 else float("nan")
     return Memorisation(ratio, sample_median, held_out_median)
+
+
+def memorised(
+    sample_to_train: Float[Tensor, "n ..."], held_out_to_train: Float[Tensor, "m ..."], seed: int = 0
+) -> dict[str, float]:
+    """The numbers of `memorisation` by name, with the bootstrapped standard error of the ratio where there is one."""
+    distances = [d.flatten(1)[:, 0] if d.ndim > 1 else d for d in (sample_to_train, held_out_to_train)]
+    error = bootstrap(distances, lambda a, b: memorisation(a, b).ratio, seed=seed)
+    found = dict(vars(memorisation(*distances)))
+    return found if error is None else {**found, "ratio_standard_error": error}
 
 
 def _nearest_of_chunk(queries: Tensor, references: Tensor, k: int, chunk: int) -> Neighbours:

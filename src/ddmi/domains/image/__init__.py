@@ -181,9 +181,9 @@ class Image(Domain["Pictures.Image | StreamedImage"]):
         return Pictures.fromarray(np.concatenate(list(rows)))
 
     def metrics(self) -> Mapping[str, Metric]:
-        from ddmi.domains.image.metrics import PictureMetrics
+        from ddmi.domains.image.metrics import ImageMetrics
 
-        return PictureMetrics(self).all
+        return ImageMetrics.of(self)
 
 
 __all__ = ["Image", "PictureDataset"]
