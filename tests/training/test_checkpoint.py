@@ -23,7 +23,7 @@ def trained(width=4, steps=3):
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(steps):
         step(model, averaged, optimiser)
-    return model, averaged, optimiser
+    return {"model": model, "averaged": averaged}, optimiser
 
 
 def step(model, averaged, optimiser):
@@ -34,15 +34,20 @@ def step(model, averaged, optimiser):
 
 
 def test_a_restored_state_goes_on_bit_for_bit(tmp_path):
-    model, averaged, optimiser = trained()
-    stored = save(tmp_path, "autoencoder", 3, model, averaged, optimiser, {"skipped": 1}, keep=2)
+    modules, optimiser = trained()
+    model, averaged = modules.values()
+    stored = save(tmp_path, "autoencoder", 3, modules, optimiser, {"skipped": 1}, keep=2)
     for _ in range(3):
         step(model, averaged, optimiser)
     torch.manual_seed(9)
     other = network()
     mean = AveragedModel(other)
     fresh = torch.optim.AdamW(other.parameters(), lr=1e-2)
-    assert restore(stored, other, mean, fresh) == {"stage": "autoencoder", "step": 3, "skipped": 1}
+    assert restore(stored, {"model": other, "averaged": mean}, fresh) == {
+        "stage": "autoencoder",
+        "step": 3,
+        "skipped": 1,
+    }
     assert all(
         state["exp_avg"].stride() == p.stride() for p, state in fresh.state.items()
     )  # moments lie in memory as their parameters do, or sums would round differently

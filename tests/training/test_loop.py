@@ -15,8 +15,8 @@ from torch import nn
 from ddmi.base.errors import UserError, WorkError
 from ddmi.base.interruption import Interruption
 from ddmi.training import checkpoint
+from ddmi.training.averages import Average
 from ddmi.training.loop import Stage, accelerate, fit, schedule
-from ddmi.training.objectives import Average
 
 
 class Stopping(Interruption):

@@ -15,8 +15,9 @@ from ddmi.domains.image import PictureDataset
 from ddmi.model.diffusion import Diffusion, alpha_bar
 from ddmi.model.losses import ElboConfig, laplace
 from ddmi.model.unet import Condition
+from ddmi.training.averages import Average
 from ddmi.training.latents import LatentBatch
-from ddmi.training.objectives import AutoencoderObjective, Average, DiffusionObjective, times
+from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, times
 
 
 def batch(pictures, domain):

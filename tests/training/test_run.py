@@ -480,6 +480,25 @@ def test_a_weaker_version_is_kept_once_and_travels_with_the_model(config, pictur
     assert tiny.equal(load_tensors(tmp_path / "again" / "diffusion.safetensors"), stored[0])
 
 
+def test_the_length_of_the_average_is_chosen_after_training(config, pictures, tmp_path, monkeypatch, caplog):
+    """By the held-out loss, among averages made of snapshots; stopped in between, it is the same run."""
+    domain = replace(config.domain, held_out=0.3)
+    config = replace(config, domain=domain, diffusion=replace(config.diffusion, ema_lengths=(0.1, 0.2)))
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    assert train(config, unbroken, pictures)
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "Interruption", lambda deadline: StopAt(4 + 3))
+        assert not train(config, broken, pictures)
+    assert train(config, broken, pictures, resume=True)
+    assert_same_run(unbroken, broken)
+    assert "held-out loss by length of the average: 0.03: " in caplog.text
+    stored = [load_tensors(run / "model" / "diffusion.safetensors") for run in (unbroken, broken)]
+    assert tiny.equal(*stored)
+    for name in ("averaged-0", "averaged-1"):
+        assert tiny.equal(tensors(unbroken, "diffusion", name), tensors(broken, "diffusion", name))
+        assert len(tensors(unbroken, "diffusion", name)) == len(tensors(unbroken, "diffusion", "averaged"))
+
+
 def test_the_decoder_goes_on_alone_on_the_same_latents(config, pictures, tmp_path, monkeypatch):
     """Stage 1 of 4 steps, then 3 of the decoder; stopped after 2 of them and resumed, it is the same run."""
     config = replace(config, training=replace(config.training, decoder_steps=3))

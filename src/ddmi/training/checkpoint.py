@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from ddmi.base.storage import MANIFEST, aside, fill, load_tensors, read_json, sa
 log = logging.getLogger(__name__)
 
 FILES = ("model.safetensors", "averaged.safetensors", "optimiser.safetensors", "state.json", MANIFEST)
+MORE = ("averaged-*.safetensors",)
+"""Averages of other lengths, where a training keeps them."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,15 @@ def save(
     folder: Path,
     stage: str,
     step: int,
-    model: nn.Module,
-    averaged: nn.Module | None,
+    modules: Mapping[str, nn.Module],
     optimiser: torch.optim.Optimizer,
     state: dict[str, Any],
     keep: int,
 ) -> Checkpoint:
     """Write the state after `step` optimiser steps, then drop those of later steps and all but the newest `keep`.
+
+    Args:
+        modules: "model", and averages of it: each becomes a file of this name.
 
     Raises:
         WorkError: the disk is full; the checkpoints that were there still are.
@@ -56,11 +60,10 @@ def save(
     target = folder / f"{stage}-{step:08d}"
     moments = optimiser.state_dict()["state"]
     tensors = {f"{i}.{key}": torch.as_tensor(v) for i, slots in moments.items() for key, v in slots.items()}
-    with aside(target, own=FILES) as scratch:
+    with aside(target, own=(*FILES, *MORE)) as scratch:
         scratch.mkdir()
-        save_tensors(model.state_dict(), scratch / "model.safetensors")
-        if averaged is not None:
-            save_tensors(averaged.state_dict(), scratch / "averaged.safetensors")
+        for name, module in modules.items():
+            save_tensors(module.state_dict(), scratch / f"{name}.safetensors")
         save_tensors(tensors, scratch / "optimiser.safetensors")
         write_json({"stage": stage, "step": step, **state}, scratch / "state.json")
         seal(scratch)
@@ -94,7 +97,7 @@ def newest(found: Sequence[Checkpoint]) -> Checkpoint:
 
 
 def restore(
-    checkpoint: Checkpoint, model: nn.Module, averaged: nn.Module | None, optimiser: torch.optim.Optimizer
+    checkpoint: Checkpoint, modules: Mapping[str, nn.Module], optimiser: torch.optim.Optimizer
 ) -> dict[str, Any]:
     """Load a checkpoint into modules and optimiser that were built from the same configuration; returns state.json.
 
@@ -102,9 +105,8 @@ def restore(
         UserError: a file is missing or damaged, or was made with other settings.
     """
     folder = checkpoint.folder
-    fill(model, load_tensors(folder / "model.safetensors"), folder / "model.safetensors")
-    if averaged is not None:
-        fill(averaged, load_tensors(folder / "averaged.safetensors"), folder / "averaged.safetensors")
+    for name, module in modules.items():
+        fill(module, load_tensors(folder / f"{name}.safetensors"), folder / f"{name}.safetensors")
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in load_tensors(folder / "optimiser.safetensors").items():

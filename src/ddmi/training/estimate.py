@@ -203,17 +203,18 @@ def steps(config: Config) -> dict[str, Step]:
     """The cost of a step of each stage; a stage whose input has no known shape is left out."""
     autoencoder, denoiser = networks(config)
     training = at_once(config.training)
-    stages: dict[str, tuple[nn.Module, Loss | None, int, float]] = {
+    kept = int(config.diffusion.ema_decay > 0) + len(config.diffusion.ema_lengths)
+    stages: dict[str, tuple[nn.Module, Loss | None, int, int]] = {
         "autoencoder": (
             autoencoder,
             autoencoder_loss(config, autoencoder.encoder),
             training.batch_size,
-            training.autoencoder_ema,
+            int(training.autoencoder_ema > 0),
         ),
-        "diffusion": (denoiser, diffusion_loss(config), training.diffusion_batch, config.diffusion.ema_decay),
+        "diffusion": (denoiser, diffusion_loss(config), training.diffusion_batch, kept),
     }
     found = {}
-    for k, (name, (model, loss, batch, decay)) in enumerate(stages.items()):
+    for k, (name, (model, loss, batch, averages)) in enumerate(stages.items()):
         if loss is None:
             continue
         told = of_stage(training, name)
@@ -234,7 +235,7 @@ def steps(config: Config) -> dict[str, Step]:
             weights=size,
             gradients=size,
             optimiser=2 * size,
-            averages=size if decay else 0,
+            averages=size * averages,
             activations=count(loss, model, micro)[1] // (2 if max(rates, key=lambda p: rates[p]) != "fp32" else 1),
             seconds=took,
             timed=timed,

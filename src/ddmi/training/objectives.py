@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -165,22 +164,3 @@ def times(config: DiffusionConfig, seeds: Sequence[int]) -> Float[Tensor, "b"]:
     else:
         share = torch.sigmoid(config.times_mean + config.times_deviation * normal((), seeds, "time"))
     return (share * config.timesteps).floor().clamp(max=config.timesteps - 1)
-
-
-@dataclass(frozen=True)
-class Average:
-    """Exponential moving average with a warm-up: decay (1 + n) / (10 + n) until it reaches the wanted one."""
-
-    decay: float
-
-    @torch.no_grad()
-    def __call__(
-        self,
-        averaged: tuple[Tensor, ...] | list[Tensor],
-        current: tuple[Tensor, ...] | list[Tensor],
-        seen: Tensor | int,
-    ) -> None:
-        """The `multi_avg_fn` of torch's AveragedModel."""
-        n = float(seen)
-        decay = min(self.decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(averaged, current, 1 - decay)

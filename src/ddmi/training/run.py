@@ -33,7 +33,7 @@ from ddmi.model.sampling import SamplingConfig, draw, sample_seeds
 from ddmi.model.unet import Condition
 from ddmi.pretrained import AGAIN, AUTOENCODER, DIFFUSION, check_export, export, intact
 from ddmi.rendering import files
-from ddmi.training import latents, precision
+from ddmi.training import averages, latents, precision
 from ddmi.training.batches import Batches, Source
 from ddmi.training.checkpoint import find
 from ddmi.training.loop import Fitted, Stage, accelerate, fit, guide_of
@@ -322,26 +322,36 @@ def _diffusion(
         seeds = seeds[: len(spread)]
 
     held_out = []
-    if training.preview_every:
+    if training.preview_every or config.diffusion.ema_lengths:
         held_out = _held_out(config, domain.dataset(data, "test"), autoencoder, model, accelerator.device)
+
+    def held_out_loss(model: nn.Module) -> float:
+        with torch.no_grad():
+            losses = [len(batch.seeds) * float(denoising_loss(model, batch)) for batch in held_out]  # type: ignore[arg-type]
+        return sum(losses) / sum(len(batch.seeds) for batch in held_out)
 
     def preview(averaged: nn.Module, step: int) -> dict[str, float]:
         condition = None if shown is None else shown.to(accelerator.device)
         drawn = draw(averaged, seeds, condition, PREVIEW)  # type: ignore[arg-type]
         with torch.no_grad():
             signal = autoencoder.decode(unpack(drawn.z, domain.layout))
-            losses = [len(batch.seeds) * float(denoising_loss(averaged, batch)) for batch in held_out]  # type: ignore[arg-type]
         _show(config, fields_of(signal, domain), run / "samples" / f"diffusion-{step:06d}")
-        return {"held_out": sum(losses) / sum(len(batch.seeds) for batch in held_out)} if held_out else {}
+        return {"held_out": held_out_loss(averaged)} if held_out else {}
 
     objective = DiffusionObjective(config, model)
     steps, share = training.diffusion_steps, config.diffusion.guide_at
     guide_step = max(1, round(share * steps)) if share else 0
-    stage = Stage("diffusion", steps, training.diffusion_batch, config.diffusion.ema_decay, guide_step)
+    decay, lengths = config.diffusion.ema_decay, config.diffusion.ema_lengths
+    stage = Stage("diffusion", steps, training.diffusion_batch, decay, lengths, guide_step)
     config = _precise(config, run, stage, objective, source, accelerator)
     fitted = fit(objective, source, stage, training, run, accelerator, interruption, preview)
     if accelerator.is_main_process and _to_export(fitted, run / "model", DIFFUSION):
-        if guide_of(run).exists():
+        if lengths and fitted.finished and held_out:
+            snapshots = averages.Snapshots(run / "checkpoints", stage.name, lengths, steps)
+            fitted = replace(fitted, model=averages.best(fitted.model, snapshots, held_out_loss))
+        elif lengths and fitted.finished:
+            log.warning("diffusion.ema_lengths has no effect without held-out data, whose loss would choose one")
+        if guide_step and guide_of(run).exists():
             guide = Diffusion(config.diffusion, domain.layout, config.autoencoder.latent_channels)
             if config.diffusion.condition == "text":
                 guide.null_tokens, guide.null_mask = model.null_tokens.clone(), model.null_mask.clone()
