@@ -13,7 +13,7 @@ from PIL import Image
 from ddmi.base.errors import UserError
 from ddmi.data.captions import json_captions, matched, one_of_each
 from ddmi.data.pictures import PictureFolder
-from ddmi.domains.nerf.views.names import captions_of
+from ddmi.domains.nerf.views import captions_of
 from ddmi.domains.shape.shapes import _table_captions
 
 SEPARATORS = "\u2028\u2029\u0085"

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms
 from ddmi.base.errors import UserError
 from ddmi.data.pictures import PictureFolder, fit, open_pictures
 from ddmi.data.splits import split
-from ddmi.domains.nerf.views.pixels import decoded as views_decoded
+from ddmi.domains.nerf.scene import decoded as views_decoded
 
 
 def solid(

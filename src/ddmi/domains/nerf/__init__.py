@@ -122,10 +122,10 @@ class Nerf(Domain[Shot]):
             return ViewDataset(self, made, split)
         if path is None:
             raise UserError("--data is missing: name a folder of objects with photographs and their cameras")
-        from ddmi.domains.nerf.views import open_views
+        from ddmi.domains.nerf.views import ViewFolder
 
         how: dict[str, Any] = {"radius": self.radius or None, "background": self.background, "on_bad": self.on_bad}
-        opened = open_views(path, **how, hulls=kept.home() / "hulls")
+        opened = ViewFolder(path, **how, hulls=kept.home() / "hulls")
         return ViewDataset(replace(self, source="folder"), opened, split)
 
     def likelihood(self, signal: Signal, batch: Batch) -> Score:

@@ -1,4 +1,4 @@
-"""The coloured visual hull of posed photographs: the largest solid whose silhouettes are those of the pictures.
+"""The coloured visual hull of posed images: the largest object whose silhouettes are those of the images.
 
 Laurentini (1994). It contains the object, and fills what no view can tell is empty, such as the inside of a bowl. Grids
 are over [-1, 1]^3, in array order (z, y, x).
@@ -7,7 +7,6 @@ are over [-1, 1]^3, in array order (z, y, x).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, UInt8
@@ -15,8 +14,14 @@ from jaxtyping import Bool, Float32, Float64, Int, UInt8
 from ddmi.base.errors import missing_extra
 from ddmi.domains.nerf.posed import Views
 
+try:
+    from scipy import ndimage
+    from scipy.spatial import cKDTree
+except ImportError as error:
+    raise missing_extra("scipy", "mesh") from error
+
 HULL = 1
-"""Goes up when the same pictures give another hull: those that were kept are then not used."""
+"""Goes up when the same images give another hull: those that were kept are then not used."""
 PLAIN = 24
 """Levels of 255 that a pixel of a plain background may be off white or black."""
 SLACK = 0.5
@@ -35,7 +40,7 @@ class NoHull(Exception):
 
 @dataclass(frozen=True)
 class Backdrop:
-    """The plain colour that pictures without alpha stand on."""
+    """The plain colour that images without alpha stand on."""
 
     colour: int
     """Of all three channels: 0 or 255."""
@@ -43,11 +48,11 @@ class Backdrop:
     """Levels that pixels of it are off."""
 
 
-def backdrop(pictures: UInt8[np.ndarray, "n h w c"]) -> Backdrop | None:
+def backdrop(images: UInt8[np.ndarray, "n h w c"]) -> Backdrop | None:
     """White or black, whichever most pixels at the borders are; None where those are fewer than half, or with alpha."""
-    if _transparent(pictures):
+    if _transparent(images):
         return None
-    rgb = pictures[..., :3].astype(np.int16)
+    rgb = images[..., :3].astype(np.int16)
     border = np.concatenate([rgb[:, [0, -1]].reshape(-1, 3), rgb[:, 1:-1, [0, -1]].reshape(-1, 3)])
     off = {colour: np.abs(border - colour).max(axis=1) for colour in (255, 0)}
     colour = max(off, key=lambda colour: (off[colour] <= PLAIN).mean())
@@ -57,24 +62,24 @@ def backdrop(pictures: UInt8[np.ndarray, "n h w c"]) -> Backdrop | None:
     return Backdrop(colour, int(np.quantile(off[colour][plain], 0.99)) + 1)
 
 
-def silhouettes(pictures: UInt8[np.ndarray, "n h w c"]) -> Bool[np.ndarray, "n h w"] | None:
+def silhouettes(images: UInt8[np.ndarray, "n h w c"]) -> Bool[np.ndarray, "n h w"] | None:
     """Which pixels show the object: by alpha, else by what differs from a plain white or black background.
 
     In the latter case holes that are smaller than a hundredth of the object are taken for highlights, and filled. None
     where there is neither.
     """
-    if _transparent(pictures):
-        return pictures[..., 3] > 127
-    back = backdrop(pictures)
+    if _transparent(images):
+        return images[..., 3] > 127
+    back = backdrop(images)
     if back is None:
         return None
-    off = np.abs(pictures[..., :3].astype(np.int16) - back.colour).max(axis=3)
+    off = np.abs(images[..., :3].astype(np.int16) - back.colour).max(axis=3)
     return np.stack([_filled(mask) for mask in off > back.tolerance])
 
 
 def _filled(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     """A silhouette without its small holes: highlights, as light as the background."""
-    holes, count = _ndimage().label(~mask)
+    holes, count = ndimage.label(~mask)
     if count < 2:
         return mask
     border = np.concatenate([holes[0], holes[-1], holes[:, 0], holes[:, -1]])
@@ -83,8 +88,13 @@ def _filled(mask: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return np.asarray(mask | small[holes])
 
 
-def _transparent(pictures: UInt8[np.ndarray, "n h w c"]) -> bool:
-    return pictures.shape[3] == 4 and bool((pictures[..., 3] < 128).any())
+def _transparent(images: UInt8[np.ndarray, "n h w c"]) -> bool:
+    return images.shape[3] == 4 and bool((images[..., 3] < 128).any())
+
+
+def widened(mask: Bool[np.ndarray, "h w"], pixels: int) -> Bool[np.ndarray, "h w"]:
+    """A mask and so many pixels around it, to all sides."""
+    return np.asarray(ndimage.maximum_filter(mask, 2 * pixels + 1))
 
 
 def carve(
@@ -105,7 +115,7 @@ def carve(
     bounds = _signed(masks)
     allowed = int(misses * len(views) + 1e-9)
     side = resolution // FEWEST
-    corners = np.indices((side, side, side)).reshape(3, -1).T
+    corners = _offsets(side)
     inside = np.zeros((resolution,) * 3, dtype=bool)
     while True:
         half = 1 / side
@@ -116,24 +126,21 @@ def carve(
             x, y, z = corners[kept].T
             inside[z, y, x] = True
             return inside
-        _fill(inside, corners[sure], resolution // side)
-        corners = (2 * corners[kept & ~sure, None] + _EIGHT).reshape(-1, 3)
+        times = resolution // side
+        x, y, z = (times * corners[sure, None] + _offsets(times)).reshape(-1, 3).T
+        inside[z, y, x] = True
+        corners = (2 * corners[kept & ~sure, None] + _offsets(2)).reshape(-1, 3)
         side *= 2
 
 
-_EIGHT = np.indices((2, 2, 2)).reshape(3, 8).T
-
-
-def _fill(inside: Bool[np.ndarray, "z y x"], corners: Int[np.ndarray, "m 3"], times: int) -> None:
-    """Set the cells that coarse ones, `times` as wide, consist of."""
-    offsets = np.indices((times, times, times)).reshape(3, -1).T
-    x, y, z = (times * corners[:, None] + offsets).reshape(-1, 3).T
-    inside[z, y, x] = True
+def _offsets(times: int) -> Int[np.ndarray, "m 3"]:
+    """Of the cells that a cell `times` as wide consists of."""
+    return np.indices((times, times, times)).reshape(3, -1).T
 
 
 def _signed(masks: Bool[np.ndarray, "n h w"]) -> Float32[np.ndarray, "n h w"]:
     """Distance of the middle of each pixel from the edge of the silhouette in pixels; negative inside."""
-    distance = _ndimage().distance_transform_edt
+    distance = ndimage.distance_transform_edt
     far = float(sum(masks.shape[1:]))
     signed = np.empty(masks.shape, dtype=np.float32)
     for view, mask in enumerate(masks):
@@ -175,7 +182,7 @@ def _test(
 
 def _sample(grid: Float32[np.ndarray, "h w"], pixel: Float64[np.ndarray, "m 2"]) -> Float32[np.ndarray, "m"]:
     """Bilinear values at (column, row); pixels have their values at their centres."""
-    return _ndimage().map_coordinates(grid, pixel.T[::-1] - 0.5, order=1, mode="nearest", output=np.float32)
+    return ndimage.map_coordinates(grid, pixel.T[::-1] - 0.5, order=1, mode="nearest", output=np.float32)
 
 
 def surface(
@@ -200,7 +207,6 @@ def surface(
     offset = np.where(step == 0, rng.uniform(-0.5, 0.5, cell.shape), 0.5 * step)
     points = (cell + 0.5 + offset) * (2 / size) - 1
 
-    ndimage = _ndimage()
     blurred = ndimage.gaussian_filter(np.pad(inside, 3).astype(np.float32), 1.5)
     at = (cell + 3 + offset).T[::-1]
     slopes = [ndimage.map_coordinates(-np.gradient(blurred, axis=2 - axis), at, order=1) for axis in range(3)]
@@ -213,7 +219,7 @@ def colours(
     points: Float64[np.ndarray, "n 3"],
     normals: Float64[np.ndarray, "n 3"],
     views: Views,
-    pictures: UInt8[np.ndarray, "v h w c"],
+    images: UInt8[np.ndarray, "v h w c"],
     masks: Bool[np.ndarray, "v h w"],
     spacing: float,
 ) -> UInt8[np.ndarray, "n 3"]:
@@ -243,7 +249,7 @@ def colours(
         facing = (away * normals[there]).sum(axis=1) / np.linalg.norm(away, axis=1)
         open_ = (facing > 0.05) & (far <= _front(at, far, views.size, wide) + 2 * spacing)
         there, at, far, facing = there[open_], at[open_], far[open_], facing[open_]
-        share, rgb = _object_colour(pictures[view], masks[view], at)
+        share, rgb = _object_colour(images[view], masks[view], at)
         edge = np.clip((0.5 - _sample(bounds[view], at)) / 2, 0.02, 1)  # 1 from a pixel and a half within
         score = np.where(share > 0.1, (facing * edge / far**2) ** 4, 0)  # the best view weighs most by far
         total[there] += score[:, None] * rgb
@@ -255,16 +261,16 @@ def colours(
     out = np.empty((len(points), 3))
     out[known] = found
     if not known.all():
-        out[~known] = found[_nearest(points[known], points[~known])]
+        out[~known] = found[cKDTree(points[known]).query(points[~known])[1]]
     return np.clip(out.round(), 0, 255).astype(np.uint8)
 
 
 def _object_colour(
-    picture: UInt8[np.ndarray, "h w c"], mask: Bool[np.ndarray, "h w"], pixel: Float64[np.ndarray, "m 2"]
+    image: UInt8[np.ndarray, "h w c"], mask: Bool[np.ndarray, "h w"], pixel: Float64[np.ndarray, "m 2"]
 ) -> tuple[Float32[np.ndarray, "m"], Float32[np.ndarray, "m 3"]]:
     """Bilinear colours of those neighbours that show the object, and how much these count."""
     share = _sample(mask.astype(np.float32), pixel)
-    rgb = [_sample(picture[..., channel] * mask.astype(np.float32), pixel) for channel in range(3)]
+    rgb = [_sample(image[..., channel] * mask.astype(np.float32), pixel) for channel in range(3)]
     return share, np.stack(rgb, axis=1) / np.maximum(share, 1e-3)[:, None]
 
 
@@ -275,20 +281,12 @@ def _front(
     tiles = np.floor(pixel / wide).astype(int)[:, ::-1]
     nearest = np.full((int(size[0] / wide) + 1, int(size[1] / wide) + 1), np.inf)
     np.minimum.at(nearest, tuple(tiles.T), depth)
-    return _ndimage().minimum_filter(nearest, 3, mode="nearest")[tuple(tiles.T)]
-
-
-def _nearest(known: Float64[np.ndarray, "k 3"], asked: Float64[np.ndarray, "m 3"]) -> Int[np.ndarray, "m"]:
-    try:
-        from scipy.spatial import cKDTree
-    except ImportError as error:
-        raise missing_extra("scipy", "mesh") from error
-    return cKDTree(known).query(asked)[1]
+    return ndimage.minimum_filter(nearest, 3, mode="nearest")[tuple(tiles.T)]
 
 
 def coloured_hull(
     views: Views,
-    pictures: UInt8[np.ndarray, "n h w c"],
+    images: UInt8[np.ndarray, "n h w c"],
     rng: np.random.Generator,
     *,
     count: int = 30_000,
@@ -298,30 +296,22 @@ def coloured_hull(
 
     Args:
         views: in the signal's coordinates.
-        pictures: RGB or RGBA of the views' size; those of nothing but background are left out.
+        images: RGB or RGBA of the views' size; those of nothing but background are left out.
         count: how many points.
         resolution: cells a side, 64 to 128.
 
     Raises:
-        NoHull: the pictures have neither alpha nor a plain background, or the hull is empty.
+        NoHull: the images have neither alpha nor a plain background, or the hull is empty.
     """
-    masks = silhouettes(pictures)
+    masks = silhouettes(images)
     if masks is None:
-        raise NoHull("the pictures have neither alpha nor a plain white or black background")
+        raise NoHull("the images have neither alpha nor a plain white or black background")
     if not masks.any():
-        raise NoHull("the pictures show nothing but background")
+        raise NoHull("the images show nothing but background")
     shown = np.flatnonzero(masks.any(axis=(1, 2)))
-    views, pictures, masks = views.only(shown), pictures[shown], masks[shown]
+    views, images, masks = views.only(shown), images[shown], masks[shown]
     inside = carve(views, masks, resolution)
     if not inside.any():
         raise NoHull("no part of the box [-1, 1]^3 lies in the silhouettes of the views")
     points, normals = surface(inside, count, rng)
-    return points.astype(np.float32), colours(points, normals, views, pictures, masks, 2 / resolution)
-
-
-def _ndimage() -> Any:
-    try:
-        from scipy import ndimage
-    except ImportError as error:
-        raise missing_extra("scipy", "mesh") from error
-    return ndimage
+    return points.astype(np.float32), colours(points, normals, views, images, masks, 2 / resolution)

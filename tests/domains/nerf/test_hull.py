@@ -1,105 +1,16 @@
-"""The visual hull: solids whose silhouettes are known in closed form are found again, with their colours."""
+"""The visual hull: objects whose silhouettes are known in closed form are found again, with their colours."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from posed_scenes import BLUE, RED, around, ball, box, halves, look, on, photograph, plain, views_of
 
+from ddmi.domains.nerf.checks import share_in_silhouettes
 from ddmi.domains.nerf.hull import NoHull, backdrop, carve, coloured_hull, colours, silhouettes, surface
-from ddmi.domains.nerf.posed import Views, fits, in_view, meeting
+from ddmi.domains.nerf.posed import in_view, meeting
 from ddmi.rendering.cameras import Camera
-
-Paint = Callable[[np.ndarray], np.ndarray]
-RED, BLUE = (230, 20, 20), (20, 20, 230)
-
-
-def look(eye: np.ndarray, target: np.ndarray | tuple = (0.0, 0.0, 0.0), up: tuple = (0.0, 1.0, 0.0)) -> np.ndarray:
-    """Camera-to-world, OpenGL's axes."""
-    back = (eye - np.asarray(target)) / np.linalg.norm(eye - np.asarray(target))
-    right = np.cross(up, back)
-    right /= np.linalg.norm(right)
-    pose = np.eye(4)
-    pose[:3] = np.stack([right, np.cross(back, right), back, eye], axis=1)
-    return pose
-
-
-def around(count: int, distance: float, lowest: float = -0.9, up: str = "y") -> np.ndarray:
-    """Directions that spread over a sphere, as poses that look at the origin."""
-    turn = np.arange(count) * np.pi * (3 - np.sqrt(5))
-    high = lowest + (0.95 - lowest) * (np.arange(count) + 0.5) / count
-    flat = np.sqrt(1 - high**2)
-    eyes = np.stack([flat * np.sin(turn), high, flat * np.cos(turn)], axis=1)
-    if up == "z":
-        eyes = np.stack([eyes[:, 0], -eyes[:, 2], eyes[:, 1]], axis=1)
-    return np.stack([look(distance * eye, up=(0, 0, 1) if up == "z" else (0, 1, 0)) for eye in eyes])
-
-
-def views_of(poses: np.ndarray, size: tuple[int, int], focal: float) -> Views:
-    count = len(poses)
-    middle = np.array([size[1] / 2, size[0] / 2])
-    return Views(poses=poses, focal=np.full(count, focal), centre=np.tile(middle, (count, 1)), size=size)
-
-
-def rays(views: Views, view: int) -> tuple[np.ndarray, np.ndarray]:
-    """Origin and unit directions (h, w, 3) through the middles of the pixels."""
-    rows, columns = np.mgrid[: views.size[0], : views.size[1]] + 0.5
-    x, y = views.centre[view]
-    local = np.stack([columns - x, y - rows, np.full(rows.shape, -views.focal[view])], axis=2)
-    world = local @ views.poses[view, :3, :3].T
-    return views.poses[view, :3, 3], world / np.linalg.norm(world, axis=2, keepdims=True)
-
-
-def ball(centre: tuple, radius: float) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """How far along rays a ball is met; infinite where it is not."""
-
-    def meet(origin: np.ndarray, ray: np.ndarray) -> np.ndarray:
-        along = ray @ (np.asarray(centre) - origin)
-        gap = radius**2 - (np.sum((np.asarray(centre) - origin) ** 2) - along**2)
-        return np.where(gap > 0, along - np.sqrt(np.maximum(gap, 0)), np.inf)
-
-    return meet
-
-
-def box(low: tuple, high: tuple) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    def meet(origin: np.ndarray, ray: np.ndarray) -> np.ndarray:
-        with np.errstate(divide="ignore"):
-            first, second = (np.asarray(low) - origin) / ray, (np.asarray(high) - origin) / ray
-        near, far = np.minimum(first, second).max(axis=-1), np.maximum(first, second).min(axis=-1)
-        return np.where(near < far, near, np.inf)
-
-    return meet
-
-
-def photograph(views: Views, *things: tuple[Callable, Paint]) -> np.ndarray:
-    """RGBA pictures (n, h, w, 4) of solids, each with its paint (points -> 0-255)."""
-    out = np.zeros((len(views), *views.size, 4), dtype=np.uint8)
-    for view in range(len(views)):
-        origin, ray = rays(views, view)
-        nearest = np.full(views.size, np.inf)
-        for meet, paint in things:
-            depth = meet(origin, ray)
-            seen = depth < nearest
-            out[view, seen, :3] = paint(origin + ray[seen] * depth[seen, None])
-            out[view, seen, 3] = 255
-            nearest = np.minimum(nearest, depth)
-    return out
-
-
-def plain(colour: tuple[int, int, int]) -> Paint:
-    return lambda points: np.broadcast_to(np.array(colour), points.shape)
-
-
-def halves(axis: int, at: float) -> Paint:
-    """Red beyond a plane across an axis, blue before it."""
-    return lambda points: np.where(points[..., axis : axis + 1] > at, RED, BLUE)
-
-
-def on(pictures: np.ndarray, grey: int = 255) -> np.ndarray:
-    """Pictures without alpha."""
-    return np.where(pictures[..., 3:] > 127, pictures[..., :3], grey).astype(np.uint8)
 
 
 def cells(resolution: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -128,11 +39,12 @@ def test_projection_and_rays_are_those_of_the_cameras():
 def test_the_axes_meet_where_the_cameras_look():
     poses = np.stack([look(eye, (0.4, -0.2, 0.1)) for eye in 3 * around(9, 1.0)[:, :3, 3]])
     views = views_of(poses, (50, 50), 60.0)
-    found = meeting(views)
-    assert np.allclose(found.point, [0.4, -0.2, 0.1]) and found.off < 1e-9 and found.sound(3.0) == 1
-    assert np.allclose(found.depths, np.linalg.norm(views.eyes - [0.4, -0.2, 0.1], axis=1))
-    same = views_of(np.repeat(poses[:1], 4, axis=0), (50, 50), 60.0)
-    assert meeting(same) is None
+    found = meeting(views.eyes, views.axes)
+    assert np.allclose(found.point, [0.4, -0.2, 0.1]) and found.side == 1
+    assert found.depth == pytest.approx(np.median(np.linalg.norm(views.eyes - [0.4, -0.2, 0.1], axis=1)))
+    assert meeting(views.eyes, -views.axes).side == -1
+    assert meeting(views.eyes, np.roll(views.axes, 1, axis=0)).side == 0
+    assert meeting(np.repeat(views.eyes[:1], 4, axis=0), np.repeat(views.axes[:1], 4, axis=0)) is None
     far = views_of(np.stack([look(np.array([0, 0, 2.0])), look(np.array([0, 0, 5.0]))]), (50, 80), 60.0)
     assert in_view(far, np.zeros(3)) == pytest.approx(2 * 25 / np.hypot(25, 60), rel=0.16), (
         "the shorter side, the nearer"
@@ -259,7 +171,7 @@ def test_a_painted_ball_gets_its_colours_back():
     clear = np.abs(points[:, 1] - centre[1]) > 0.06
     wrong = np.abs(found.astype(int) - np.where(points[:, 1:2] > centre[1], RED, BLUE)).max(axis=1) > 30
     assert not wrong[clear].any()
-    assert fits(ORBIT, silhouettes(pictures), points.astype(np.float64)) > 0.97
+    assert share_in_silhouettes(ORBIT, silhouettes(pictures), points.astype(np.float64)) > 0.97
 
 
 def on_ball(centre: tuple, radius: float, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -21,9 +21,9 @@ pytest.importorskip("scipy")
 
 from ddmi.data.meshes import LONGEST, Model, Rejected, find, load, normalised  # noqa: E402
 from ddmi.domains.nerf import photography  # noqa: E402
+from ddmi.domains.nerf.checks import check  # noqa: E402
 from ddmi.domains.nerf.photography import FurnitureViews, prepare_views, upright  # noqa: E402
-from ddmi.domains.nerf.posed import check  # noqa: E402
-from ddmi.domains.nerf.views import ViewSource, open_views  # noqa: E402
+from ddmi.domains.nerf.views import ViewFolder, ViewSource  # noqa: E402
 from ddmi.rendering.cameras import sphere  # noqa: E402
 from ddmi.rendering.shader import TracedMesh, render_view  # noqa: E402
 
@@ -120,7 +120,7 @@ def test_poses_are_those_of_opencv_and_points_lie_in_the_cube(raw, tmp_path):
 def test_a_source_reads_what_was_written(raw, tmp_path, caplog):
     prepare_views(raw, tmp_path / "out", views=8, size=48, points=1500)
     caplog.clear()
-    source = open_views(tmp_path / "out")
+    source = ViewFolder(tmp_path / "out")
     assert source.names == ["round/ball", "square/bar", "square/signs"] and source.classes == ["round", "square"]
     assert source.counts == [8, 8, 8] and not source.bad and not caplog.records
     views, cloud = source.cameras(2), source.cloud(2, 1000, np.random.default_rng(0))
@@ -198,7 +198,7 @@ def test_what_a_catalogue_tells_is_kept_and_its_rotation_used(tmp_path):
     credit = {"model": "garden/post", "title": "Post", "creator": "Ann", "license": "CC0", "source": "Old things"}
     assert json.loads((out / "credits.jsonl").read_text()) == credit
     assert "free" in next((out / "licences").iterdir()).read_text()
-    assert open_views(out).captions == [["post", "post, toy"]]
+    assert ViewFolder(out).captions == [["post", "post, toy"]]
     mine = '{"model": "someone/else",  "text": "mine"}'
     (out / "captions.jsonl").write_text(mine + "\n" + (out / "captions.jsonl").read_text())
     prepare_views(tmp_path / "a.sh3f", out, **SMALL)
