@@ -12,10 +12,11 @@ import trimesh
 
 from ddmi.base.errors import UserError
 from ddmi.data.preparation import UNIT
+from ddmi.data.shapes import ShapeSource
 from ddmi.data.splits import split
 from ddmi.data.stored import load
 from ddmi.domains.shape import shapes
-from ddmi.domains.shape.shapes import CLOSE, ShapeFolder, ShapeSource, open_shapes
+from ddmi.domains.shape.shapes import CLOSE, ShapeFolder, open_shapes
 from ddmi.domains.shape.single_mesh import SingleMesh
 
 RADIUS = 0.8  # of the ball that every model here is, in our frame
@@ -193,8 +194,6 @@ def test_a_bad_model_is_told_by_its_file(tmp_path, kind, caplog):
     source = ShapeFolder(tmp_path)
     assert source.names == ["good"] and source.bad[0][0] == "bad"
     assert "1 of 2 shapes are left out: bad" in caplog.text
-    with pytest.raises(UserError, match=r"on_bad=\"skip\" leaves such models out"):
-        ShapeFolder(tmp_path, on_bad="stop")
 
 
 def test_an_error_that_nobody_foresaw_leaves_one_shape_out(tmp_path, monkeypatch):
@@ -241,14 +240,6 @@ def test_what_is_at_a_path_decides(tmp_path):
         with pytest.raises(UserError, match=told):
             open_shapes(tmp_path / name)
     assert isinstance(open_shapes(tmp_path / "deep" / "er" / "a.obj"), SingleMesh)
-
-
-def test_progress_counts_every_model(tmp_path):
-    for name in "abc":
-        ball(tmp_path / name, count=104)
-    seen: list[tuple[int, int]] = []
-    ShapeFolder(tmp_path, progress=lambda done, count: seen.append((done, count)))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_one_mesh_is_a_source(tmp_path):

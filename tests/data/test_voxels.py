@@ -1,31 +1,29 @@
-"""Shapes as grids: exact ones against arithmetic, sampled ones against exact ones."""
+"""Voxels of shapes that are known at points only, against arithmetic."""
 
 import numpy as np
 import pytest
 
-from ddmi.data.voxels import rasterised, voxels
+from ddmi.data.shapes import ShapeSource, rasterised
 
 LOW, HIGH = np.array([-0.5, -0.25, 0.0]), np.array([0.75, 0.5, 0.25])  # x, y, z; edges of cells of a grid of 16
 
 
-class Box:
-    """One box, known everywhere."""
-
-    names = ("box",)
-
-    def occupancy(self, index, points):
-        assert index == 0
-        return ((points > LOW) & (points < HIGH)).all(axis=1)
+def in_box(points):
+    return ((points > LOW) & (points < HIGH)).all(axis=1)
 
 
-class Points:
-    """The same box, known at points only."""
+class Points(ShapeSource):
+    """Shapes known at points only: this box, or what `inside` says."""
 
-    names = ("box",)
+    def __init__(self, inside=in_box):
+        self.names, self.inside = ["shape"], inside
+
+    def surface(self, index, count, rng):
+        raise NotImplementedError
 
     def queries(self, index, uniform, near, rng):
         points = rng.uniform(-1, 1, (uniform + near, 3)).astype(np.float32)
-        return points, Box().occupancy(index, points)
+        return points, self.inside(points)
 
 
 def box_cells(size=16):
@@ -36,18 +34,14 @@ def box_cells(size=16):
     return cells
 
 
-def test_a_box_by_hand():
-    found = voxels(Box(), 0, 16)
-    assert found.dtype == bool and found.sum() == 10 * 6 * 2
-    assert np.array_equal(found, box_cells())
-
-
 def test_a_grid_from_points_is_that_of_the_box():
-    assert np.array_equal(voxels(Points(), 0, 16), box_cells())  # no cell is cut, so no majority is in doubt
+    found = Points().voxels(0, 16)
+    assert found.dtype == bool and found.sum() == 10 * 6 * 2
+    assert np.array_equal(found, box_cells())  # no cell is cut, so no majority is in doubt
 
 
 def test_the_same_call_gives_the_same_grid():
-    assert np.array_equal(voxels(Points(), 0, 9), voxels(Points(), 0, 9))  # 9: cells are cut
+    assert np.array_equal(Points().voxels(0, 9), Points().voxels(0, 9))  # 9: cells are cut
 
 
 def test_most_points_of_a_cell_decide_and_half_are_not_enough():
@@ -78,10 +72,5 @@ def test_no_points_at_all_are_an_empty_shape():
 
 @pytest.mark.parametrize("size", [8, 32])
 def test_a_sampled_ball_has_the_volume_of_a_ball(size):
-    class Ball(Points):
-        def queries(self, index, uniform, near, rng):
-            points = rng.uniform(-1, 1, (uniform + near, 3)).astype(np.float32)
-            return points, np.linalg.norm(points, axis=1) < 0.8
-
-    share = voxels(Ball(), 0, size).mean()
+    share = Points(lambda points: np.linalg.norm(points, axis=1) < 0.8).voxels(0, size).mean()
     assert share == pytest.approx(4 / 3 * np.pi * 0.8**3 / 8, rel=0.05)

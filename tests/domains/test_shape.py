@@ -12,6 +12,7 @@ import torch
 
 from ddmi.base.errors import Empty, UserError
 from ddmi.config import from_dict, to_dict
+from ddmi.data.shapes import ShapeSource
 from ddmi.domains.base import Batch, Domain
 from ddmi.domains.shape import Shape, ShapeDataset
 from ddmi.field import Field
@@ -28,13 +29,13 @@ def shape(**settings) -> Shape:
     return Shape(**{"resolution": 8, "cloud": 40, "points": 64, "encode": ENCODE, "source": "furniture", **settings})
 
 
-class Balls:
+class Balls(ShapeSource):
     """Balls around the middle, each of another radius: everything about them is known."""
 
     def __init__(self):
         self.captions = [["a small ball", "a ball"], ["a ball"], [], ["a large ball"]]
         self.labels, self.classes = [0, 0, 1, 1], ["small", "large"]
-        self.names, self.groups = ["a", "b", "c", "d"], [[0], [1], [2], [3]]
+        self.names = ["a", "b", "c", "d"]
         self.parts, self.radii = ["train", "train", "train", "test"], [0.3, 0.4, 0.6, 0.8]
 
     def surface(self, index, count, rng):

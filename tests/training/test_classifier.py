@@ -9,10 +9,11 @@ import pytest
 import tiny
 import torch
 
+from ddmi.base.coordinates import grid
 from ddmi.base.errors import UserError
 from ddmi.base.interruption import Interruption
+from ddmi.data.shapes import ShapeSource
 from ddmi.data.splits import split
-from ddmi.data.voxels import voxels
 from ddmi.metrics.features.voxels import VoxelClassifier, VoxelClassifierConfig, load_classifier
 from ddmi.training import classifier
 from ddmi.training.classifier import NOISE, SHIFT, TRAINING, VoxelDataset, accuracy, train_classifier, vary
@@ -20,23 +21,25 @@ from ddmi.training.classifier import NOISE, SHIFT, TRAINING, VoxelDataset, accur
 QUICK = replace(TRAINING, batch_size=4, checkpoint_every=3)
 
 
-class Solids:
+class Solids(ShapeSource):
     """Boxes and balls of many sizes and places."""
-
-    parts = None
-    captions = None
 
     def __init__(self, count: int = 40) -> None:
         self.names = [f"solid-{k}" for k in range(count)]
         self.classes = ["ball", "box"]
         self.labels = [k % 2 for k in range(count)]
-        self.groups = [[k] for k in range(count)]
 
-    def occupancy(self, index, points):
+    def surface(self, index, count, rng):
+        raise NotImplementedError
+
+    queries = surface
+
+    def voxels(self, index, size=32):
         numbers = np.random.default_rng(index)
         centre, radius = numbers.uniform(-0.2, 0.2, 3), numbers.uniform(0.5, 0.7)
-        away = np.abs(points - centre)
-        return away.max(axis=1) < 0.8 * radius if self.labels[index] else np.linalg.norm(away, axis=1) < radius
+        away = np.abs(grid((size, size, size)).numpy() - centre)
+        ball, box = np.linalg.norm(away, axis=1) < radius, away.max(axis=1) < 0.8 * radius
+        return (box if self.labels[index] else ball).reshape(size, size, size)
 
 
 class Stopping(Interruption):
@@ -69,7 +72,7 @@ def test_boxes_are_told_from_balls_that_were_never_seen(tmp_path):
     evaluated = split(source, "test", 0.3)
     assert len(evaluated) == summary.held_out and model.accuracy == summary.accuracy and classes == source.classes
     right = [
-        model.predict(torch.from_numpy(voxels(source, k, 16))[None]).item() == source.labels[k] for k in evaluated
+        model.predict(torch.from_numpy(source.voxels(k, 16))[None]).item() == source.labels[k] for k in evaluated
     ]  # one at a time, from the source itself
     assert np.mean(right) == pytest.approx(summary.accuracy)
     assert not (tmp_path / "judge.training").exists()
@@ -113,7 +116,7 @@ def test_the_cache_gives_the_grids_back():
     source = Solids(5)
     for n in (5, 16):  # 125 cells fill no whole number of bytes
         dataset = VoxelDataset(source, [3, 1, 4], n)
-        expected = np.stack([voxels(source, k, n) for k in (3, 1, 4)])
+        expected = np.stack([source.voxels(k, n) for k in (3, 1, 4)])
         assert np.array_equal(dataset.grids([0, 1, 2]).numpy(), expected) and dataset.labels.tolist() == [1, 1, 0]
         assert np.array_equal(dataset.grids([2, 0]).numpy(), expected[[2, 0]])
 

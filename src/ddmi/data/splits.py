@@ -13,7 +13,11 @@ class Splittable(Protocol):
     """What every source has, whatever it holds."""
 
     names: list[str]  # stable, unique
-    groups: list[list[int]]  # indices that are variants of one subject; [[0], [1], ...] when there are none
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Indices that are variants of one subject; [[0], [1], ...] when there are none."""
+        ...
 
 
 def split(source: Splittable, part: Literal["train", "test", "all"], held_out: float = 0.05) -> list[int]:

@@ -25,7 +25,6 @@ from ddmi.base.storage import aside, locked, read_json, write_json
 from ddmi.base.terminal import rank
 from ddmi.config import TrainingConfig
 from ddmi.data.splits import split
-from ddmi.data.voxels import voxels
 from ddmi.metrics.features.voxels import VoxelClassifier, VoxelClassifierConfig, save
 from ddmi.training.loop import Stage, accelerate, fit
 
@@ -83,7 +82,7 @@ class VoxelDataset:
         self.labels = torch.tensor([source.labels[index] for index in kept])
         rows = []
         for done, index in enumerate(kept, start=1):
-            rows.append(np.packbits(voxels(source, index, resolution)))
+            rows.append(np.packbits(source.voxels(index, resolution)))
             if progress:
                 progress(done)
         self.rows = np.stack(rows)
@@ -152,7 +151,7 @@ def train_classifier(
     and ends with the same weights as one that was never stopped.
 
     Args:
-        source: shapes with `names`, `groups`, `labels`, `classes` and what `ddmi.data.voxels.voxels` asks for.
+        source: shapes with classes.
         out: the safetensors file, read by `ddmi.metrics.features.voxels.load_classifier`.
         held_out: share of the shapes that only the accuracy is measured on, where the source is not split already.
         max_minutes: stop after so long, with a checkpoint.

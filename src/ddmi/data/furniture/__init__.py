@@ -1,4 +1,4 @@
-"""Furniture made by rule: pieces of six kinds with exact occupancy, exact captions and coloured parts, no download."""
+"""Procedural furniture: pieces of six kinds with exact occupancy, exact captions and coloured parts, no download."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ddmi.base.randomness import derive
 from ddmi.data.furniture.parts import COLOURS, Part
 from ddmi.data.furniture.pieces import GENERATORS, Piece, make
 from ddmi.data.furniture.words import captions, prompts
+from ddmi.data.shapes import ShapeSource
 
 if TYPE_CHECKING:
     import trimesh
@@ -30,9 +31,9 @@ def piece(seed: int, index: int) -> Piece:
     return make(np.random.default_rng(derive("furniture", VERSION, seed, index)))
 
 
-class Furniture:
+class Furniture(ShapeSource):
     """Chairs, stools, tables, benches, shelves and lamps: y up, z towards the viewer, the box centred, its longest side
-    2 / 1.1. A source of shapes; piece k depends on the seed and on k alone.
+    2 / 1.1. Piece k depends on the seed and on k alone.
 
     Args:
         count: how many pieces.
@@ -48,11 +49,9 @@ class Furniture:
         self.count, self.seed = count, seed
         self.pieces = [piece(seed, index) for index in range(count)]
         self.names = [f"{made.kind}-{index:06d}" for index, made in enumerate(self.pieces)]
-        self.captions: list[list[str]] | None = [captions(made.kind, made.traits) for made in self.pieces]
+        self.captions = [captions(made.kind, made.traits) for made in self.pieces]
         self.classes = sorted(GENERATORS)
-        self.labels: list[int] | None = [self.classes.index(made.kind) for made in self.pieces]
-        self.groups = [[index] for index in range(count)]
-        self.parts: list[str] | None = None
+        self.labels = [self.classes.index(made.kind) for made in self.pieces]
 
     def __reduce__(self) -> tuple[type[Furniture], tuple[int, int]]:
         return Furniture, (self.count, self.seed)  # a copy in another process makes the same pieces
@@ -81,6 +80,10 @@ class Furniture:
         noise[near // 2 :] *= NEAR[1]
         points = np.concatenate([anywhere, np.clip(close + noise, -1, 1)])
         return points, self.occupancy(index, points)
+
+    def voxels(self, index: int, size: int = 32) -> Bool[np.ndarray, "n n n"]:
+        """Which cell centres are inside: exact."""
+        return self.pieces[index].solid.grid(size)
 
     def colours(self, index: int, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
         """RGB in [0, 1] of points on the surface: the colour of the part that they lie on."""

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ddmi.base.randomness import derive
 from ddmi.data.captions import one_of_each
+from ddmi.data.shapes import ShapeSource
 from ddmi.data.splits import split
 from ddmi.domains.base import Batch, Split
 
 if TYPE_CHECKING:
     from ddmi.domains.shape import Shape
-    from ddmi.domains.shape.shapes import ShapeSource
 
 
 class ShapeDataset:

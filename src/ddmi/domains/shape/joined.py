@@ -1,21 +1,18 @@
-"""Several sources of shapes as one: pieces made by rule beside a folder of somebody's own."""
+"""Several sources of shapes as one: procedural furniture beside a folder of somebody's own."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from ddmi.base.errors import UserError
-
-if TYPE_CHECKING:
-    from ddmi.domains.shape.shapes import ShapeSource
+from ddmi.data.shapes import ShapeSource
 
 
-class Joined:
-    """The shapes of all sources, in their order. A source of shapes itself.
+class Joined(ShapeSource):
+    """The shapes of all sources, in their order.
 
     Classes are left out, since those of one source say nothing of another's. Where one source brings a split, the
     shapes of those that bring none are all for training. `root` is the folder of the first that has one, else None.
@@ -34,20 +31,11 @@ class Joined:
         if len(set(self.names)) < len(self.names):
             twice = next(name for k, name in enumerate(self.names) if name in self.names[:k])
             raise UserError(f"two shapes are called {twice}: rename one of them")
-        self.captions: list[list[str]] | None = None
         if any(source.captions is not None for source in self.sources):
             self.captions = [source.captions[index] if source.captions else [] for source, index in self._places]
-        self.labels: list[int] | None = None
-        self.classes: list[str] = []
-        self.groups: list[list[int]] = []
-        start = 0
-        for source in self.sources:
-            self.groups += [[start + index for index in group] for group in source.groups]
-            start += len(source.names)
-        self.parts: list[str] | None = None
         if any(source.parts is not None for source in self.sources):
             self.parts = ["train" if source.parts is None else source.parts[index] for source, index in self._places]
-        self.root = next((root for source in self.sources if (root := getattr(source, "root", None))), None)
+        self.root = next((source.root for source in self.sources if source.root), None)
 
     def surface(
         self, index: int, count: int, rng: np.random.Generator

@@ -1,4 +1,4 @@
-"""Sources of shapes: what they promise, and folders in the layout of Occupancy Networks.
+"""Folders of shapes in the layout of Occupancy Networks.
 
 Coordinates are ours, [-1, 1] along x, y, z with y up; those in the files are ours times 0.55 (Mescheder et al. 2019).
 """
@@ -10,10 +10,9 @@ import io
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -23,65 +22,39 @@ from ddmi.base.randomness import derive
 from ddmi.base.storage import read_text
 from ddmi.data.captions import SYNSETS, json_captions, matched
 from ddmi.data.catalogues import ARCHIVES
-from ddmi.data.meshes import EXTENSIONS, Up
-from ddmi.data.pictures import NOT_TEXT, is_text, printable
+from ddmi.data.meshes import EXTENSIONS
+from ddmi.data.pictures import NOT_TEXT, is_text, printable, warn_left_out
 from ddmi.data.preparation import CAPTIONS, CLOUD, SPACE
+from ddmi.data.shapes import ShapeSource
 from ddmi.data.stored import Stored, load, ours, some
 from ddmi.domains.shape.single_mesh import SingleMesh
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-
 CLOSE = 0.05
 """In our frame: what is this near to the surface counts as near where a shape comes without `near.npz`."""
 TEXT2SHAPE = "captions.tablechair.csv"
 PARTS = ("train", "val", "test")
+_PREPARE = "prepare them first: ddmi prepare shapes {} DST"
 
 
-@runtime_checkable
-class ShapeSource(Protocol):
-    """A fixed, ordered set of shapes, each known by points of its surface and by what is inside it."""
-
-    names: list[str]  # stable, unique
-    captions: list[list[str]] | None  # those of each shape ([] where it has none), None when no shape has one
-    labels: list[int] | None  # class of each shape, an index into `classes`
-    classes: list[str]  # [] when there are none
-    groups: list[list[int]]  # indices that are variants of one subject; [[0], [1], ...] when there are none
-    parts: list[str] | None  # "train", "val" or "test" of each where the set is split already, else None
-
-    def surface(
-        self, index: int, count: int, rng: np.random.Generator
-    ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-        """Points of the surface, uniform by area, and unit normals that point outwards; float32, in [-1, 1]."""
-        ...
-
-    def queries(
-        self, index: int, uniform: int, near: int, rng: np.random.Generator
-    ) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
-        """`uniform` points of the cube, float32, then `near` points close to the surface; and which are inside."""
-        ...
-
-
-def open_shapes(
-    path: str | Path, *, up: Up = "y", on_bad: Literal["skip", "stop"] = "skip", progress: Progress | None = None
-) -> ShapeSource:
+def open_shapes(path: str | Path) -> ShapeSource:
     """The shapes at a path: a folder of prepared ones is a `ShapeFolder`, one mesh file a `SingleMesh`.
 
     Raises:
         UserError: nothing is there, or meshes that have to be prepared first.
     """
     path = Path(path)
-    if path.is_file():
-        if path.suffix.lower() in EXTENSIONS:
-            return SingleMesh(path, up=up)
-        if path.suffix.lower() in ARCHIVES:
-            raise UserError(f"{path} holds raw meshes, {_PREPARE.format(path)}")
-        raise UserError(f"{path} is not a mesh: one ends in {', '.join(EXTENSIONS)}")
-    return ShapeFolder(path, on_bad=on_bad, progress=progress)
+    if not path.is_file():
+        return ShapeFolder(path)
+    if path.suffix.lower() in EXTENSIONS:
+        return SingleMesh(path)
+    if path.suffix.lower() in ARCHIVES:
+        raise UserError(f"{path} holds raw meshes, {_PREPARE.format(path)}")
+    raise UserError(f"{path} is not a mesh: one ends in {', '.join(EXTENSIONS)}")
 
 
-class ShapeFolder:
+class ShapeFolder(ShapeSource):
     """Shapes in the layout of Occupancy Networks: `<class>/<model>/`, or `<model>/` for a set without classes.
 
     A model's folder holds `pointcloud.npz` (`points`, `normals`), `points.npz` (`points`, `occupancies`: packed bits
@@ -92,69 +65,41 @@ class ShapeFolder:
     {"model": name, "text": caption} a line, and `captions.tablechair.csv` of Text2Shape (`modelId`, `description`).
 
     Every file is read once here, so that a bad one is known before training: fewer than 100 points, values that are
-    not finite, arrays of unequal length, a damaged file, nothing inside.
+    not finite, arrays of unequal length, a damaged file, nothing inside. Bad models are left out, with a warning, and
+    listed in `bad` as (name, reason).
 
     Args:
-        on_bad: "skip" leaves bad models out and lists them in `bad` as (name, reason); "stop" raises at the first.
         memory: bytes of arrays that stay in memory; what is beyond is read again each time.
-        progress: called with (models checked, models in all).
 
     Raises:
         UserError: no such folder, no shape that can be used, raw meshes, or bad captions.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        *,
-        on_bad: Literal["skip", "stop"] = "skip",
-        memory: int = 1_500_000_000,
-        progress: Progress | None = None,
-    ):
-        if on_bad not in ("skip", "stop"):
-            raise UserError(f"unknown on_bad {on_bad!r}: allowed are skip, stop")
-        self.root = Path(root)
+    def __init__(self, root: str | Path, *, memory: int = 1_500_000_000):
+        self.root: Path = Path(root)
         self._budget = memory
         self._lock = threading.Lock()
         self._kept: dict[str, Stored] = {}
         self._close: dict[str, Integer[np.ndarray, "n"]] = {}
         folders = _folders(self.root)
         listed, without = _parts(self.root, list(folders))
-        self.bad: list[tuple[str, str]] = []
-        self.names: list[str] = []
         self._paths = {name: folders[name] for name in listed}
-        for name, reason in self._check(progress):
-            if reason is None:
-                self.names.append(name)
-            elif on_bad == "stop":
-                raise UserError(f'bad shape {reason}; on_bad="skip" leaves such models out')
-            else:
-                self.bad.append((printable(name), reason))
-        if not self.names:
-            raise UserError(f"no shape in {self.root} can be used, the first, {self.bad[0][0]}: {self.bad[0][1]}")
-        if self.bad:
-            told = "; ".join(reason for _, reason in self.bad[:3])
-            names = ", ".join(name for name, _ in self.bad[:10]) + (", ..." if len(self.bad) > 10 else "")
-            log.warning("%s of %s shapes are left out: %s (%s)", len(self.bad), len(listed), names, told)
-        if without:
-            log.warning("%s shapes are in no list of parts and left out", without)
-        parts = [listed[name] for name in self.names]
-        self.parts = [part or "train" for part in parts] if any(parts) else None
-        self.labels, self.classes = _labels(self.names)
-        self.groups = [[index] for index in range(len(self.names))]
-        self.captions = _captions(self.root, self.names)
-
-    def _check(self, progress: Progress | None) -> Iterator[tuple[str, str | None]]:
-        """Name, and the reason why it cannot be used or None, of each model in order."""
-        names = list(self._paths)
         pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "shapes")
         try:
-            for done, (name, reason) in enumerate(zip(names, pool.map(self._bad, names), strict=True), 1):
-                yield name, reason
-                if progress is not None:
-                    progress(done, len(names))
+            reasons = dict(zip(listed, pool.map(self._bad, listed), strict=True))
         finally:
             pool.shutdown(cancel_futures=True)
+        self.names = [name for name, reason in reasons.items() if reason is None]
+        self.bad = [(printable(name), reason) for name, reason in reasons.items() if reason is not None]
+        if not self.names:
+            raise UserError(f"no shape in {self.root} can be used, the first, {self.bad[0][0]}: {self.bad[0][1]}")
+        warn_left_out(self.bad, len(listed), "shapes")
+        if without:
+            log.warning("%s shapes are in no list of parts and left out", without)
+        if any(parts := [listed[name] for name in self.names]):
+            self.parts = [part or "train" for part in parts]
+        self.labels, self.classes = _labels(self.names)
+        self.captions = _captions(self.root, self.names)
 
     def _bad(self, name: str) -> str | None:
         if not is_text(name):
@@ -191,19 +136,18 @@ class ShapeFolder:
         self, index: int, uniform: int, near: int, rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
         """Of the stored points, `uniform` and `near` ones, each at most once unless there are too few."""
-        name = self.names[index]
-        stored = self._stored(name)
+        stored = self._stored(self.names[index])
         anywhere = some(len(stored.space), uniform, rng)
-        if near == 0:
-            return ours(stored.space[anywhere]), stored.space_inside[anywhere]
-        if stored.near is None or stored.near_inside is None:
-            among = self._near_surface(name, stored)
-            close, close_inside = stored.space[among], stored.space_inside[among]
-        else:
-            close, close_inside = stored.near, stored.near_inside
-        chosen = some(len(close), near, rng)
-        points = np.concatenate([stored.space[anywhere], close[chosen]])
-        return ours(points), np.concatenate([stored.space_inside[anywhere], close_inside[chosen]])
+        points, inside = stored.space[anywhere], stored.space_inside[anywhere]
+        if near:
+            if stored.near is None or stored.near_inside is None:
+                among = self._near_surface(self.names[index], stored)
+                close, close_inside = stored.space[among], stored.space_inside[among]
+            else:
+                close, close_inside = stored.near, stored.near_inside
+            chosen = some(len(close), near, rng)
+            points, inside = np.concatenate([points, close[chosen]]), np.concatenate([inside, close_inside[chosen]])
+        return ours(points), inside
 
     def _near_surface(self, name: str, stored: Stored) -> Integer[np.ndarray, "n"]:
         """Which of the points of space are within `CLOSE` of the surface (all, when none is); found once a shape."""
@@ -217,9 +161,6 @@ class ShapeFolder:
             close = np.flatnonzero(np.isfinite(distance)).astype(np.int32)
             self._close[name] = close if len(close) else np.arange(len(stored.space), dtype=np.int32)
         return self._close[name]
-
-
-_PREPARE = "prepare them first: ddmi prepare shapes {} DST"
 
 
 def _is_model(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +12,16 @@ from jaxtyping import Bool, Float
 from ddmi.base.errors import UserError
 from ddmi.base.randomness import derive
 from ddmi.data import solids
-from ddmi.data.meshes import Rejected, Up, normalised, placement, read
+from ddmi.data.meshes import Rejected, normalised, placement, read
 from ddmi.data.preparation import MOST_AMBIGUOUS
+from ddmi.data.shapes import ShapeSource
 from ddmi.data.stored import some
 
 log = logging.getLogger(__name__)
 
 
-class SingleMesh:
-    """A source of one shape: a mesh file, put into our frame; its points are sampled and evaluated on demand.
+class SingleMesh(ShapeSource):
+    """A source of one shape: a mesh file, put into our frame; its points are sampled when they are asked for.
 
     Of a mesh that is not closed all faces count as surface, with a warning: what is inside it is then a guess.
 
@@ -29,59 +31,50 @@ class SingleMesh:
         UserError: the file does not exist or no shape can be made of it; it is named, with the reason.
     """
 
-    captions: list[list[str]] | None = None
-    labels: list[int] | None = None
-    parts: list[str] | None = None
-
     POOL = 30_000
-    """Points of the surface that are drawn, once."""
+    """Points of the surface that are sampled, once."""
 
-    def __init__(self, path: str | Path, *, up: Up = "y") -> None:
+    def __init__(self, path: str | Path) -> None:
         path = Path(path)
         if not path.is_file():
             raise UserError(f"{path} does not exist")
         raw = read(path)
         try:
-            self.mesh = normalised(raw, up)
-            self.placement = placement(raw, up)
+            self.mesh, self.placement = normalised(raw), placement(raw)
         except Rejected as error:
             raise UserError(f"{path} cannot be used: {error}") from error
         self.names = [path.name]
-        self.classes: list[str] = []
-        self.groups = [[0]]
-        self._pool: tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]] | None = None
 
     def surface(
         self, index: int, count: int, rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
         """`count` of `POOL` points of the boundary, and their normals."""
-        points, normals = self._surface()
+        points, normals = self._pool
         chosen = some(len(points), count, rng)
         return points[chosen], normals[chosen]
 
     def queries(
         self, index: int, uniform: int, near: int, rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
-        """Fresh points, evaluated by their winding numbers."""
+        """Fresh points, told apart by their winding numbers."""
         points = rng.uniform(-1, 1, (uniform, 3))
         if near:
-            points = np.concatenate([points, solids.near(self._surface()[0], near, rng)])
+            points = np.concatenate([points, solids.near(self._pool[0], near, rng)])
         points = points.astype(np.float32)
         return points, solids.enclosed(solids.winding(self.mesh, points))
 
-    def _surface(self) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-        if self._pool is None:
-            rng = np.random.default_rng(derive("surface", self.names[0]))
-            try:
-                open_share = solids.ambiguous(solids.winding(self.mesh, rng.uniform(-1, 1, (5000, 3)))).mean()
-                if open_share > MOST_AMBIGUOUS:
-                    raise Rejected(f"of {open_share:.1%} of the cube it is open whether they are inside")
-                self._pool = solids.boundary(self.mesh, self.POOL, rng)
-            except Rejected as error:
-                from trimesh.sample import sample_surface
+    @cached_property
+    def _pool(self) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
+        from trimesh.sample import sample_surface
 
-                log.warning("%s is not closed (%s): all its faces count as surface", self.names[0], error)
-                points, face = sample_surface(self.mesh, self.POOL, seed=rng)
-                normals = np.asarray(self.mesh.face_normals)[face]
-                self._pool = np.asarray(points, np.float32), np.asarray(normals, np.float32)
-        return self._pool
+        rng = np.random.default_rng(derive("surface", self.names[0]))
+        try:
+            share = solids.ambiguous(solids.winding(self.mesh, rng.uniform(-1, 1, (5000, 3)))).mean()
+            if share > MOST_AMBIGUOUS:
+                raise Rejected(f"of {share:.1%} of the cube it is open whether they are inside")
+            return solids.boundary(self.mesh, self.POOL, rng)
+        except Rejected as error:
+            log.warning("%s is not closed (%s): all its faces count as surface", self.names[0], error)
+            points, face = sample_surface(self.mesh, self.POOL, seed=rng)
+            normals = np.asarray(self.mesh.face_normals)[face]
+            return np.asarray(points, np.float32), np.asarray(normals, np.float32)

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ddmi.base.randomness import derive
-from ddmi.data.voxels import voxels
 from ddmi.domains.base import Evidence, FieldLike
 from ddmi.domains.shape.dataset import ShapeDataset
 
@@ -74,7 +73,7 @@ class Solids:
         """Voxels of items of the data."""
         found = []
         for i in indices:
-            solid = voxels(dataset.source, dataset.kept[i], CELLS)
+            solid = dataset.source.voxels(dataset.kept[i], CELLS)
             found.append(solid[:, :, ::-1] if i >= dataset.straight else solid)
         return np.stack(found)
 
