@@ -288,7 +288,7 @@ def test_a_gif_holds_what_changes(tmp_path):
         frames[k, 15 + step : 22 + step, 5 * step : 5 * step + 9] = (250, 40, 10)
     Clip.of(frames, 10).save(tmp_path / "a.gif")
     read, times = decoded(tmp_path / "a.gif")
-    assert (read == frames).all() and times[-1] == pytest.approx(0.9)
+    assert (read == frames[[0, 1, 2, 5, 6, 7, 8]]).all() and times[-1] == pytest.approx(0.9)
     assert (tmp_path / "a.gif").stat().st_size < 9 * 500
 
 
@@ -315,7 +315,7 @@ def test_a_filmstrip_is_written(tmp_path):
     assert (np.array(Image.open(tmp_path / "a.png")) == np.array(filmstrip([clip]))).all()
 
 
-@pytest.mark.parametrize("ending", [*PLAYED, ".frames"])
+@pytest.mark.parametrize("ending", [".mp4", ".webm", ".frames"])
 def test_frames_are_computed_once_and_let_go(ending, tmp_path):
     alive, most, asked = weakref.WeakSet(), [], []
 
@@ -331,7 +331,7 @@ def test_frames_are_computed_once_and_let_go(ending, tmp_path):
 
     write(Clip(frame, 50, (16, 24), 25.0), tmp_path / f"a{ending}")
     assert sorted(asked) == list(range(50))
-    assert max(most) <= (10 if ending == ".gif" else 2)
+    assert max(most) <= 2
 
 
 @pytest.mark.parametrize("ending", FORMATS)

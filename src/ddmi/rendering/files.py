@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from ddmi.base.errors import UserError
 from ddmi.rendering.clip import Clip, animated, contact_sheet, filmstrip, tiled
+from ddmi.rendering.grid import save_image
+from ddmi.rendering.mesh import MESHES, write_mesh
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
 MOVIES = (".gif", ".mp4", ".webm", ".frames")
-MESHES = (".glb", ".ply", ".obj", ".stl")
 
 
 @runtime_checkable
@@ -37,8 +38,6 @@ def save(rendering: Any, path: str | Path) -> None:
     """
     from PIL import Image
 
-    from ddmi.rendering.grid import save_image
-
     if isinstance(rendering, Image.Image):
         save_image(rendering, path)
     else:
@@ -47,9 +46,6 @@ def save(rendering: Any, path: str | Path) -> None:
 
 def save_object(rendering: Object, mesh: Callable[[], Trimesh], path: str | Path) -> None:
     """Write an object as an image, a turntable or a mesh; errors as of `save`."""
-    from ddmi.rendering.grid import save_image
-    from ddmi.rendering.mesh import write_mesh
-
     ending = Path(path).suffix.lower()
     if ending in MESHES:
         write_mesh(mesh(), path)

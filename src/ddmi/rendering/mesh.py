@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 16
-"""Points that the function is asked at once."""
+"""Points at which the function is evaluated at once."""
 
 LARGEST = 1024
 """Cells a side of the largest volume: 4 GiB of float32."""
 
-FORMATS = (".glb", ".ply", ".obj", ".stl")
+MESHES = (".glb", ".ply", ".obj", ".stl")
 
-UNASKED = np.float32(1e30)
-"""Stands, with the sign that coarser samples tell, where the function was not asked; values are clamped below it."""
+UNKNOWN = np.float32(1e30)
+"""Stands, with the sign of coarser samples, where the function was not evaluated; values are clamped below it."""
 
 EMPTY = "nothing above the threshold"
 
@@ -46,16 +46,15 @@ def iso_surface(
     level: float = 0.0,
     window: Sequence[float] | None = None,
     coarsest: int = 32,
-    margin: int = 1,
 ) -> trimesh.Trimesh:
-    """The surface value = level, around all that is above, as `dense_surface` finds it but with few questions.
+    """The surface value = level, around all that is above, with few queries.
 
-    A coarse grid is asked everywhere. Each finer grid has twice the cells a side, is asked where the coarser one's
+    A coarse grid is queried everywhere. Each finer grid has twice the cells a side, is queried where the coarser one's
     interpolated values change their sign, and where two values of it head for a change that the third does not show;
     elsewhere it takes the sign of the interpolation. Then the surface is followed: wherever a cube of eight samples has
-    both signs, all of it is asked, until nothing new is found. A piece of surface that is connected to one that was
-    seen is therefore the dense grid's to the last digit, however thin it is; one that lies between the coarse samples
-    is missed when their values do not tell.
+    both signs, all of it is queried, until nothing new is found. A component that is connected to one that was seen is
+    therefore that of a grid queried everywhere (`coarsest=size`) to the last digit, however thin it is; one that lies
+    between the coarse samples is missed when their values do not tell.
 
     Args:
         value: (n, 3) coordinates -> (n,) or (n, 1) values, float; > level is inside.
@@ -63,18 +62,17 @@ def iso_surface(
         window: low corner, then high corner, x first; None for [-1, 1] along each axis. The mesh is closed by the
             window's own faces where the inside meets them.
         coarsest: the coarse grid has at least so many cells a side (and fewer than twice as many).
-        margin: samples on either side of a change of sign of the interpolation that are asked, at least 1.
 
     Returns:
         A watertight mesh with outward normals, without faces when nothing is above the level;
-        `metadata["queries"]` is the number of points asked.
+        `metadata["queries"]` is the number of points queried.
 
     Raises:
         UserError: the size is no positive number or beyond 1024, the window leaves [-1, 1], or a package is missing.
         WorkError: the function gave NaN, or not one number a point.
     """
     probe = _Probe(value, size, level, window)
-    return _closed(_refined(probe, size, coarsest, margin), probe)
+    return _closed(_refined(probe, size, coarsest), probe)
 
 
 def inside(
@@ -84,36 +82,27 @@ def inside(
     level: float = 0.0,
     window: Sequence[float] | None = None,
     coarsest: int = 32,
-    margin: int = 1,
 ) -> Bool[np.ndarray, "z y x"]:
     """Which cell centres of the grid lie above the level; arguments, errors and what may be missed as `iso_surface`."""
-    volume = _refined(_Probe(value, size, level, window), size, coarsest, margin)
+    volume = _refined(_Probe(value, size, level, window), size, coarsest)
     return volume[1:-1, 1:-1, 1:-1] > 0
 
 
-def _refined(probe: _Probe, size: int, coarsest: int, margin: int) -> Volume:
+def _refined(probe: _Probe, size: int, coarsest: int) -> Volume:
     """The volume of size^3 cells, coarse to fine."""
-    if coarsest < 1 or margin < 1:
-        raise UserError(f"coarsest and margin are at least 1, not {coarsest} and {margin}")
+    if coarsest < 1:
+        raise UserError(f"coarsest is at least 1, not {coarsest}")
     sizes = [size]
     while -(-sizes[-1] // 2) >= max(coarsest, 2):
         sizes.append(-(-sizes[-1] // 2))
     volume = probe.everywhere(sizes.pop())
     while sizes:
-        volume = _finer(volume, sizes.pop(), margin, probe)
+        volume = _finer(volume, sizes.pop(), probe)
     return volume
 
 
-def dense_surface(
-    value: Function, size: int, *, level: float = 0.0, window: Sequence[float] | None = None
-) -> trimesh.Trimesh:
-    """The surface value = level from all size^3 cell centres; arguments, result and errors as of `iso_surface`."""
-    probe = _Probe(value, size, level, window)
-    return _closed(probe.everywhere(size), probe)
-
-
 class _Probe:
-    """The function less the level over a window; counts the points that it was asked."""
+    """The function less the level over a window; counts the points at which it was evaluated."""
 
     def __init__(self, value: Function, size: int, level: float, window: Sequence[float] | None):
         check_size(size, 3)
@@ -125,16 +114,16 @@ class _Probe:
         self.queries = 0
 
     def everywhere(self, size: int) -> Volume:
-        """A volume of size^3 cells, all of it asked."""
-        volume = np.full((size + 2,) * 3, -UNASKED)
-        layers = max(1, CHUNK // size**2)  # asked together: few calls, and indices of a part of the volume alone
+        """A volume of size^3 cells, all of it evaluated."""
+        volume = np.full((size + 2,) * 3, -UNKNOWN)
+        layers = max(1, CHUNK // size**2)  # evaluated together: few calls, and indices of a part of the volume alone
         for first in range(0, size, layers):
             z, y, x = np.indices((min(layers, size - first), size, size)).reshape(3, -1) + 1
-            self.ask(volume, ((z + first) * (size + 2) + y) * (size + 2) + x)
+            self.evaluate(volume, ((z + first) * (size + 2) + y) * (size + 2) + x)
         return volume
 
     @torch.no_grad()
-    def ask(self, volume: Volume, at: Int[np.ndarray, "n"]) -> None:
+    def evaluate(self, volume: Volume, at: Int[np.ndarray, "n"]) -> None:
         """Fill in the samples with these (flat) indices."""
         cells, flat = len(volume) - 2, volume.reshape(-1)
         lines = [axis(cells, float(low), float(high)) for low, high in zip(self.low, self.high, strict=True)]
@@ -148,14 +137,14 @@ class _Probe:
             if np.isnan(values).any():
                 raise WorkError("the function gave NaN: it has no surface")
             values[values == 0] = -np.finfo(np.float32).tiny  # exactly on the level is outside, as `>` says
-            flat[part] = values.clip(-UNASKED / 10, UNASKED / 10)
+            flat[part] = values.clip(-UNKNOWN / 10, UNKNOWN / 10)
         self.queries += len(at)
 
 
-def _finer(coarse: Volume, size: int, margin: int, probe: _Probe) -> Volume:
-    """The volume of size^3 cells, asked where the coarser one's values put the surface, then along it.
+def _finer(coarse: Volume, size: int, probe: _Probe) -> Volume:
+    """The volume of size^3 cells, evaluated where the coarser one's values put the surface, then along it.
 
-    Between coarse samples values are interpolated. Where their sign changes, the samples on both sides are asked; so
+    Between coarse samples values are interpolated. Where their sign changes, both sides are evaluated; so
     are all that stand for a coarse sample whose sign none of them would keep, or next to which a thin part may slip.
     """
     cells = len(coarse) - 2
@@ -167,13 +156,13 @@ def _finer(coarse: Volume, size: int, margin: int, probe: _Probe) -> Volume:
     starts = np.flatnonzero(np.diff(parent, prepend=0))  # first sample of every parent
     volume = np.empty((size + 2,) * 3, dtype=np.float32)  # not np.full: at 512 writing it twice takes a second
     for k in range(3):
-        np.moveaxis(volume, k, 0)[[0, -1]] = -UNASKED
+        np.moveaxis(volume, k, 0)[[0, -1]] = -UNKNOWN
     kept = np.zeros((len(coarse),) * 3, dtype=bool)  # coarse samples whose sign one of theirs has
     for z, above in enumerate(parent):
         layer = coarse[low[z]] * (1 - share[z]) + coarse[high[z]] * share[z]
         layer = layer[low] * (1 - share[:, None]) + layer[high] * share[:, None]
         inside = layer[:, low] * (1 - share) + layer[:, high] * share > 0
-        volume[z + 1, 1:-1, 1:-1] = np.where(inside, UNASKED, -UNASKED)
+        volume[z + 1, 1:-1, 1:-1] = np.where(inside, UNKNOWN, -UNKNOWN)
         same = inside == (coarse[above] > 0)[np.ix_(parent, parent)]
         same = np.logical_or.reduceat(np.logical_or.reduceat(same, starts, axis=0), starts, axis=1)
         kept[above, 1:-1, 1:-1] |= same
@@ -181,27 +170,26 @@ def _finer(coarse: Volume, size: int, margin: int, probe: _Probe) -> Volume:
     for k in range(3):
         np.moveaxis(wanted, k, 0)[[0, -1]] = False
     wanted.reshape(-1)[_slips_between(coarse)] = True
-    near, asked = _near_a_change(volume > 0, margin), []
+    near, queried = _near_a_change(volume > 0), []
     for z, above in enumerate(parent, start=1):
         y, x = np.nonzero(near[z, 1:-1, 1:-1] | wanted[above][np.ix_(parent, parent)])
-        asked.append((z * (size + 2) + y + 1) * (size + 2) + x + 1)
-    frontier = np.concatenate(asked)
+        queried.append((z * (size + 2) + y + 1) * (size + 2) + x + 1)
+    frontier = np.concatenate(queried)
     while len(frontier):
         frontier = _follow(volume, frontier, probe)
     return volume
 
 
-def _near_a_change(inside: Bool[np.ndarray, "z y x"], margin: int) -> Bool[np.ndarray, "z y x"]:
-    """Samples with another sign among those at most `margin` away along each axis."""
+def _near_a_change(inside: Bool[np.ndarray, "z y x"]) -> Bool[np.ndarray, "z y x"]:
+    """Samples with another sign among their 26 neighbours."""
     some, every = inside.copy(), inside.copy()
     for k in range(3):
-        for _ in range(margin):
-            for found, join in ((some, np.logical_or), (every, np.logical_and)):
-                line = np.moveaxis(found, k, 0)
-                wide = line.copy()
-                join(wide[1:], line[:-1], out=wide[1:])
-                join(wide[:-1], line[1:], out=wide[:-1])
-                line[...] = wide
+        for found, join in ((some, np.logical_or), (every, np.logical_and)):
+            line = np.moveaxis(found, k, 0)
+            wide = line.copy()
+            join(wide[1:], line[:-1], out=wide[1:])
+            join(wide[:-1], line[1:], out=wide[:-1])
+            line[...] = wide
     return some & ~every
 
 
@@ -211,31 +199,31 @@ def _slips_between(volume: Volume) -> Int[np.ndarray, "n"]:
     Of three in a line, the first two tend to the level so that they would pass it by the third, but it has their sign.
     """
     flat, side = volume.reshape(-1), len(volume)
-    asked = np.flatnonzero(np.abs(flat) < UNASKED)
-    values, found = flat[asked], []
+    known = np.flatnonzero(np.abs(flat) < UNKNOWN)
+    values, found = flat[known], []
     for step in (1, -1, side, -side, side**2, -(side**2)):
-        before, after = flat[asked - step], flat[asked + step]
+        before, after = flat[known - step], flat[known + step]
         inside = values > 0
-        passes = ((2 * values - before > 0) != inside) & ((after > 0) == inside) & (np.abs(before) < UNASKED)
-        found += [asked[passes], asked[passes] + step]
+        passes = ((2 * values - before > 0) != inside) & ((after > 0) == inside) & (np.abs(before) < UNKNOWN)
+        found += [known[passes], known[passes] + step]
     return np.concatenate(found)
 
 
 def _follow(volume: Volume, frontier: Int[np.ndarray, "n"], probe: _Probe) -> Int[np.ndarray, "m"]:
-    """Ask the frontier; the next one is what was never asked of the cubes with both signs around what has changed sign.
+    """Evaluate the frontier; the next one is what is unknown of the cubes with both signs around what has changed sign.
 
-    A sample that kept the sign it was given opens no new cube: where given signs differ, both sides are asked at once.
+    A sample that kept the sign it was given opens no new cube: where given signs differ, both sides are evaluated.
     """
     flat, side = volume.reshape(-1), len(volume)
     before = flat[frontier] > 0
-    probe.ask(volume, frontier)
+    probe.evaluate(volume, frontier)
     changed = frontier[(flat[frontier] > 0) != before]
     corners = np.array([(z * side + y) * side + x for z in (0, 1) for y in (0, 1) for x in (0, 1)])
     cubes = np.unique(changed[:, None] - corners)  # by their lowest corner
     samples = cubes[:, None] + corners
     inside = flat[samples] > 0
     samples = samples[inside.any(axis=1) & ~inside.all(axis=1)]
-    found = np.unique(samples[np.abs(flat[samples]) == UNASKED])
+    found = np.unique(samples[np.abs(flat[samples]) == UNKNOWN])
     z, y, x = np.unravel_index(found, volume.shape)
     layer = [(index == 0) | (index == side - 1) for index in (z, y, x)]  # outside the window: known to be outside
     return found[~(layer[0] | layer[1] | layer[2])]
@@ -267,11 +255,11 @@ def _closed(volume: Volume, probe: _Probe) -> trimesh.Trimesh:
 def simplified(mesh: trimesh.Trimesh, faces: int, *, quietly: bool = False) -> trimesh.Trimesh:
     """About so many faces, by collapsing the edges that matter least (quadric errors); colours are not kept.
 
-    A mesh with no more faces than asked for is returned as it is. A watertight mesh that loses that is warned of, but
+    A mesh with no more faces than that is returned as it is. A watertight mesh that loses that is warned of, but
     not `quietly`: a mesh that is only looked at may be open.
 
     Raises:
-        UserError: fewer than 4 faces are asked for, or the package is missing.
+        UserError: fewer than 4 faces are wanted, or the package is missing.
     """
     if faces < 4:
         raise UserError(f"a closed mesh has at least 4 faces, not {faces}")
@@ -299,8 +287,8 @@ def write_mesh(mesh: trimesh.Trimesh, path: Path | str) -> None:
     """
     path = Path(path)
     ending = path.suffix.lower()
-    if ending not in FORMATS:
-        raise UserError(f"{path}: a mesh is written as {', '.join(FORMATS)}, by the ending of its name")
+    if ending not in MESHES:
+        raise UserError(f"{path}: a mesh is written as {', '.join(MESHES)}, by the ending of its name")
     if not len(mesh.faces):
         raise Empty(f"{path}: {EMPTY}: no mesh to write")
     with aside(path) as scratch, scratch.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Clips as files, by the ending of the name: one frame at a time goes from the clip into its file."""
+"""Clips as files, by the ending of the name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,21 +24,18 @@ if TYPE_CHECKING:
 MOVIES = (".mp4", ".webm")
 """Endings that need the package av."""
 
-PICTURES = (".png", ".jpg")
-"""Endings of a filmstrip."""
-
 THREADS = 2
 """Threads of an encoder, at most."""
 
 SAMPLED = 8
 """Frames that a palette is made from, and that a filmstrip shows."""
 
-LOOKED = 128
+PALETTE_SIDE = 128
 """A palette is made from about the square of this many pixels of each of these frames."""
 
 
 def write(clip: Clip, path: str | Path) -> None:
-    """Write a clip, aside first, then renamed. Each frame is computed once, and only a few are held at a time.
+    """Write a clip, aside first, then renamed. Each frame is computed once; .gif and .webp alone hold all of them.
 
     - .mp4 (H.264, plays in every browser) and .webm (VP9): colours of BT.709, one for each 2 x 2 pixels. A frame of an
       odd height or width repeats its last row or column. These need the package av.
@@ -119,26 +116,24 @@ def _even(frame: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "g v 3"]:
 
 
 def _write_gif(clip: Clip, path: Path) -> None:
-    from PIL import GifImagePlugin, Image
+    from PIL import Image
 
     times = timetable(clip, 100, 2)
-    early = {times[j][0]: clip[times[j][0]] for j in spread(len(times), SAMPLED)}  # waiting until it is their turn
-    palette = _palette(list(early.values()))
-    before: np.ndarray | None = None
-    with path.open("wb") as file:
-        for number, duration in times:
-            frame = early.pop(number) if number in early else clip[number]
-            picture = Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
-            if before is None:
-                for part in GifImagePlugin.getheader(picture, info={"loop": 0})[0]:
-                    file.write(part)
-            indices = np.asarray(picture)
-            left, top, right, bottom = _changed(before, indices)
-            patch = picture.crop((left, top, right, bottom))
-            for part in GifImagePlugin.getdata(patch, (left, top), duration=10 * duration, disposal=1):
-                file.write(part)
-            before = indices
-        file.write(b";")
+    frames = [clip.image(number) for number, _ in times]
+    palette = _palette([frames[j] for j in spread(len(frames), SAMPLED)])
+    indexed = [frame.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG) for frame in frames]
+    _save_all(indexed, [10 * duration for _, duration in times], path, format="GIF", disposal=1, optimize=False)
+
+
+def _write_webp(clip: Clip, path: Path) -> None:
+    times = timetable(clip, 1000, 11)
+    frames = [clip.image(number) for number, _ in times]
+    _save_all(frames, [duration for _, duration in times], path, format="WEBP", quality=85, method=4)
+
+
+def _save_all(frames: list[Image.Image], durations: list[int], path: Path, **options: Any) -> None:
+    """Durations are milliseconds; frames that do not differ become one."""
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, **options)
 
 
 def timetable(clip: Clip, steps: int, least: int) -> list[tuple[int, int]]:
@@ -161,64 +156,15 @@ def _nearest(value: Fraction) -> int:
     return math.floor(value + Fraction(1, 2))
 
 
-def _palette(frames: list[np.ndarray]) -> Image.Image:
+def _palette(frames: list[Image.Image]) -> Image.Image:
     """256 colours that suit these frames best: k-means until a hundredth of the pixels changes its colour at most."""
     from PIL import Image
 
-    step = max(1, math.ceil(math.sqrt(frames[0].size / 3) / LOOKED))
-    pixels = np.concatenate([frame[step // 2 :: step, step // 2 :: step].reshape(-1, 3) for frame in frames])
+    step = max(1, math.ceil(math.sqrt(frames[0].width * frames[0].height) / PALETTE_SIDE))
+    thin = [np.asarray(frame)[step // 2 :: step, step // 2 :: step].reshape(-1, 3) for frame in frames]
+    pixels = np.concatenate(thin)
     kmeans = max(1, len(pixels) // 100)
     return Image.fromarray(pixels[None]).quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=kmeans)
-
-
-def _changed(before: np.ndarray | None, now: np.ndarray) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of what differs; all of a first frame, and one pixel where nothing does."""
-    if before is None:
-        return 0, 0, now.shape[1], now.shape[0]
-    rows, columns = (np.flatnonzero((before != now).any(axis=axis)) for axis in (1, 0))
-    if not len(rows):
-        return 0, 0, 1, 1
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def _write_webp(clip: Clip, path: Path) -> None:
-    times = timetable(clip, 1000, 11)
-    _played(clip, [number for number, _ in times]).save(
-        path,
-        format="WEBP",
-        save_all=True,
-        duration=[duration for _, duration in times],
-        loop=0,
-        quality=85,
-        method=4,
-    )
-
-
-def _played(clip: Clip, numbers: list[int]) -> Image.Image:
-    """The frames of these numbers as a picture of many, as PIL opens one: each is there from `seek` to `seek`."""
-    from PIL import Image
-
-    class Played(Image.Image):
-        n_frames = len(numbers)
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.__dict__.update(Image.new("RGB", clip.size[::-1]).__dict__)
-            self.there, self.loaded = 0, -1
-
-        def seek(self, frame: int) -> None:
-            self.there = frame
-
-        def tell(self) -> int:
-            return self.there
-
-        def load(self):  # type: ignore[no-untyped-def]  # the type of what PIL returns is its own
-            if self.loaded != self.there:
-                self.im = Image.fromarray(clip[numbers[self.there]]).im
-                self.loaded = self.there
-            return super().load()
-
-    return Played()
 
 
 def _write_frames(clip: Clip, path: Path) -> None:
@@ -230,13 +176,9 @@ def _write_frames(clip: Clip, path: Path) -> None:
         Image.fromarray(clip[k]).save(path / f"frame{k:0{digits}}.png")
 
 
-def _write_png(clip: Clip, path: Path) -> None:
-    filmstrip([clip], SAMPLED).save(path, format="PNG")
-
-
 def _write_jpg(clip: Clip, path: Path) -> None:
-    stream = io.BytesIO()  # where PIL itself writes a JPEG to a full disk, the error has no reason
-    filmstrip([clip], SAMPLED).save(stream, format="JPEG", quality=95)
+    stream = io.BytesIO()  # where PIL itself writes a JPEG to a full disk, there is no error
+    filmstrip([clip], SAMPLED).save(stream, "JPEG", quality=95)
     path.write_bytes(stream.getbuffer())
 
 
@@ -246,7 +188,7 @@ _WRITERS: dict[str, tuple[Callable[[Clip, Path], None], int]] = {
     ".gif": (_write_gif, 65535),
     ".webp": (_write_webp, 16383),
     ".frames": (_write_frames, 1 << 30),
-    ".png": (_write_png, 1 << 30),
+    ".png": (lambda clip, path: filmstrip([clip], SAMPLED).save(path, "PNG"), 1 << 30),
     ".jpg": (_write_jpg, 65500 // SAMPLED - 2),
 }
 """By ending: who writes it, and the pixels that a side may have."""

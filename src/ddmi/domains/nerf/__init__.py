@@ -26,7 +26,8 @@ from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.model.losses import laplace
 from ddmi.model.signal import Signal
 from ddmi.rendering.cameras import Camera
-from ddmi.rendering.files import IMAGES, MESHES, MOVIES
+from ddmi.rendering.files import IMAGES, MOVIES
+from ddmi.rendering.mesh import MESHES
 from ddmi.rendering.volume import Quadrature, march
 
 

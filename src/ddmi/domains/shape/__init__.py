@@ -20,7 +20,8 @@ from ddmi.domains.shape.dataset import ShapeDataset
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.model.losses import bernoulli
 from ddmi.model.signal import Signal
-from ddmi.rendering.files import IMAGES, MESHES, MOVIES
+from ddmi.rendering.files import IMAGES, MOVIES
+from ddmi.rendering.mesh import MESHES
 
 if TYPE_CHECKING:
     from ddmi.domains.shape.surface import Surface
