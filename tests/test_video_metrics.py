@@ -12,9 +12,11 @@ import tiny
 import torch
 
 from ddmi.base.errors import UserError, missing_extra
+from ddmi.domains import gallery
 from ddmi.domains.base import Evidence
+from ddmi.domains.gallery import Renderings
 from ddmi.domains.video import Video, VideoDataset, metrics
-from ddmi.domains.video.metrics import Reel, VideoMetrics
+from ddmi.domains.video.metrics import VideoMetrics
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
 from ddmi.metrics.neighbours import nearest
 from ddmi.metrics.pixels import CEILING
@@ -130,7 +132,7 @@ def squares(off=0.0, domain=DOMAIN, made=None):
 def test_what_lies_between_is_all_that_the_encoder_did_not_read(stride):
     """Frames with squares as values: exact where they are read, and a blend of neighbours is too bright by hand."""
     domain = replace(DOMAIN, stride=stride, rates=(1,), scales=(1.0,))
-    found = VideoMetrics(domain).reconstruction(squares(domain=domain)[0])
+    found = VideoMetrics(domain, squares(domain=domain)[0]).reconstruction()
     assert found["seen"]["psnr"] == pytest.approx(CEILING) and found["left_out"]["psnr"] == pytest.approx(CEILING)
     # between j^2 and (j + s)^2 a blend at j + k is k (s - k) levels too bright: whatever j, the errors are these
     errors = [((k * (stride - k)) / 255) ** 2 for k in range(1, stride)]
@@ -140,7 +142,7 @@ def test_what_lies_between_is_all_that_the_encoder_did_not_read(stride):
 
 def test_the_truth_reconstructs_the_truth_at_every_size_and_time():
     given, fields = squares()
-    found = VideoMetrics(DOMAIN).reconstruction(given)
+    found = VideoMetrics(DOMAIN, given).reconstruction()
     assert list(found["scales"]) == ["2x"]
     for part in (found, found["scales"]["2x"]):
         for frames in ("seen", "left_out"):
@@ -161,7 +163,7 @@ def test_the_truth_reconstructs_the_truth_at_every_size_and_time():
 def test_an_error_of_known_size_and_what_needs_no_model():
     """A field 8 levels too bright; frame j of the source has the grey j^2."""
     given, _ = squares(off=8 / 127.5)
-    found = VideoMetrics(DOMAIN).reconstruction(given)
+    found = VideoMetrics(DOMAIN, given).reconstruction()
     decibels = 20 * math.log10(255 / 8)
     for frames in ("seen", "left_out"):
         assert found[frames]["psnr"] == pytest.approx(decibels, abs=1e-3)
@@ -188,13 +190,13 @@ def test_without_a_stride_nothing_is_left_out_and_the_last_frame_of_a_clip_will_
     domain = replace(DOMAIN, stride=1, rates=(1,), scales=(1.0,))
     train, held_out = parts(noise(4, T), domain)
     given = evidence(train, held_out, reconstruct=lambda dataset, indices: shown(dataset, indices))
-    found = VideoMetrics(domain).reconstruction(given)
+    found = VideoMetrics(domain, given).reconstruction()
     assert "left_out" not in found and "scales" not in found
     assert CEILING - 0.1 < found["seen"]["psnr"] < CEILING  # all but the rounding of what was shrunk
     domain = replace(DOMAIN, rates=(1,))  # frames after the last that the encoder sees need not exist
     train, held_out = parts(noise(4, 7), domain)
     given = evidence(train, held_out, reconstruct=lambda dataset, indices: shown(dataset, indices))
-    assert VideoMetrics(domain).reconstruction(given)["left_out"]["psnr"] > 10
+    assert VideoMetrics(domain, given).reconstruction()["left_out"]["psnr"] > 10
 
 
 def test_windows_of_one_clip_are_no_independent_ones():
@@ -213,29 +215,29 @@ def test_motion_is_the_mean_change_in_levels():
     clips += [grey([50 + 42 * ((j // 2) % 2) for j in range(8)]) for _ in range(20)]
     train, held_out = parts(Source(clips))
     samples = [Exact(grey([60 + 30 * ((j // 2) % 2) for j in range(8)]), 0), Exact(grey([60] * 8), 0)]
-    found = VideoMetrics(DOMAIN).motion(evidence(train, held_out, samples))
+    found = VideoMetrics(DOMAIN, evidence(train, held_out, samples)).motion()
     training = {"mean": 10.5, "median": 10.5, "percentile_5": 1.95, "percentile_95": 19.05}
     assert found["training"] == pytest.approx(training, abs=1e-3)
     assert found["samples"] == pytest.approx({"mean": 15, "median": 15, "percentile_5": 1.5, "percentile_95": 28.5})
     assert found["ratio"] == pytest.approx(15 / 10.5) and found["held_out_ratio"] == pytest.approx(4)
     assert found["still"] == 0.5 and found["held_out_still"] == 0 and found["ratio_standard_error"] > 0
     assert found["still_standard_error"] == pytest.approx(math.sqrt(0.25 / 2))
-    without = VideoMetrics(DOMAIN).motion(evidence(train, held_out))
+    without = VideoMetrics(DOMAIN, evidence(train, held_out)).motion()
     assert without["training"] == found["training"] and "samples" not in without and "ratio" not in without
     assert without["held_out"] == found["held_out"]
 
 
 def test_still_training_clips_have_no_ratio():
     train, held_out = parts(Source([grey([9] * 8)] * 4))
-    found = VideoMetrics(DOMAIN).motion(evidence(train, held_out, shown(train)))
+    found = VideoMetrics(DOMAIN, evidence(train, held_out, shown(train))).motion()
     assert found["training"]["mean"] == 0 and "ratio" not in found and found["still"] == 0
 
 
 def test_kernel_distances_are_those_of_the_features_of_single_frames(network, monkeypatch):
-    monkeypatch.setattr(metrics, "SMALLEST", 1)
+    monkeypatch.setattr("ddmi.metrics.features.cache.SMALLEST", 1)
     train, held_out = parts(noise(16))
     x = (torch.rand(len(train), 3, T, 4, 6) * 2 - 1).repeat_interleave(4, 3).repeat_interleave(4, 4)
-    found = VideoMetrics(DOMAIN).distributions(evidence(train, held_out, [Shown(one) for one in x]))
+    found = VideoMetrics(DOMAIN, evidence(train, held_out, [Shown(one) for one in x])).distributions()
     real, drawn = ((x * 127.5 + 127.5).round() / 127.5 - 1 for x in (train.inputs(range(len(train))), x))
 
     def by_hand(a, b):
@@ -253,10 +255,10 @@ def test_kernel_distances_are_those_of_the_features_of_single_frames(network, mo
 
 def test_the_data_itself_is_at_no_distance_and_a_standstill_differs_in_differences_alone(network):
     train, held_out = parts(noise(60))
-    found = VideoMetrics(DOMAIN).distributions(evidence(train, held_out, shown(train)))
+    found = VideoMetrics(DOMAIN, evidence(train, held_out, shown(train))).distributions()
     assert found["frames"]["kernel_distance"] <= 0 and found["differences"]["kernel_distance"] <= 0  # unbiased
     still = [Shown(x[:, :1].expand(-1, T, -1, -1)) for x in train.inputs(range(len(train)))]
-    found = VideoMetrics(DOMAIN).distributions(evidence(train, held_out, still))
+    found = VideoMetrics(DOMAIN, evidence(train, held_out, still)).distributions()
     assert abs(found["frames"]["kernel_distance"]) < 5 * abs(found["frames"]["held_out"]) + 1e-3
     assert found["differences"]["kernel_distance"] > 0
 
@@ -265,7 +267,7 @@ def test_frames_of_one_clip_do_not_bias_the_distance(network):
     """Frames that are all alike: with all frames in one set its items would meet copies of themselves."""
     train, held_out = parts(Source([grey([g] * 8) for g in np.random.default_rng(0).integers(0, 256, 80)]))
     once = evidence(train, held_out, shown(held_out))
-    found = VideoMetrics(DOMAIN).distributions(once)["frames"]["kernel_distance"]
+    found = VideoMetrics(DOMAIN, once).distributions()["frames"]["kernel_distance"]
     with torch.no_grad():
         real, other = (network(part.inputs(range(len(part)))[:, :, 0]) for part in (train, held_out))
         single = kernel_distance(real, other).mean
@@ -288,12 +290,12 @@ class Logits(torch.nn.Module):
         return torch.stack([x.mean(dim=(1, 2, 3, 4)), x.diff(dim=2).abs().mean(dim=(1, 2, 3, 4))], dim=1)
 
 
-def test_fvd_is_the_distance_of_the_judges_scores(network, monkeypatch, caplog):
+def test_fvd_is_the_distance_of_the_scores_of_i3d(network, monkeypatch, caplog):
     monkeypatch.setattr("ddmi.metrics.features.i3d.I3D", Logits)
     train, held_out = parts(noise(60))
     x = torch.rand(24, 3, T, *SIZE) * 2 - 1
     given = evidence(train, held_out, [Shown(one) for one in x], evaluators={"i3d": "i3d.pt"})
-    found = VideoMetrics(DOMAIN).distributions(given)
+    found = VideoMetrics(DOMAIN, given).distributions()
     real, drawn = train.inputs(range(len(train))), (x * 127.5 + 127.5).round() / 127.5 - 1
     known = gaussian(Logits()(real))
     assert found["fvd"] == pytest.approx(frechet(gaussian(Logits()(drawn)), known), rel=1e-3)
@@ -314,36 +316,36 @@ def test_fvd_needs_no_network_of_pictures_and_a_wrong_file_is_told_first(monkeyp
     monkeypatch.setattr("ddmi.metrics.features.i3d.I3D", Logits)
     train, held_out = parts(noise())
     given = evidence(train, held_out, shown(train), evaluators={"i3d": "i3d.pt"})
-    found = VideoMetrics(DOMAIN).distributions(given)
+    found = VideoMetrics(DOMAIN, given).distributions()
     assert found["fvd"] == pytest.approx(0, abs=1e-6) and "frames" not in found and "some-package" in caplog.text
     with pytest.raises(UserError, match="some-package"):
-        VideoMetrics(DOMAIN).distributions(replace(given, evaluators={}))
+        VideoMetrics(DOMAIN, replace(given, evaluators={})).distributions()
     Shown.drawn = 0
     with pytest.raises(UserError, match="is not I3D"):
-        VideoMetrics(DOMAIN).distributions(replace(given, evaluators={"i3d": "wrong.pt"}))
+        VideoMetrics(DOMAIN, replace(given, evaluators={"i3d": "wrong.pt"})).distributions()
     assert Shown.drawn == 0
 
 
 def test_sliced_distances_of_the_data_and_of_its_frames_in_another_order():
     train, held_out = parts(noise(40))
-    found = VideoMetrics(DOMAIN).sliced_wasserstein(evidence(train, held_out, shown(train)))
+    found = VideoMetrics(DOMAIN, evidence(train, held_out, shown(train))).sliced_wasserstein()
     assert set(found["samples"]) == set(found["differences"]["samples"]) == {"16", "mean"}
     assert found["samples"]["mean"] < 0.7 * found["held_out"]["mean"]
-    few = VideoMetrics(DOMAIN).sliced_wasserstein(evidence(train, parts(noise(6, seed=1))[1], shown(train)))
+    few = VideoMetrics(DOMAIN, evidence(train, parts(noise(6, seed=1))[1], shown(train))).sliced_wasserstein()
     assert few["held_out"]["mean"] > few["as_many_samples"]["mean"] > few["samples"]["mean"]
     assert (few["protocol"]["samples"], few["protocol"]["held_out"]) == (20, 3)
     other = [Shown(x[:, [0, 0, 3, 3]]) for x in train.inputs(range(len(train)))]
-    moved = VideoMetrics(DOMAIN).sliced_wasserstein(evidence(train, held_out, other))
+    moved = VideoMetrics(DOMAIN, evidence(train, held_out, other)).sliced_wasserstein()
     assert moved["differences"]["samples"]["mean"] > 2 * found["differences"]["samples"]["mean"]
     assert moved["held_out"] == found["held_out"]
 
 
 def test_copies_are_memorised_and_unseen_clips_are_not():
     train, held_out = parts(noise(12))
-    found = VideoMetrics(DOMAIN).memorisation(evidence(train, held_out, shown(train)))
+    found = VideoMetrics(DOMAIN, evidence(train, held_out, shown(train))).memorisation()
     assert found["ratio"] < 0.05 and found["neighbours"] == list(range(len(train)))
     assert found["protocol"]["feature"] == "pixels of 4 frames of 16x16"
-    found = VideoMetrics(DOMAIN).memorisation(evidence(train, held_out, shown(held_out)))
+    found = VideoMetrics(DOMAIN, evidence(train, held_out, shown(held_out))).memorisation()
     assert found["ratio"] == pytest.approx(1, abs=1e-6)
 
 
@@ -352,7 +354,7 @@ def test_the_nearest_window_is_searched_among_small_clips(monkeypatch):
     monkeypatch.setattr(metrics, "THUMBNAIL", (2, 4, 6))
     train, held_out = parts(noise(12))
     x = torch.rand(5, 3, T, *SIZE) * 2 - 1
-    found = VideoMetrics(DOMAIN).memorisation(evidence(train, held_out, [Shown(one) for one in x]))
+    found = VideoMetrics(DOMAIN, evidence(train, held_out, [Shown(one) for one in x])).memorisation()
 
     def small(clips):
         return clips[:, :, [0, T - 1]].unflatten(4, (6, 4)).unflatten(3, (4, 4)).mean(dim=(4, 6)).flatten(1)
@@ -367,12 +369,12 @@ def test_the_nearest_window_is_searched_among_small_clips(monkeypatch):
 def test_a_sample_is_rendered_once_for_all_metrics_and_numbers_can_be_written(network, tmp_path):
     train, held_out = parts(noise(24))
     given = evidence(train, held_out, shown(train), lambda dataset, indices: shown(dataset, indices), cache=tmp_path)
-    judge = VideoMetrics(DOMAIN)
+    shared = DOMAIN.metrics()
     Shown.drawn = 0
     for name in ("motion", "sliced_wasserstein", "distributions", "memorisation"):
-        assert judge.all[name](given)
+        assert shared[name](given)
     assert Shown.drawn == len(train) * T
-    found = {name: metric(given) for name, metric in judge.all.items()}
+    found = {name: metric(given) for name, metric in shared.items()}
     assert set(found) == {"reconstruction", "motion", "sliced_wasserstein", "distributions", "memorisation"}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert all("protocol" in part for part in found.values())
@@ -386,7 +388,7 @@ def test_a_sample_is_rendered_once_for_all_metrics_and_numbers_can_be_written(ne
 def test_without_samples_only_what_needs_none():
     train, held_out = parts(noise())
     given = evidence(train, held_out, reconstruct=lambda dataset, indices: shown(dataset, indices))
-    told = {name for name, metric in VideoMetrics(DOMAIN).all.items() if metric(given)}
+    told = {name for name, metric in DOMAIN.metrics().items() if metric(given)}
     assert told == {"reconstruction", "motion"}
 
 
@@ -397,11 +399,11 @@ def test_many_clips_lie_in_a_file_without_a_name_and_are_made_a_few_at_a_time(mo
         made.append(k)
         return np.full((2, 3, 4, 3), k, np.uint8)
 
-    monkeypatch.setattr(metrics, "IN_MEMORY", 100)
-    reel = Reel(make, 20, (2, 3, 4), tmp_path)
-    assert isinstance(reel.kept, np.memmap) and not list(tmp_path.iterdir()) and len(reel) == 20
-    first = next(reel.batches())
-    assert made == list(range(metrics.BATCH)) and first.shape == (metrics.BATCH, 3, 2, 3, 4)
-    whole = torch.cat(list(reel.batches()))
-    assert made == list(range(20)) and torch.equal(torch.cat(list(reel.batches(11))), whole[:11])
+    monkeypatch.setattr(gallery, "IN_MEMORY", 100)
+    clips = Renderings(make, 20, (2, 3, 4), tmp_path)
+    assert isinstance(clips.kept, np.memmap) and not list(tmp_path.iterdir()) and len(clips) == 20
+    first = next(clips.batches(size=8))
+    assert made == list(range(8)) and first.shape == (8, 3, 2, 3, 4)
+    whole = torch.cat(list(clips.batches()))
+    assert made == list(range(20)) and torch.equal(torch.cat(list(clips.batches(11))), whole[:11])
     torch.testing.assert_close(whole[:, 0, 0, 0, 0], torch.arange(20) / 127.5 - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -78,6 +79,14 @@ class Renderings:
         """The first items, or all, `size` at a time."""
         count = len(self) if count is None else count
         return (self.part(k, min(k + size, count)) for k in range(0, count, size))
+
+    def digest(self) -> str:
+        """SHA-256 of all items."""
+        found = hashlib.sha256()
+        for start in range(0, len(self), BATCH):
+            self.part(start, min(start + BATCH, len(self)))
+            found.update(np.ascontiguousarray(self.kept[start : start + BATCH]).data)
+        return found.hexdigest()
 
 
 def data_digest(dataset: Dataset, indices: Sequence[int], files: Iterable[Path]) -> str:

@@ -235,7 +235,7 @@ class Video(Domain[Clip]):
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.video.metrics import VideoMetrics
 
-        return VideoMetrics(self).all
+        return VideoMetrics.of(self)
 
 
 def check_time(time: Sequence[float]) -> tuple[float, float]:
