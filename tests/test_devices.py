@@ -132,7 +132,7 @@ def test_training_needs_no_float64(device):
 def test_stage_one_and_rendering_need_no_float64(device, pictures):
     config = tiny.config()
     objective = AutoencoderObjective(config).to(device)
-    batch = config.domain.dataset(pictures, "train").batch([0, 1], torch.Generator().manual_seed(0), [5, 6])
+    batch = tiny.dataset(config.domain, pictures, "train").batch([0, 1], torch.Generator().manual_seed(0), [5, 6])
     sum(objective(batch.to(device), 0.5).values()).backward()
     pipe = DDMIPipeline(config, freeze(objective.model), freeze(denoiser(device, condition="none")))
     assert pipe(num_samples=1, seed=0, steps=2)[0].render(16).size == (16, 16)

@@ -145,10 +145,11 @@ def test_a_mirrored_window_is_the_other_one_from_right_to_left() -> None:
 
 
 def test_sizes_that_the_clips_are_too_small_for_are_left_out_and_the_rate_is_theirs() -> None:
-    data = VideoDataset(video(scales=(1.0, 1.5, 2.0), stride=2), Ramps([(12, 24)]), "all")
-    assert data.domain.scales == (1.0, 1.5)
-    assert data.domain.fps == 15.0
-    assert VideoDataset(video(scales=(2.0,)), Ramps([(6, 9)]), "all").inputs([0]).shape == (1, 3, 4, 8, 12)
+    allowed = video(scales=(1.0, 1.5, 2.0), stride=2).fitted(Ramps([(12, 24)]))
+    assert allowed.scales == (1.0, 1.5)
+    assert allowed.fps == 15.0
+    small = Ramps([(6, 9)])
+    assert VideoDataset(video(scales=(2.0,)).fitted(small), small, "all").inputs([0]).shape == (1, 3, 4, 8, 12)
 
 
 def wave(coordinates: Tensor, periods: Tensor | None = None) -> Tensor:
@@ -271,7 +272,7 @@ def test_a_domain_survives_its_data(tmp_path: Any) -> None:
     from ddmi.config import from_dict, to_dict
     from ddmi.domains.base import Domain
 
-    domain = VideoDataset(video(stride=2), Ramps(), "all").domain
+    domain = video(stride=2).fitted(Ramps())
     assert from_dict(to_dict(domain), Domain, "domain") == domain
     assert replace(domain, fps=0.0) == video(stride=2)
 

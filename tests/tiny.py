@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ddmi.config import Config, TrainingConfig
-from ddmi.domains.base import Domain
+from ddmi.domains.base import Domain, Split
 from ddmi.domains.image import Image
 from ddmi.model.autoencoder import AutoencoderConfig
 from ddmi.model.decoder import DecoderConfig, Level
@@ -59,6 +59,12 @@ TRAINING = TrainingConfig(
 def image(**settings: Any) -> Image:
     """An 8 x 8 picture domain with a 4 x 4 latent."""
     return Image(**{"resolution": 8, "points": 16, "encode": ENCODER, **settings})
+
+
+def dataset(domain: Domain, path: Any, part: Split) -> Any:
+    """One part of the data at a path, as training sees it."""
+    source = domain.open(path)
+    return domain.fitted(source).dataset(source, part)
 
 
 def config(domain: Domain | None = None, **training: Any) -> Config:

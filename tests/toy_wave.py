@@ -51,10 +51,13 @@ class Wave(Domain[Sound]):
     def head(self, width: int) -> nn.Module:
         return WaveHead(width)
 
-    def dataset(self, path: str | Path | None, split: Split) -> Waves:
+    def open(self, path: str | Path | None) -> range:
         if path is not None:
             raise UserError(f"--data {path}: waves come with the domain")
-        return Waves(self, range(2) if split == "test" else range(2, 2 + self.waves))
+        return range(2 + self.waves)
+
+    def dataset(self, source: range, split: Split) -> Waves:
+        return Waves(self, source[:2] if split == "test" else source[2:])
 
     def likelihood(self, signal: Signal, batch: Batch) -> Score:
         return Score(gaussian(signal(batch.coordinates), batch.targets))

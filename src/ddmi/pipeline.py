@@ -263,7 +263,8 @@ class DDMIPipeline:
         elif not isinstance(x, Image.Image):
             raise UserError(f"a path, an image, a tensor or an array can be encoded, not {type(x).__name__}")
         try:
-            dataset = self.config.domain.dataset(x, "all")
+            domain = self.config.domain
+            dataset = domain.dataset(domain.open(x), "all")
             if len(dataset) > 1:
                 raise UserError(f"{x} holds {len(dataset)} items: name one")
             return dataset.inputs([0])

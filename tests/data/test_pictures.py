@@ -62,6 +62,24 @@ def test_pixels_at_their_own_size_are_the_file(tmp_path):
     assert (source.read(0, 8) == pixels).all() and (source.read(1, 8) == pixels).all()
 
 
+@pytest.mark.parametrize("budget", [0, 1 << 20])
+def test_what_is_kept_at_opening_is_what_is_read_later(tmp_path, budget):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 12, 9, 3), dtype=np.uint8)
+    (tmp_path / "a.png").write_bytes(b"bad")
+    for name, one in zip(("b.png", "c.jpg"), pixels, strict=True):
+        Image.fromarray(one).save(tmp_path / name)
+    plain, early = PictureFolder(tmp_path), PictureFolder(tmp_path, sizes={4, 8, 16}, memory=budget)
+    if budget:
+        for name in ("b.png", "c.jpg"):
+            (tmp_path / name).rename(tmp_path / f"{name}.gone")
+        assert all(early.read(k, size).shape == (size, size, 3) for k in range(2) for size in (4, 8))
+        with pytest.raises(UserError, match="cannot read"):
+            early.read(0, 16)  # larger than the file: no data set asks for it
+        for name in ("b.png", "c.jpg"):
+            (tmp_path / f"{name}.gone").rename(tmp_path / name)
+    assert all((plain.read(k, size) == early.read(k, size)).all() for k in range(2) for size in (4, 8, 16))
+
+
 def test_the_crop_is_central(tmp_path):
     pixels = np.zeros((4, 12, 3), np.uint8)
     pixels[:, 4:8] = (255, 0, 0)  # the central square

@@ -111,7 +111,7 @@ def test_files_are_ramps_too(tmp_path):
     x, y = np.meshgrid(axis(32).numpy(), axis(32).numpy())
     pixels = np.round((np.stack([x, y, 0 * x], axis=2) + 1) * 127.5).astype(np.uint8)
     Pictures.fromarray(pixels).save(tmp_path / "ramp.png")
-    dataset = tiny.image(points=64).dataset(tmp_path / "ramp.png", "all")
+    dataset = tiny.dataset(tiny.image(points=64), tmp_path / "ramp.png", "all")
     for seed in range(4):
         batch = dataset.batch([0], torch.Generator().manual_seed(seed), [seed])
         inside = batch.coordinates.abs().amax(dim=2) < 0.6
@@ -150,18 +150,18 @@ def test_scales_beyond_the_source_are_left_out_with_one_warning(caplog):
     """Never padded, never enlarged for a target."""
     caplog.set_level(logging.WARNING)
     source = Ramp(smallest=12)
-    dataset = PictureDataset(tiny.image(), source, "train")
-    assert dataset.sizes == [8, 12] and source.prefetched == {8, 12}
+    domain = tiny.image().fitted(source)
+    domain.dataset(source, "train")
+    assert domain.sizes == [8, 12] and source.prefetched == {8, 12}
     assert len(caplog.records) == 1 and "without the scales [2.0]" in caplog.text
-    assert {float(batch_of(tiny.image(), source, seed=s).periods) for s in range(20)} <= {
+    assert {float(batch_of(domain, source, seed=s).periods) for s in range(20)} <= {
         1.0,
         np.float32(8 / 12).item(),
     }
 
 
 def test_a_source_below_the_resolution_is_enlarged_and_says_so(caplog):
-    dataset = PictureDataset(tiny.image(), Ramp(smallest=6), "train")
-    assert dataset.sizes == [8] and "enlarged" in caplog.text
+    assert tiny.image().fitted(Ramp(smallest=6)).sizes == [8] and "enlarged" in caplog.text
 
 
 def test_an_epoch_shows_each_subject_once():
@@ -194,9 +194,9 @@ def test_mirrored_pictures_are_items_of_their_own():
 
 
 def test_parts_do_not_share_pictures(pictures):
-    train, test = (tiny.image(held_out=0.3).dataset(pictures, part) for part in ("train", "test"))
+    train, test = (tiny.dataset(tiny.image(held_out=0.3), pictures, part) for part in ("train", "test"))
     assert len(train) and len(test) and not set(train.names) & set(test.names)
-    assert len(train) + len(test) == len(tiny.image().dataset(pictures, "all")) == 12
+    assert len(train) + len(test) == len(tiny.dataset(tiny.image(), pictures, "all")) == 12
 
 
 def test_the_sampling_period_of_a_rendering():
@@ -251,9 +251,9 @@ def test_impossible_settings_are_named(settings, message):
 
 def test_missing_data_is_named(tmp_path):
     with pytest.raises(UserError, match="--data is missing"):
-        tiny.image().dataset(None, "train")
+        tiny.dataset(tiny.image(), None, "train")
     with pytest.raises(UserError, match="no pictures in"):
-        tiny.image().dataset(tmp_path, "train")
+        tiny.dataset(tiny.image(), tmp_path, "train")
 
 
 def test_the_layout_is_the_encoders_size():

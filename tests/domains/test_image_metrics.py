@@ -55,7 +55,7 @@ class Picture:
 
 def evidence(files, x=None, cache=None, **settings):
     domain = tiny.image()
-    train, test = (domain.dataset(files, part) for part in ("train", "test"))
+    train, test = (tiny.dataset(domain, files, part) for part in ("train", "test"))
     x = train.inputs(range(len(train))) if x is None else x
     return domain, Evidence(train, test, lambda *a: [], [Picture(p) for p in x], cache=cache, **settings)
 

@@ -189,7 +189,7 @@ def test_settings_go_through_json():
 
 def test_no_data_is_said():
     with pytest.raises(UserError, match="--data is missing"):
-        shape(source="folder").dataset(None, "train")
+        tiny.dataset(shape(source="folder"), None, "train")
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_planes_stay_with_their_names_from_encoder_to_decoder(run):
     from ddmi.base.planes import pack, unpack
 
     pipe = DDMIPipeline.from_pretrained(run)
-    z = pipe.autoencoder.encode(pipe.config.domain.dataset(None, "test").inputs([0])).mode
+    z = pipe.autoencoder.encode(tiny.dataset(pipe.config.domain, None, "test").inputs([0])).mode
     at = torch.rand(1, 50, 3) * 2 - 1
     again = unpack(pack(z, pipe.autoencoder.layout), pipe.autoencoder.layout)
     assert torch.equal(pipe.autoencoder.decode(z)(at), pipe.autoencoder.decode(again)(at))
@@ -247,8 +247,8 @@ def test_pieces_made_by_rule_stand_beside_a_folder(tmp_path):
     np.savez(folder / "pointcloud.npz", points=points, normals=np.tile(np.float32([0, 1, 0]), (400, 1)))
     np.savez(folder / "points.npz", points=points, occupancies=np.abs(points).max(axis=1) < 0.3)
     domain = shape(source="both", pieces=5)
-    dataset = domain.dataset(tmp_path / "shapes", "all")
+    dataset = tiny.dataset(domain, tmp_path / "shapes", "all")
     assert dataset.domain == domain and dataset.names == [*Furniture(5).names, "cube"]
-    assert len(domain.dataset(tmp_path / "one.ply", "all")) == 1
+    assert len(tiny.dataset(domain, tmp_path / "one.ply", "all")) == 1
     with pytest.raises(UserError, match="--data is missing"):
-        domain.dataset(None, "train")
+        tiny.dataset(domain, None, "train")

@@ -64,7 +64,7 @@ def autoencoder():
 
 
 def test_what_is_stored_is_the_posterior(autoencoder, pictures, tmp_path):
-    dataset = tiny.image().dataset(pictures, "all")
+    dataset = tiny.dataset(tiny.image(), pictures, "all")
     latents = encode(autoencoder, dataset, tmp_path / "latents.npy", "key", torch.device("cpu"), batch=5)
     assert latents.shape == (12, 2, 4, 16) and autoencoder.calls == 12
     with torch.no_grad():
@@ -77,14 +77,14 @@ def test_what_is_stored_is_the_posterior(autoencoder, pictures, tmp_path):
 
 def test_a_full_disk_is_named(autoencoder, pictures, tmp_path):
     """A memory map would end the process without a word."""
-    dataset = tiny.image().dataset(pictures, "all")
+    dataset = tiny.dataset(tiny.image(), pictures, "all")
     with tiny.largest(1000), pytest.raises(WorkError, match=r"cannot write .*latents.npy: File too large"):
         encode(autoencoder, dataset, tmp_path / "cache" / "latents.npy", "one", torch.device("cpu"))
     assert not list(tmp_path.iterdir())
 
 
 def test_they_are_encoded_again_only_for_another_key(autoencoder, pictures, tmp_path):
-    dataset, path = tiny.image().dataset(pictures, "all"), tmp_path / "latents.npy"
+    dataset, path = tiny.dataset(tiny.image(), pictures, "all"), tmp_path / "latents.npy"
     told = []
     first = encode(
         autoencoder, dataset, path, "a", torch.device("cpu"), 5, lambda done, total: told.append((done, total))
@@ -99,7 +99,7 @@ def test_they_are_encoded_again_only_for_another_key(autoencoder, pictures, tmp_
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "key"])
 def test_damaged_ones_are_encoded_again_with_a_line(autoencoder, pictures, tmp_path, caplog, damage):
-    dataset, path = tiny.image().dataset(pictures, "all"), tmp_path / "latents.npy"
+    dataset, path = tiny.dataset(tiny.image(), pictures, "all"), tmp_path / "latents.npy"
     first = np.array(encode(autoencoder, dataset, path, "a", torch.device("cpu")))
     path, whole = (path, path.read_bytes()) if damage != "key" else (path.with_suffix(".json"), b"[]")
     middle = len(whole) // 2
@@ -116,7 +116,7 @@ def test_damaged_ones_are_encoded_again_with_a_line(autoencoder, pictures, tmp_p
 
 
 def test_mirrored_items_have_latents_of_their_own(autoencoder, pictures, tmp_path):
-    dataset = tiny.image(flip=True).dataset(pictures, "all")
+    dataset = tiny.dataset(tiny.image(flip=True), pictures, "all")
     latents = encode(autoencoder, dataset, tmp_path / "latents.npy", "a", torch.device("cpu"))
     assert len(latents) == 24
     with torch.no_grad():
@@ -152,7 +152,7 @@ def test_an_item_with_several_captions_is_described_by_each_of_them_in_turn():
 
 
 def test_conditions_go_with_their_items(pictures):
-    dataset = tiny.image().dataset(pictures, "all")
+    dataset = tiny.dataset(tiny.image(), pictures, "all")
     latents = np.zeros((12, 2, 4, 16), dtype=np.float16)
     source = LatentDataset(latents, dataset, labels=list(range(12)))
     assert source.batch([5, 0], torch.Generator(), [1, 2]).condition.labels.tolist() == [5, 0]

@@ -11,7 +11,6 @@ import torch
 from ddmi.base.errors import UserError
 from ddmi.base.planes import pack, unpack
 from ddmi.base.randomness import normal, uniform
-from ddmi.domains.image import PictureDataset
 from ddmi.model.diffusion import Diffusion, alpha_bar
 from ddmi.model.losses import ElboConfig, laplace
 from ddmi.model.unet import Condition
@@ -21,7 +20,7 @@ from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, t
 
 
 def batch(pictures, domain):
-    dataset = PictureDataset(domain, domain.dataset(pictures, "train").source, "train")
+    dataset = tiny.dataset(domain, pictures, "train")
     return dataset.batch([0, 1], torch.Generator().manual_seed(0), [21, 22])
 
 
@@ -69,7 +68,7 @@ def test_the_noise_belongs_to_the_items(pictures):
 
 def test_the_mean_over_two_is_the_mean_of_each(pictures):
     """What lets a batch be divided between processes and passes."""
-    made, dataset = objective(spectral_weight=0.0), tiny.image().dataset(pictures, "train")
+    made, dataset = objective(spectral_weight=0.0), tiny.dataset(tiny.image(), pictures, "train")
     parts = [dataset.batch([i], torch.Generator().manual_seed(0), [21 + i]) for i in (0, 1)]
     both = dataset.batch([0, 1], torch.Generator().manual_seed(0), [21, 22])
     for name, value in made(both, 0.3).items():

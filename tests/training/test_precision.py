@@ -11,7 +11,6 @@ import torch
 from ddmi.base.errors import UserError
 from ddmi.base.planes import cells
 from ddmi.config import TrainingConfig, load
-from ddmi.domains.image import PictureDataset
 from ddmi.model.diffusion import Diffusion
 from ddmi.training import precision
 from ddmi.training.latents import LatentBatch
@@ -55,7 +54,7 @@ def test_an_objective_casts_as_its_precision_says():
 
 def test_timing_leaves_no_trace(pictures, monkeypatch):
     monkeypatch.setattr(precision, "SECONDS", 0.0)
-    dataset = PictureDataset(tiny.image(), tiny.image().dataset(pictures, "train").source, "train")
+    dataset = tiny.dataset(tiny.image(), pictures, "train")
     objective = AutoencoderObjective(tiny.config())
     before = {name: tensor.clone() for name, tensor in objective.state_dict().items()}
     random = torch.get_rng_state()

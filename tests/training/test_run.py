@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from ddmi.base.interruption import Interruption
 from ddmi.base.storage import load_tensors, locked, verify
 from ddmi.config import load
 from ddmi.domains.image import PictureDataset
+from ddmi.evaluation import Protocol, evaluate, prepare
 from ddmi.model.sampling import SamplingConfig, draw, sample_seeds
 from ddmi.pretrained import export, load_autoencoder, load_diffusion, open_folder
 from ddmi.training.checkpoint import find
@@ -143,9 +145,11 @@ def test_the_encoder_does_not_run_in_stage_two(whole, config, pictures, tmp_path
     encode = runs.D2CVAE.encode
     monkeypatch.setattr(runs.D2CVAE, "encode", lambda s, x: calls.append(len(x)) or encode(s, x))
     assert train(config, tmp_path, pictures, stage="diffusion", resume=True)
-    assert sum(calls) == len(config.domain.dataset(pictures, "train"))  # each item once, whatever the number of steps
+    assert sum(calls) == len(
+        tiny.dataset(config.domain, pictures, "train")
+    )  # each item once, whatever the number of steps
     assert train(config, tmp_path, pictures, stage="diffusion", resume=True)
-    assert sum(calls) == len(config.domain.dataset(pictures, "train"))
+    assert sum(calls) == len(tiny.dataset(config.domain, pictures, "train"))
 
 
 def test_a_folder_with_another_run_is_refused_and_unharmed(whole, config, pictures):
@@ -337,7 +341,7 @@ def test_one_picture_is_learnt_by_heart(tmp_path):
     assert train(config, tmp_path / "run", tmp_path / "one.png", stage="autoencoder")
     folder, config = open_folder(tmp_path / "run")
     model = load_autoencoder(folder, config)
-    dataset: PictureDataset = config.domain.dataset(tmp_path / "one.png", "all")
+    dataset: PictureDataset = tiny.dataset(config.domain, tmp_path / "one.png", "all")
     with torch.no_grad():
         field = fields_of(model.decode(model.encode(dataset.inputs([0])).mode), config.domain)[0]
     for size in (8, 12, 16):
@@ -354,6 +358,7 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 import tiny
 from ddmi.domains.image import PictureDataset
+from ddmi.evaluation import Protocol, evaluate, prepare
 from ddmi.training.run import train
 
 batch, calls = PictureDataset.batch, []
@@ -414,7 +419,26 @@ def test_a_signal_before_the_first_step_ends_at_once(config, pictures, tmp_path)
     assert train(config, tmp_path / "run", pictures, stage="autoencoder", resume=True)
 
 
-@pytest.mark.parametrize("slow", ["dataset", "inputs"])
+def test_every_file_of_the_data_is_opened_once_a_command(config, pictures, tmp_path, monkeypatch):
+    """Whatever stages, previews and held-out losses look at; and evaluation likewise."""
+    opened = Counter()
+    plain = Image.open
+
+    def counted(path, *arguments, **options):
+        opened[path] += 1
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr(Image, "open", counted)
+    config = replace(config, training=replace(config.training, preview_every=2))
+    files = set(Path(pictures).rglob("*.png"))
+    assert train(config, tmp_path / "run", pictures)
+    assert opened == dict.fromkeys(files, 1)
+    opened.clear()
+    evaluate(prepare(tmp_path / "run", pictures, Protocol(samples=2)), ["reconstruction"])
+    assert opened == dict.fromkeys(files, 1)
+
+
+@pytest.mark.parametrize("slow", ["open", "inputs"])
 def test_the_time_limit_includes_loading_and_what_lies_between_the_stages(
     config, pictures, tmp_path, monkeypatch, slow
 ):
@@ -426,8 +450,8 @@ def test_the_time_limit_includes_loading_and_what_lies_between_the_stages(
         while True:
             pass
 
-    monkeypatch.setattr(type(config.domain) if slow == "dataset" else PictureDataset, slow, never)
-    stage = "all" if slow == "dataset" else "diffusion"
+    monkeypatch.setattr(type(config.domain) if slow == "open" else PictureDataset, slow, never)
+    stage = "all" if slow == "open" else "diffusion"
     assert not train(config, tmp_path, pictures, stage=stage, resume=True, max_minutes=0.5 / 60)
     monkeypatch.undo()
     assert train(config, tmp_path, pictures, resume=True)
@@ -444,7 +468,7 @@ def test_the_held_out_loss_is_logged_and_does_not_change_the_run(whole, pictures
     assert_same_run(quiet, watched)
     lines = [json.loads(line) for line in (watched / "logs" / "diffusion.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "held_out" in line] == [2, 4]
-    held_out = domain.dataset(pictures, "test")
+    held_out = tiny.dataset(domain, pictures, "test")
     autoencoder, model = load_autoencoder(watched / "model", config), load_diffusion(watched / "model", config)
     with torch.no_grad():
         posterior = autoencoder.encode(held_out.inputs(range(len(held_out))))

@@ -42,7 +42,7 @@ def budgeted(count: int, seconds: float) -> Config:
     from ddmi.training.objectives import AutoencoderObjective
 
     config = override(find("emoji-32"), {"domain.points": str(count)})
-    dataset = config.domain.dataset(None, "train")
+    dataset = config.domain.dataset(config.domain.open(None), "train")
     size = config.training.batch_size
 
     def feed() -> object:
@@ -73,7 +73,7 @@ def trained(config: Config) -> tuple[float, dict[int, float]]:
         train(config, scratch, stage="autoencoder")
         took = time.perf_counter() - began
         pipe = DDMIPipeline.from_pretrained(Path(scratch), device="cpu")
-    held_out = config.domain.dataset(None, "test")
+    held_out = config.domain.dataset(config.domain.open(None), "test")
     assert isinstance(held_out, PictureDataset)
     indices = [group[0] for group in held_out.groups][:JUDGED]
     fields = pipe.decode(pipe.posterior_modes(held_out.inputs(indices)))

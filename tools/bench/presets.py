@@ -29,8 +29,9 @@ def presets(quick: bool) -> Iterator[Row]:
         config = find(name)
         if hasattr(config.domain, "pieces"):
             config = override(config, {"domain.pieces": "24"})
-        dataset = config.domain.dataset(None, "train")
-        config = replace(config, domain=dataset.domain)
+        source = config.domain.open(None)
+        config = replace(config, domain=config.domain.fitted(source))
+        dataset = config.domain.dataset(source, "train")
         count = config.training.batch_size
         batch = Batches(dataset, "autoencoder", 0, count, 1, 0, 1)[0][0]
         yield from steps(f"{name}, stage 1", AutoencoderObjective(config), batch, count, quick)

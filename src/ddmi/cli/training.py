@@ -147,7 +147,7 @@ def train_classifier(
     if data == "furniture" and Path(data).is_dir():
         raise UserError("furniture may be the pieces made by rule or the folder here: rename it, or say ./furniture")
     domain = reading.preset("furniture-small" if data == "furniture" else "shapenet-13").domain
-    source = domain.dataset(None if data == "furniture" else data, "all").source  # type: ignore[attr-defined]
+    source = domain.open(None if data == "furniture" else data)
     summary = classifier.train_classifier(source, out, steps=steps, seed=seed, max_minutes=max_minutes)
     if not summary.finished:
         log.warning("stopped early; the same command goes on")

@@ -25,6 +25,11 @@ class Memory:
     def __reduce__(self) -> tuple[type[Memory], tuple[int, bool]]:
         return Memory, (self.budget, self.compressed)  # a copy in another process starts empty
 
+    @property
+    def full(self) -> bool:
+        """Whether nearly nothing more fits."""
+        return self.used >= 0.99 * self.budget
+
     def get(self, key: tuple[int, ...]) -> UInt8[np.ndarray, "h w 3"] | None:
         """What is kept under a key; it is not the caller's."""
         shape, kept = self._kept.get(key, ((), None))

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Picture = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # what the content may be, whatever the file is called
@@ -138,8 +139,9 @@ def fit(image: Image.Image, size: int) -> Picture:
 class PictureFolder:
     """Picture files in a folder, at any depth: png, jpg, jpeg, webp, bmp.
 
-    Every file is decoded once here, so that a bad one (truncated, not a picture, shorter side under 4 pixels, a
-    decompression bomb) is known before training. Hidden files and folders are passed over; links are followed.
+    Every file is decoded once here, so that a bad one (truncated, not an image, shorter side under 4 pixels, a
+    decompression bomb) is known before training, and kept at `sizes`, while there is memory for it: only what does not
+    fit is decoded again when it is read. Hidden files and folders are passed over; links are followed.
 
     Captions: `captions.jsonl` at the root, one {"file": name relative to the root, "text": caption} a line (the first
     line of a file counts), else a `.txt` beside a picture. Classes: the names of the folders one level down (below
@@ -147,7 +149,8 @@ class PictureFolder:
 
     Args:
         on_bad: "skip" leaves bad files out and lists them in `bad` as (name, reason); "stop" raises at the first.
-        memory: bytes of pictures that `read` may keep.
+        sizes: those that will be read, in pixels a side; none: nothing is kept before it is read.
+        memory: bytes of images that may be kept.
         progress: called with (files checked, files in all).
 
     Raises:
@@ -159,6 +162,7 @@ class PictureFolder:
         root: str | Path,
         *,
         on_bad: Literal["skip", "stop"] = "skip",
+        sizes: Collection[int] = (),
         memory: int = 2 << 30,
         progress: Progress | None = None,
     ):
@@ -173,13 +177,17 @@ class PictureFolder:
             raise UserError(f"no pictures in {self.root}: {_COUNTING}")
         self.bad: list[tuple[str, str]] = []
         self.names: list[str] = []
+        self._memory = Memory(memory)
         sides: list[int] = []
-        for name, found in zip(names, self._check(names, on_bad, progress), strict=True):
+        for name, found in zip(names, self._check(names, sizes, on_bad, progress), strict=True):
             if isinstance(found, str):
                 self.bad.append((printable(name), found))
-            else:
-                self.names.append(name)
-                sides.append(found)
+                continue
+            side, images = found
+            for size, image in images.items():
+                self._memory.keep((len(sides), size), image)
+            self.names.append(name)
+            sides.append(side)
         if not sides:
             name, reason = self.bad[0]
             raise UserError(f"no readable picture in {self.root}, the first, {name}: {reason}; {_COUNTING}")
@@ -189,27 +197,34 @@ class PictureFolder:
         self.parts = parts_of(self.names)
         self.labels, self.classes = _labels(self.names, self.parts is not None)
         self.captions = captions_of(self.root, self.names, files)
-        self._memory = Memory(memory)
 
-    def _check(self, names: list[str], on_bad: str, progress: Progress | None) -> list[int | str]:
-        """The shorter side of each picture, or the reason why it cannot be used."""
-        found: list[int | str] = []
-        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "pictures")
+    def _check(
+        self, names: list[str], sizes: Collection[int], on_bad: str, progress: Progress | None
+    ) -> Iterator[tuple[int, dict[int, Picture]] | str]:
+        """The shorter side of each image and what is kept of it, or the reason why it cannot be used."""
+
+        def kept(image: Image.Image) -> dict[int, Picture]:  # never enlarged, but to the smallest size
+            return {size: fit(image, size) for size in sizes if size <= min(image.size) or size == min(sizes)}
+
+        def look(name: str) -> tuple[int, dict[int, Picture]] | str:
+            if not is_text(name):
+                return NOT_TEXT
+            if sizes and not self._memory.full:
+                return opened(self.root / name, kept)
+            return opened(self.root / name, lambda image: {}, draft=True)
+
+        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "images")
         try:
-            for name, result in zip(names, pool.map(self._look, names), strict=True):
+            for done, (name, result) in enumerate(zip(names, pool.map(look, names), strict=True), 1):
                 if isinstance(result, str) and on_bad == "stop":
                     raise UserError(
                         f'bad picture {self.root / printable(name)}: {result}; on_bad="skip" leaves such files out'
                     )
-                found.append(result)
+                yield result
                 if progress is not None:
-                    progress(len(found), len(names))
+                    progress(done, len(names))
         finally:
             pool.shutdown(cancel_futures=True)
-        return found
-
-    def _look(self, name: str) -> int | str:
-        return _shorter_side(self.root / name) if is_text(name) else NOT_TEXT
 
     def read(self, index: int, size: int) -> Picture:
         """Picture `index` as (size, size, 3) uint8; enlarged when the file is smaller. The array is the caller's."""
@@ -217,11 +232,6 @@ class PictureFolder:
 
     def prefetch(self, sizes: Iterable[int]) -> None:
         """Nothing to prepare: what has been read once is kept in memory."""
-
-    @staticmethod
-    def check(path: Path) -> int | str:
-        """The shorter side in pixels of a picture file that decodes to its end, else the reason why it is bad."""
-        return _shorter_side(path)
 
     def _decode(self, index: int, size: int) -> Picture:
         path = self.root / self.names[index]
@@ -236,6 +246,7 @@ def open_pictures(
     path: str | Path | Image.Image,
     *,
     on_bad: Literal["skip", "stop"] = "skip",
+    sizes: Collection[int] = (),
     memory: int = 2 << 30,
     progress: Progress | None = None,
 ) -> PictureSource:
@@ -251,7 +262,7 @@ def open_pictures(
 
     if CifarBatches.found(path):
         return CifarBatches(path, memory=memory)
-    return PictureFolder(path, on_bad=on_bad, memory=memory, progress=progress)
+    return PictureFolder(path, on_bad=on_bad, sizes=sizes, memory=memory, progress=progress)
 
 
 _COUNTING = f"files that count end in {', '.join(EXTENSIONS)}, at any depth"
@@ -292,16 +303,25 @@ def warn_left_out(bad: Sequence[tuple[str, str]], count: int, things: str) -> No
         log.warning("%s of %s %s are left out: %s", len(bad), count, things, told)
 
 
-def _shorter_side(path: Path) -> int | str:
-    """The shorter side in pixels of a picture that decodes to its end, else the reason why it is bad."""
+def opened(path: Path, wanted: Callable[[Image.Image], T], *, draft: bool = False) -> tuple[int, T] | str:
+    """An image file that decodes to its end, read once: its shorter side in pixels, and what `wanted` makes of it.
+
+    Args:
+        wanted: called with the image in RGB, turned as its EXIF orientation says.
+        draft: a jpg is still read to its end, but transformed at an eighth of its size, which is faster.
+
+    Returns:
+        The reason, where the file cannot be used.
+    """
     try:
         with Image.open(path, formats=_FORMATS) as image:
             side = min(image.size)
             if side < SHORTEST_SIDE:
                 return f"{image.width}x{image.height} pixels, the shorter side must be at least {SHORTEST_SIDE}"
-            image.draft("L", (1, 1))  # a jpg is still read to its end, but transformed at an eighth of its size
+            if draft:
+                image.draft("L", (1, 1))
             image.load()
-            return side
+            return side, wanted(to_rgb(upright(image)))
     except UnidentifiedImageError:
         return "not a picture"
     except Exception as error:  # decoders raise nearly every kind of error on a broken file

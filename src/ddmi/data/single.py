@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from ddmi.base.errors import UserError
-from ddmi.data.pictures import SHORTEST_SIDE, Picture, PictureFolder, fit, printable, to_rgb, upright
+from ddmi.data.pictures import SHORTEST_SIDE, Picture, fit, opened, printable, to_rgb, upright
 
 
 class SinglePicture:
@@ -25,25 +25,22 @@ class SinglePicture:
         self.classes: list[str] = []
         self.groups = [[0]]
         if isinstance(picture, Image.Image):
-            self.names, image = ["picture"], picture
+            try:
+                self.names, image = ["image"], to_rgb(upright(picture))
+            except Exception as error:  # decoders raise nearly every kind of error on a broken file
+                raise UserError(f"the image cannot be used: {error}") from error
+            if min(image.size) < SHORTEST_SIDE:
+                raise UserError(f"the image has {image.width}x{image.height} pixels, at least {SHORTEST_SIDE} a side")
         else:
             path = Path(picture)
             if not path.is_file():
                 raise UserError(f"{path} does not exist")
-            if isinstance(found := PictureFolder.check(path), str):
+            found = opened(path, lambda image: image)
+            if isinstance(found, str):
                 raise UserError(f"{path} cannot be used: {found}")
-            self.names = [printable(path.name)]
-            with Image.open(path) as image:
-                image.load()
-        try:
-            self.image = to_rgb(upright(image))
-        except Exception as error:  # decoders raise nearly every kind of error on a broken file
-            raise UserError(f"{self.names[0]} cannot be used: {error}") from error
-        if min(self.image.size) < SHORTEST_SIDE:
-            raise UserError(
-                f"the image has {self.image.width}x{self.image.height} pixels, at least {SHORTEST_SIDE} a side"
-            )
-        self.smallest: int | None = min(self.image.size)
+            self.names, image = [printable(path.name)], found[1]
+        self.image = image
+        self.smallest: int | None = min(image.size)
 
     def read(self, index: int, size: int) -> Picture:
         """The picture as (size, size, 3) uint8, cut to its central square."""

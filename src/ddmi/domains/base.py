@@ -85,11 +85,6 @@ class Dataset(Protocol):
     labels: list[int] | None
     classes: list[str]
 
-    @property
-    def domain(self) -> Domain:
-        """The domain as this data allows it: without scales, say, that its pictures are too small for."""
-        ...
-
     def __len__(self) -> int: ...
 
     def epoch(self, generator: torch.Generator) -> list[int]:
@@ -227,8 +222,23 @@ class Domain(ABC, Generic[R]):
 
     # 4
     @abstractmethod
-    def dataset(self, path: str | Path | None, split: Split) -> Dataset:
-        """Where batches come from. Raises UserError for a folder that it cannot train on."""
+    def open(self, path: Any) -> Any:
+        """A source of data: every file is opened and checked here, once for all parts that are made of it.
+
+        Args:
+            path: a folder, or a file that is one item; None for data that the domain brings itself.
+
+        Raises:
+            UserError: nothing there that this domain can be trained on.
+        """
+
+    @abstractmethod
+    def dataset(self, source: Any, split: Split) -> Dataset:
+        """One part of what `open` returned: where batches come from."""
+
+    def fitted(self, source: Any) -> Domain:
+        """The settings that this data allows: without scales, say, that its images are too small for."""
+        return self
 
     # 5
     @abstractmethod

@@ -154,8 +154,9 @@ def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool =
     pipe = DDMIPipeline.from_pretrained(path, device=processes.device)
     if denoiser and pipe.diffusion is None:
         raise UserError(f"{path} has no denoiser yet: train its second stage (--stage diffusion) first")
-    train = pipe.config.domain.dataset(data, "train")
-    held_out = pipe.config.domain.dataset(data, "test")
+    source = pipe.config.domain.open(data)
+    domain = pipe.config.domain.fitted(source)
+    train, held_out = domain.dataset(source, "train"), domain.dataset(source, "test")
     assert pipe.folder is not None
     run, weights = Path(path), digest(pipe.folder / MANIFEST)
     kept = (run / "model").is_dir() and os.access(run, os.W_OK)

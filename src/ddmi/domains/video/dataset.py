@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,8 +21,6 @@ from ddmi.rendering.grid import to_signal
 if TYPE_CHECKING:
     from ddmi.domains.video import Video
     from ddmi.domains.video.clips import ClipSource
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,17 +49,7 @@ class VideoDataset:
     phrasings: list[list[str]] | None = None
 
     def __init__(self, domain: Video, source: ClipSource, part: Split) -> None:
-        self.source = source
-        smallest = min((min(h / domain.size[0], w / domain.size[1]) for h, w in source.sizes), default=1.0)
-        scales = tuple(scale for scale in domain.scales if scale <= smallest) or (1.0,)
-        left_out = [scale for scale in domain.scales if scale not in scales]
-        if part == "train" and smallest < 1:
-            log.warning("the smallest clip has fewer pixels than %sx%s: its frames are enlarged", *domain.size[::-1])
-        if part == "train" and left_out:
-            log.warning("clips are %.2g times as large as domain.size or less: no scales %s", smallest, left_out)
-        rates = [rate for rate in source.rates if rate]
-        fps = domain.fps or (float(np.median(rates)) / domain.stride if rates else 0.0)
-        self.domain = replace(domain, scales=scales, fps=fps)
+        self.domain, self.source = domain, source
         self.windows = [w for clip in split(source, part, domain.held_out) for w in self._windows(clip, part)]
         self.straight = len(self.windows)
         if domain.flip and part == "train":
