@@ -12,9 +12,10 @@ from domains.test_shape import ball, balls, shape
 
 from ddmi.data.furniture import Furniture, pieces
 from ddmi.domains.base import Evidence
-from ddmi.domains.shape import ShapeDataset, metrics, solids
+from ddmi.domains.shape import ShapeDataset, metrics
 from ddmi.domains.shape.metrics import ShapeMetrics
 from ddmi.metrics.features.voxels import VoxelClassifier, VoxelClassifierConfig, save
+from ddmi.rendering.mesh import inside
 
 pytest.importorskip("trimesh")
 
@@ -27,12 +28,10 @@ NOTHING = ball(-1.0)
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Fewer points, pictures and texts."""
+    """Fewer points, images and texts."""
     small = {"QUERIES": 4000, "SURFACE": 20_000, "CLOUD": POINTS, "MESH": CELLS, "EARTH": 32, "MOVED": 4}
     for name, value in {**small, "TEXTS": 2, "PROMPTS": 36, "VIEWS": 4}.items():
         monkeypatch.setattr(metrics, name, value)
-    monkeypatch.setattr(solids, "CLOUD", POINTS)
-    monkeypatch.setattr(solids, "MESH", CELLS)
 
 
 def exact(piece):
@@ -125,8 +124,8 @@ def test_copies_are_memorised_and_unseen_shapes_are_not():
 
 def test_the_distance_of_a_sample_is_the_root_of_the_cells_that_differ():
     found = evaluated("memorisation", [ball(0.7)])
-    mine = solids.occupied(ball(0.7), solids.CELLS, 0.0)
-    differ = [(mine != SOURCE.pieces[k].solid.grid(solids.CELLS)).sum() for k in TRAIN.kept]
+    mine = inside(lambda points: ball(0.7)(points)[:, 0], CELLS)
+    differ = [(mine != SOURCE.pieces[k].solid.grid(CELLS)).sum() for k in TRAIN.kept]
     assert found["sample_median"] == pytest.approx(min(differ) ** 0.5, abs=1e-4)
     assert differ[found["neighbours"][0]] == min(differ)
 
@@ -187,11 +186,11 @@ def test_attributes_are_asked_of_furniture_alone():
 
 def test_the_share_that_a_classifier_names_rightly(tmp_path):
     torch.manual_seed(1)
-    settings = VoxelClassifierConfig(classes=tuple(SOURCE.classes), resolution=solids.CELLS, widths=(8, 16))
+    settings = VoxelClassifierConfig(classes=tuple(SOURCE.classes), resolution=CELLS, widths=(8, 16))
     model = tiny.awake(VoxelClassifier(settings), 0.3)
     save(model, tmp_path / "judge.safetensors")
     asked = list(range(len(TRAIN)))
-    grids = np.stack([SOURCE.pieces[k].solid.grid(solids.CELLS) for k in TRAIN.kept])
+    grids = np.stack([SOURCE.pieces[k].solid.grid(CELLS) for k in TRAIN.kept])
     told = model.predict(torch.from_numpy(grids)).tolist()
     right = sum(a == b for a, b in zip(told, TRAIN.labels, strict=True))
     assert 0 < right < len(asked)
@@ -231,9 +230,9 @@ def test_clip_s_is_the_mean_of_the_best_views(tmp_path):
 def test_voxels_of_a_mirrored_item_are_mirrored():
     """And lie where its queries say, which are mirrored too."""
     both = ShapeDataset(shape(held_out=0.4, mirror=True), SOURCE, "train")
-    found = solids.Solids(DOMAIN, evidence()).voxels(both, [0, both.straight])
-    assert np.array_equal(found[1], found[0][:, :, ::-1])
+    found = both.voxels([0, both.straight], CELLS)
+    assert torch.equal(found[1], found[0].flip(2))
     points, inside = both.queries(both.straight, 3000, 0, 7)
     cell = ((points + 1) * CELLS / 2).long().clamp(max=CELLS - 1)
-    agree = torch.from_numpy(np.ascontiguousarray(found[1]))[cell[:, 2], cell[:, 1], cell[:, 0]] == (inside[:, 0] > 0)
+    agree = found[1][cell[:, 2], cell[:, 1], cell[:, 0]] == (inside[:, 0] > 0)
     assert agree.float().mean() > 0.97

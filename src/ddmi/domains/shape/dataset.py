@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ddmi.base.randomness import derive
@@ -68,6 +68,13 @@ class ShapeDataset:
         rng = np.random.default_rng(derive("queries", seed))
         points, inside = self.source.queries(self.kept[index], uniform, near, rng)
         return self._turned(index, points), torch.from_numpy(inside).float()[:, None]
+
+    def voxels(self, indices: Sequence[int], size: int) -> Bool[Tensor, "b n n n"]:
+        """Voxels of items, in array order (z, y, x)."""
+        grids = [torch.from_numpy(self.source.voxels(self.kept[i], size)) for i in indices]
+        return torch.stack(
+            [grid.flip(2) if i >= self.straight else grid for i, grid in zip(indices, grids, strict=True)]
+        )
 
     def _turned(self, index: int, vectors: np.ndarray) -> Float[Tensor, "n 3"]:
         """Points or normals of an item, mirrored where it is a mirrored one."""

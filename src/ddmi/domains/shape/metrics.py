@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ddmi.base.errors import UserError
-from ddmi.base.randomness import generator
+from ddmi.base.randomness import derive, generator
 from ddmi.domains.base import Evidence, FieldLike, Metric
-from ddmi.domains.shape.solids import CELLS, CLOUD, MESH, Solids, occupied, surface
+from ddmi.domains.shape.dataset import ShapeDataset
 from ddmi.metrics.neighbours import memorisation, nearest
 from ddmi.metrics.points import compare, unit_sphere
 from ddmi.metrics.uncertainty import bootstrap, share_error
 from ddmi.metrics.volumes import f_score, iou, normal_consistency, total_mutual_difference
 
 if TYPE_CHECKING:
+    from trimesh import Trimesh
+
     from ddmi.domains.shape import Shape
 
-log = logging.getLogger(__name__)
-
+CELLS = 32
+"""Voxels along each axis."""
+CLOUD = 2048
+"""Points of a surface (section 4.2)."""
+MESH = 64
+"""Cells along each axis of the meshes that surfaces are taken from."""
 RECONSTRUCTED = 32
 """Held-out shapes that are reconstructed, at most."""
 QUERIES = 50_000
@@ -44,21 +50,21 @@ TRAINING = 2000
 TEXTS, VARIANTS = 4, 10
 """Texts of the total mutual difference, and samples of each (section C.2)."""
 VIEWS = 5
-"""Pictures of a sample that CLIP sees (section C.2)."""
+"""Images of a sample that CLIP sees (section C.2)."""
 PROMPTS = 100
 """Texts that name one attribute."""
 
 
 class ShapeMetrics:
-    """The metrics of a domain of shapes. Those that look at the same evidence share its clouds and voxels."""
+    """The metrics of a domain of shapes. Those that look at the same evidence share the voxels of its samples."""
 
     def __init__(self, domain: Shape) -> None:
         self.domain = domain
-        self._last: Solids | None = None
+        self._last: tuple[Evidence, Bool[Tensor, "s n n n"]] | None = None
 
     @property
     def all(self) -> Mapping[str, Metric]:
-        """Name -> function; the geometric test of attributes where the data is furniture made by rule."""
+        """Name -> function; the geometric test of attributes where the data has procedural furniture."""
         known: dict[str, Metric] = {
             "reconstruction": self.reconstruction,
             "point_sets": self.point_sets,
@@ -71,34 +77,26 @@ class ShapeMetrics:
             known["attributes"] = self.attributes
         return known
 
-    def solids(self, evidence: Evidence) -> Solids:
-        """The shapes of this evidence."""
-        if self._last is None or self._last.evidence is not evidence:
-            self._last = Solids(self.domain, evidence)
-        return self._last
-
     def reconstruction(self, evidence: Evidence) -> dict[str, Any]:
         """Volumetric IoU, F-score and normal consistency of held-out shapes (Mescheder et al. 2019).
 
         `iou` is taken at points of the cube and points near the surface together, `iou_uniform` at the former alone,
         which is the share of volumes. Near the surface every error counts more.
         """
-        held_out = self.solids(evidence).held_out
+        _, held_out = _data(evidence)
         indices = list(range(min(len(held_out), RECONSTRUCTED)))
         if not indices:
             return {}
-        found: dict[str, list[float]] = {"iou": [], "iou_uniform": [], "f_score": [], "normal_consistency": []}
+        values: dict[str, list[float]] = {"iou": [], "iou_uniform": [], "f_score": [], "normal_consistency": []}
         for i, field in zip(indices, evidence.reconstruct(held_out, indices), strict=True):
             points, inside = held_out.queries(i, QUERIES, QUERIES, i)
-            true, drawn = inside[:, 0] > 0, field(points)[:, 0].cpu() > self.domain.level
-            found["iou"].append(iou(drawn, true))
-            found["iou_uniform"].append(iou(drawn[:QUERIES], true[:QUERIES]))
-            mine, theirs = surface(self.domain.render(field, 2 * MESH), SURFACE, i), held_out.surface(i, SURFACE)
-            if mine is None:
-                found["f_score"].append(0.0)
-                continue
-            found["f_score"].append(f_score(mine[0], theirs[0], THRESHOLD).f)
-            found["normal_consistency"].append(normal_consistency(*mine, *theirs))
+            true, made = inside[:, 0] > 0, field(points)[:, 0].cpu() > self.domain.level
+            values["iou"].append(iou(made, true))
+            values["iou_uniform"].append(iou(made[:QUERIES], true[:QUERIES]))
+            mine, theirs = _surface(self.domain.render(field, 2 * MESH), SURFACE, i), held_out.surface(i, SURFACE)
+            values["f_score"].append(0.0 if mine is None else f_score(mine[0], theirs[0], THRESHOLD).f)
+            if mine is not None:
+                values["normal_consistency"].append(normal_consistency(*mine, *theirs))
         protocol = {
             "shapes": len(indices),
             "latent": "mode",
@@ -107,12 +105,11 @@ class ShapeMetrics:
             "mesh": f"{2 * MESH} cells along each axis",
             "f_score_threshold": THRESHOLD,
         }
-        values = torch.tensor(found["iou"], dtype=torch.float64)
-        result: dict[str, Any] = {name: sum(part) / len(part) for name, part in found.items() if part}
+        result: dict[str, Any] = {name: sum(part) / len(part) for name, part in values.items() if part}
         if len(indices) > 1:
-            result["iou_standard_error"] = float(values.std()) / math.sqrt(len(indices))
-        result["worst_iou"] = float(values.min())
-        return {**result, "protocol": protocol}
+            deviation = float(torch.tensor(values["iou"], dtype=torch.float64).std())
+            result["iou_standard_error"] = deviation / math.sqrt(len(indices))
+        return {**result, "worst_iou": min(values["iou"]), "protocol": protocol}
 
     def point_sets(self, evidence: Evidence) -> dict[str, Any]:
         """MMD, coverage and 1-NN accuracy of samples against held-out shapes, beside those of training shapes.
@@ -120,18 +117,22 @@ class ShapeMetrics:
         Clouds are centred and scaled to the unit sphere. `training` shows what as many training shapes reach: a model
         cannot be expected to do better.
         """
-        solids = self.solids(evidence)
-        count = min(len(evidence.samples), len(solids.held_out), COMPARED)
-        clouds = solids.sampled_clouds(count) if count > 1 else []
+        train, held_out = _data(evidence)
+        count = min(len(evidence.samples), len(held_out), COMPARED)
+        clouds = []
+        for k, field in enumerate(evidence.samples[:count] if count > 1 else ()):
+            found = _surface(self.domain.render(field, MESH), CLOUD, derive(evidence.seed, "surface", k) % 2**32)
+            clouds += [] if found is None else [unit_sphere(found[0])]
         if len(clouds) < 2:
             return {}
-        chosen = solids.train.epoch(generator(evidence.seed, "point sets"))[:count]
-        unseen = _stack(solids.clouds(solids.held_out, range(count)))
-        drawn, seen = _stack(clouds), _stack(solids.clouds(solids.train, chosen))
+        chosen = train.epoch(generator(evidence.seed, "point sets"))[:count]
+        unseen = torch.stack([unit_sphere(held_out.surface(i, CLOUD)[0]) for i in range(count)])
+        seen = torch.stack([unit_sphere(train.surface(i, CLOUD)[0]) for i in chosen])
+        made = torch.stack(clouds)
         few = slice(None, MOVED), slice(None, EARTH)  # points of a cloud are in no order
         protocol = {
-            "samples": len(drawn),
-            "without_a_surface": count - len(drawn),
+            "samples": len(made),
+            "without_a_surface": count - len(made),
             "held_out": len(unseen),
             "points": CLOUD,
             "chamfer": "mean squared distance to the nearest point, both ways added, unit sphere",
@@ -139,23 +140,25 @@ class ShapeMetrics:
             "mesh": f"{MESH} cells along each axis",
         }
         return {
-            "chamfer": asdict(compare(drawn, unseen, "chamfer")),
+            "chamfer": asdict(compare(made, unseen, "chamfer")),
             "chamfer_of_training": asdict(compare(seen, unseen, "chamfer")),
-            "emd": asdict(compare(drawn[few], unseen[few], "emd")),
+            "emd": asdict(compare(made[few], unseen[few], "emd")),
             "emd_of_training": asdict(compare(seen[few], unseen[few], "emd")),
             "protocol": protocol,
         }
 
     def memorisation(self, evidence: Evidence) -> dict[str, Any]:
         """Distance of samples to their nearest training shapes, against that of held-out shapes."""
-        solids = self.solids(evidence)
-        if not len(evidence.samples) or not len(solids.held_out):
+        train, held_out = _data(evidence)
+        if not len(evidence.samples) or not len(held_out):
             return {}
-        seen = solids.train.epoch(generator(evidence.seed, "memorisation"))[:TRAINING]
-        unseen = range(min(len(solids.held_out), len(evidence.samples)))
-        references = _flat(solids.voxels(solids.train, seen))
-        mine = nearest(_flat(solids.sampled_voxels).float(), references)  # distances have the type of the first
-        theirs = nearest(_flat(solids.voxels(solids.held_out, unseen)).float(), references)
+        seen = train.epoch(generator(evidence.seed, "memorisation"))[:TRAINING]
+        unseen = range(min(len(held_out), len(evidence.samples)))
+        references = train.voxels(seen, CELLS).flatten(1).half()
+        mine, theirs = (  # distances have the type of the first
+            nearest(voxels.flatten(1).float(), references)
+            for voxels in (self._voxels(evidence), held_out.voxels(unseen, CELLS))
+        )
         a, b = mine.distances[:, 0].double(), theirs.distances[:, 0].double()
         error = bootstrap([a, b], lambda x, y: memorisation(x, y).ratio, seed=evidence.seed)
         protocol = {
@@ -170,42 +173,39 @@ class ShapeMetrics:
 
     def diversity(self, evidence: Evidence) -> dict[str, Any]:
         """Total mutual difference: the mean IoU of ten samples of one text with one another; less is more diverse."""
-        solids = self.solids(evidence)
         if evidence.draw is None or not evidence.train.captions:
             return {}
-        order = solids.train.epoch(generator(evidence.seed, "diversity"))
+        order = evidence.train.epoch(generator(evidence.seed, "diversity"))
         texts = list(dict.fromkeys(evidence.train.captions[i] for i in order))[:TEXTS]
-        asked = [text for text in texts for _ in range(VARIANTS)]
-        drawn = self._occupied(evidence.draw(asked, 0))
-        groups = [drawn[k : k + VARIANTS].flatten(1) for k in range(0, len(asked), VARIANTS)]
+        prompts = [text for text in texts for _ in range(VARIANTS)]
+        groups = self._occupied(evidence.draw(prompts, 0)).flatten(1).split(VARIANTS)
         protocol = {"texts": len(texts), "samples_a_text": VARIANTS, "voxels": CELLS, "seed": evidence.seed}
         return {"total_mutual_difference": total_mutual_difference(groups), "protocol": protocol}
 
     def classification(self, evidence: Evidence) -> dict[str, Any]:
-        """Share of samples that a voxel classifier puts into the class of what they were asked for (Table 7).
+        """Share of samples that a voxel classifier puts into the class that they were conditioned on (Table 7).
 
         A sample without a voxel inside is of no class, so it counts as wrong. Needs a classifier that
         `ddmi train-classifier` made.
         """
-        file, solids = evidence.evaluators.get("classifier", ""), self.solids(evidence)
+        file = evidence.evaluators.get("classifier", "")
         if not file or not evidence.asked or evidence.train.labels is None:
             return {}
         from ddmi.metrics.features.voxels import load_classifier
 
         model, classes = load_classifier(file)
-        model = model.to(evidence.device)
         if classes != evidence.train.classes:
             raise UserError(f"{file} tells {', '.join(classes)}, but the data has {', '.join(evidence.train.classes)}")
-        drawn = torch.from_numpy(solids.sampled_voxels)
-        filled = drawn.flatten(1).any(dim=1)
-        told = model.predict(drawn)
+        voxels = self._voxels(evidence)
+        filled = voxels.flatten(1).any(dim=1)
+        named = model.to(evidence.device).predict(voxels)
         wanted = torch.tensor([evidence.train.labels[i] for i in evidence.asked])
-        share = float(((told == wanted) & filled).double().mean())
-        protocol = {"classifier": file, "voxels": CELLS, "samples": len(told), "empty": int((~filled).sum())}
-        return {"accuracy": share, "accuracy_standard_error": share_error(share, len(told)), "protocol": protocol}
+        share = float(((named == wanted) & filled).double().mean())
+        protocol = {"classifier": file, "voxels": CELLS, "samples": len(named), "empty": int((~filled).sum())}
+        return {"accuracy": share, "accuracy_standard_error": share_error(share, len(named)), "protocol": protocol}
 
     def clip(self, evidence: Evidence) -> dict[str, Any]:
-        """CLIP-S: the best cosine similarity of a text and five pictures of its sample (section C.2), times 100."""
+        """CLIP-S: the best cosine similarity of a text and five images of its sample (section C.2), times 100."""
         model = evidence.evaluators.get("clip", "")
         if not model or evidence.draw is None or not evidence.train.captions:
             return {}
@@ -224,43 +224,64 @@ class ShapeMetrics:
         """Share of samples that have the attribute which their text names, by a geometric test of their occupancy.
 
         `chance` is the share among the same samples after the texts have been dealt to others, `test` the share of
-        pieces of the data that the test tells rightly. Only where there is furniture made by rule in the data.
+        pieces of the data that the test measures right. Only where there is procedural furniture in the data.
         """
         from ddmi.data.furniture import Furniture
         from ddmi.data.furniture.measure import accuracy, measured
         from ddmi.data.furniture.words import prompts
+        from ddmi.domains.shape.joined import Joined
 
-        whole = self.solids(evidence).held_out.source
-        source = next((part for part in getattr(whole, "sources", (whole,)) if isinstance(part, Furniture)), None)
+        whole = _data(evidence)[1].source
+        sources = whole.sources if isinstance(whole, Joined) else (whole,)
+        source = next((part for part in sources if isinstance(part, Furniture)), None)
         if evidence.draw is None or source is None:
             return {}
-        asked = prompts(PROMPTS, evidence.seed)
-        drawn = self._occupied(evidence.draw([text for text, _ in asked], 0), 2 * CELLS).numpy()
-        found: dict[str, Any] = {}
+        texts, traits = zip(*prompts(PROMPTS, evidence.seed), strict=True)
+        voxels = self._occupied(evidence.draw(texts, 0), 2 * CELLS).numpy()
+        result: dict[str, Any] = {}
         for name in ("legs", "arm_rests"):
-            mine = [k for k, (_, wanted) in enumerate(asked) if name in wanted]
-            told = [measured(drawn[k], name) for k in mine]
-            wanted = [asked[k][1][name] for k in mine]
-            hits = sum(a == b for a, b in zip(told, wanted, strict=True))
-            dealt = sum(a == b for a in told for b in wanted) / len(mine) ** 2
-            found[name] = {
-                "share": hits / len(mine),
-                "share_standard_error": share_error(hits / len(mine), len(mine)),
-                "chance": dealt,
+            mine = [k for k, wanted in enumerate(traits) if name in wanted]
+            found, wanted = [measured(voxels[k], name) for k in mine], [traits[k][name] for k in mine]
+            share = sum(a == b for a, b in zip(found, wanted, strict=True)) / len(mine)
+            result[name] = {
+                "share": share,
+                "share_standard_error": share_error(share, len(mine)),
+                "chance": sum(a == b for a in found for b in wanted) / len(mine) ** 2,
                 "test": accuracy(source, name),
                 "prompts": len(mine),
             }
-        total = sum(part["share"] * part["prompts"] for part in found.values()) / len(asked)
-        protocol = {"prompts": len(asked), "voxels": 2 * CELLS, "seed": evidence.seed}
-        return {**found, "share": total, "share_standard_error": share_error(total, len(asked)), "protocol": protocol}
+        total = sum(part["share"] * part["prompts"] for part in result.values()) / len(texts)
+        protocol = {"prompts": len(texts), "voxels": 2 * CELLS, "seed": evidence.seed}
+        return {**result, "share": total, "share_standard_error": share_error(total, len(texts)), "protocol": protocol}
 
-    def _occupied(self, fields: Sequence[FieldLike], size: int = CELLS) -> Tensor:
-        return torch.stack([torch.from_numpy(occupied(field, size, self.domain.level)) for field in fields])
+    def _voxels(self, evidence: Evidence) -> Bool[Tensor, "s n n n"]:
+        """Voxels of every sample."""
+        if self._last is None or self._last[0] is not evidence:
+            self._last = evidence, self._occupied(evidence.samples)
+        return self._last[1]
+
+    def _occupied(self, fields: Sequence[FieldLike], size: int = CELLS) -> Bool[Tensor, "s n n n"]:
+        """Which cell centres of a grid over the cube are inside each field; array order (z, y, x)."""
+        from ddmi.rendering.mesh import inside
+
+        def occupied(field: FieldLike) -> Tensor:
+            return torch.from_numpy(inside(lambda points: field(points)[:, 0], size, level=self.domain.level))
+
+        return torch.stack([occupied(field) for field in fields])
 
 
-def _stack(clouds: Sequence[Float[Tensor, "n 3"]]) -> Float[Tensor, "s n 3"]:
-    return torch.stack([unit_sphere(points) for points in clouds])
+def _data(evidence: Evidence) -> tuple[ShapeDataset, ShapeDataset]:
+    """Training and held-out shapes."""
+    assert isinstance(evidence.train, ShapeDataset) and isinstance(evidence.held_out, ShapeDataset)
+    return evidence.train, evidence.held_out
 
 
-def _flat(solids: Any) -> Float[Tensor, "s l"]:
-    return torch.from_numpy(solids).flatten(1).half()
+def _surface(mesh: Trimesh, count: int, seed: int) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]] | None:
+    """Points of a mesh, uniform by area, and its normals there; None for a mesh without faces."""
+    from trimesh.sample import sample_surface
+
+    if not len(mesh.faces):
+        return None
+    points, faces = sample_surface(mesh, count, seed=seed)
+    normals = mesh.face_normals[faces]
+    return torch.from_numpy(np.asarray(points)).float(), torch.from_numpy(np.array(normals)).float()
