@@ -28,7 +28,7 @@ from ddmi.field import Field
 from ddmi.model.encoders.points import PointEncoderConfig
 from ddmi.pipeline import DDMIPipeline
 from ddmi.rendering.cameras import DISTANCE, EXTENT, Camera
-from ddmi.rendering.volume import Occupancy, Quadrature, picture
+from ddmi.rendering.volume import Occupancy, Quadrature, render_field
 from ddmi.report import page as pages
 from ddmi.report import viewer
 from ddmi.report.numbers import Numbers
@@ -100,7 +100,7 @@ class Photographed:
 
     def pictures(self, index, which):
         found = list(self.places(index))
-        views = [picture(Ball(MIDDLES[index]), found[view], Quadrature()).colour for view in which]
+        views = [render_field(Ball(MIDDLES[index]), found[view], Quadrature()).colour for view in which]
         return (255 * torch.stack(views)).round().to(torch.uint8).numpy()
 
     def cloud(self, index, count, rng):
@@ -273,7 +273,7 @@ def test_hero_and_sheet_share_their_turntables_which_go_around(tmp_path, monkeyp
     for k in range(3):
         shown[0].seek(k)
         camera = Camera.orbit(azimuth + 120 * k, elevation, size=16)
-        expected = picture(evaluated.samples[0], camera, Quadrature(**scene.FAST)).colour.numpy() * 255
+        expected = render_field(evaluated.samples[0], camera, Quadrature(**scene.FAST)).colour.numpy() * 255
         assert np.abs(pixels(shown[0]) - expected).mean() < 6, k
 
 
@@ -305,7 +305,7 @@ def test_a_field_counts_its_questions_and_a_ray_has_no_more_than_its_samples():
 def test_the_middle_of_a_picture_is_shown_as_the_whole_one_has_it():
     body = sides.section(scene_of(known([0.5]))).body
     near = re.search(r'<img[^>]*src="([^"]+)"[^>]*title="sample 0, nearer"', body)[1]
-    whole = picture(Ball(), Camera.orbit(*CAMERA, size=16), Quadrature(**scene.FINE)).colour.numpy() * 255
+    whole = render_field(Ball(), Camera.orbit(*CAMERA, size=16), Quadrature(**scene.FINE)).colour.numpy() * 255
     assert np.abs(pixels(opened(near)) - whole[4:12, 4:12]).max() <= 1.5
 
 
@@ -359,7 +359,7 @@ def test_quality_is_that_of_known_errors_from_the_right_cameras():
         assert about["object"] == held_out.names[index]
         assert about["views"] == sorted(set(about["views"])) and len(about["views"]) == reconstruction.VIEWS
         for view, measured in zip(about["views"], about["psnr"], strict=True):
-            seen = picture(Ball(MIDDLES[held_out.kept[index]]), held_out.camera(index, view), Quadrature())
+            seen = render_field(Ball(MIDDLES[held_out.kept[index]]), held_out.camera(index, view), Quadrature())
             assert measured == pytest.approx(-10 * math.log10((OFFSET * seen.opacity).square().mean()), abs=0.15)
         assert about["mean_psnr"] == pytest.approx(np.mean(about["psnr"]))
 

@@ -18,7 +18,7 @@ from ddmi.rendering.volume import (
     composite,
     importance,
     march,
-    picture,
+    render_field,
     stratified,
 )
 
@@ -297,7 +297,7 @@ def impact(view: Camera) -> torch.Tensor:
 def test_the_silhouette_of_a_soft_ball():
     """Of sigma exp(-r^2 / 2 s^2), a ray at b from the middle meets sigma s sqrt(2 pi) exp(-b^2 / 2 s^2)."""
     sigma, spread = 12.0, 0.2
-    seen = picture(field_of(soft_ball(sigma, spread)), camera())
+    seen = render_field(field_of(soft_ball(sigma, spread)), camera())
     b = impact(camera())
     thickness = sigma * spread * math.sqrt(2 * math.pi) * torch.exp(-b.square() / (2 * spread**2))
     assert torch.allclose(seen.opacity, 1 - torch.exp(-thickness), atol=2e-3)
@@ -308,7 +308,7 @@ def test_the_silhouette_of_a_soft_ball():
 
 def test_the_depth_and_the_outline_of_a_hard_ball():
     radius, view = 0.6, camera()
-    seen, b = picture(field_of(ball(radius, 2000.0)), view), impact(view)
+    seen, b = render_field(field_of(ball(radius, 2000.0)), view), impact(view)
     clear = (b - radius).abs() > 0.02
     assert torch.equal(seen.opacity[clear] > 0.5, b[clear] < radius)
     assert (seen.opacity[b > radius + 0.02] == 0).all() and (seen.depth[b > radius + 0.02] == 0).all()
@@ -319,17 +319,19 @@ def test_the_depth_and_the_outline_of_a_hard_ball():
 
 def test_normals_of_a_soft_ball_point_outwards():
     view = camera()
-    seen = picture(field_of(lambda points: 300 * torch.sigmoid(40 * (0.6 - points.norm(dim=-1)))), view, normals=True)
+    seen = render_field(
+        field_of(lambda points: 300 * torch.sigmoid(40 * (0.6 - points.norm(dim=-1)))), view, normals=True
+    )
     origins, directions = view.rays()
     place = (origins + seen.depth.view(-1, 1) * directions).view(*view.size, 3)
     solid = impact(view) < 0.55
     assert ((seen.normals * normalize(place, dim=2)).sum(dim=2)[solid] > 0.999).all()
     assert torch.equal(seen.normals[seen.opacity == 0].abs().sum(), torch.tensor(0.0)) and (seen.opacity == 0).any()
-    assert picture(field_of(fog(0.0)), view).normals is None
+    assert render_field(field_of(fog(0.0)), view).normals is None
 
 
 def test_what_the_box_cuts_off_has_the_face_s_normal():
-    seen = picture(field_of(fog(400.0)), camera(24, azimuth=0.0, elevation=0.0), normals=True)
+    seen = render_field(field_of(fog(400.0)), camera(24, azimuth=0.0, elevation=0.0), normals=True)
     assert torch.allclose(seen.normals[12, 12], torch.tensor([0.0, 0.0, 1.0]), atol=1e-3)
 
 
@@ -338,7 +340,7 @@ def test_past_the_box_is_exactly_the_background(background):
     view = camera(20, fov=80.0)
     near, far = (t.view(20, 20) for t in box_range(*view.rays()))
     past = far <= near
-    seen = picture(field_of(fog(3.0)), view, Quadrature(8, 8, background=background))
+    seen = render_field(field_of(fog(3.0)), view, Quadrature(8, 8, background=background))
     assert past.any() and not past.all()
     assert (seen.colour[past] == torch.tensor(background)).all() and (seen.opacity[past] == 0).all()
     assert torch.allclose(seen.opacity[~past], (1 - torch.exp(-3 * (far - near)))[~past], atol=2e-4)
@@ -354,7 +356,7 @@ def test_the_field_is_told_where_light_goes():
     def field(points, periods, directions):
         return torch.cat([(directions + 1) / 2, torch.full_like(points[:, :1], 1e4)], dim=1)
 
-    seen = picture(field, view)
+    seen = render_field(field, view)
     solid = seen.opacity > 0.5
     assert solid.sum() > 100
     assert torch.allclose(seen.colour[solid], (view.rays()[1].view(16, 16, 3)[solid] + 1) / 2, atol=1e-5)
@@ -373,7 +375,7 @@ def coloured(points, periods, directions):
 @pytest.mark.parametrize("chunk", [100, 3000, 1 << 20])
 def test_chunks_change_nothing(chunk):
     view = camera(12)
-    whole, parts = picture(coloured, view, normals=True), picture(coloured, view, normals=True, chunk=chunk)
+    whole, parts = render_field(coloured, view, normals=True), render_field(coloured, view, normals=True, chunk=chunk)
     assert torch.allclose(whole.colour, parts.colour, atol=1e-5) and torch.allclose(whole.depth, parts.depth, atol=1e-4)
     assert whole.normals is not None and torch.allclose(whole.normals, parts.normals, atol=1e-3)
 
@@ -388,9 +390,9 @@ def test_skipping_what_is_empty_changes_next_to_nothing(density):
 
     occupancy, view = Occupancy(field, 48), camera(40)
     asked.clear()
-    whole = picture(field, view)
+    whole = render_field(field, view)
     every, asked[:] = torch.cat(asked), []
-    skipped = picture(field, view, occupancy=occupancy)
+    skipped = render_field(field, view, occupancy=occupancy)
     some = torch.cat(asked)
     assert (whole.colour - skipped.colour).abs().max() < 1 / 255
     assert (whole.opacity - skipped.opacity).abs().mean() < 1e-4
@@ -405,7 +407,7 @@ def test_light_is_not_followed_into_the_dark():
         asked.append(points)
         return field_of(fog(100.0))(points, periods, directions)
 
-    picture(field, Camera.orbit(0, 0, size=4, fov=1.0), Quadrature(128, 0))
+    render_field(field, Camera.orbit(0, 0, size=4, fov=1.0), Quadrature(128, 0))
     assert torch.cat(asked)[:, 2].min() > 1 - 2 * (math.log(1e4) / 100) - 2 * 16 / 128
 
 
@@ -434,21 +436,21 @@ def test_an_empty_field_is_not_asked():
     def field(points, periods, directions):
         raise AssertionError
 
-    seen = picture(field, camera(8), occupancy=Occupancy(field_of(fog(0.0)), 8))
+    seen = render_field(field, camera(8), occupancy=Occupancy(field_of(fog(0.0)), 8))
     assert (seen.colour == 1).all() and (seen.opacity == 0).all()
 
 
 def test_more_pixels_show_the_same():
     small, large = camera(16), camera(16).resized((80, 80))
-    coarse, fine = (picture(field_of(soft_ball(12.0, 0.25)), c).opacity for c in (small, large))
+    coarse, fine = (render_field(field_of(soft_ball(12.0, 0.25)), c).opacity for c in (small, large))
     assert torch.allclose(fine[2::5, 2::5], coarse, atol=1e-4)
-    crop = picture(field_of(soft_ball(12.0, 0.25)), large.resized((40, 40), (-1.0, 0.0, 0.0, 1.0))).opacity
+    crop = render_field(field_of(soft_ball(12.0, 0.25)), large.resized((40, 40), (-1.0, 0.0, 0.0, 1.0))).opacity
     assert torch.allclose(crop, fine[40:, :40], atol=1e-4)
 
 
 def test_a_picture_that_is_not_square():
     view = Camera.orbit(0, 0, size=(20, 30))
-    seen = picture(field_of(ball(0.3, 500.0, (0.5, 0.4, 0.0))), view)
+    seen = render_field(field_of(ball(0.3, 500.0, (0.5, 0.4, 0.0))), view)
     assert seen.colour.shape == (20, 30, 3) and seen.opacity.shape == seen.depth.shape == (20, 30)
     rows, columns = (seen.opacity > 0.5).nonzero(as_tuple=True)
     assert rows.float().mean() < 10 and columns.float().mean() > 15  # up and to the right
@@ -457,7 +459,7 @@ def test_a_picture_that_is_not_square():
 def test_nan_is_not_shown():
     broken = field_of(lambda points: torch.where(points[..., 0] > 0, math.nan, 1.0))
     with pytest.raises(WorkError, match="NaN"):
-        picture(broken, camera(8))
+        render_field(broken, camera(8))
     with pytest.raises(WorkError, match="NaN"):
         Occupancy(broken, 8)
 

@@ -49,7 +49,7 @@ def pictures(quick: bool) -> Iterator[Row]:
     from ddmi.data.furniture import Furniture
     from ddmi.presets import find
     from ddmi.rendering.cameras import Camera
-    from ddmi.rendering.volume import Occupancy, Quadrature, picture
+    from ddmi.rendering.volume import Occupancy, Quadrature, render_field
     from ddmi.training.estimate import seconds
 
     field, pieces = random_field(find("furniture-views-small")), Furniture(64)
@@ -72,10 +72,10 @@ def pictures(quick: bool) -> Iterator[Row]:
         "peak_bytes": peak_bytes(),
     }
     for name, occupancy in (("every sample", None), ("empty space skipped", found)):
-        picture(value, camera, quadrature, occupancy=occupancy)
+        render_field(value, camera, quadrature, occupancy=occupancy)
         asked = 0
         took = seconds(
-            lambda occupancy=occupancy: picture(value, camera, quadrature, occupancy=occupancy),  # type: ignore[misc]
+            lambda occupancy=occupancy: render_field(value, camera, quadrature, occupancy=occupancy),  # type: ignore[misc]
             1,
             warm=False,
         )

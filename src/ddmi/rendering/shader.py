@@ -315,7 +315,7 @@ def _unit(vectors: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 3"]:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class View:
+class MeshView:
     """An image of a mesh and what a ray caster knows about it."""
 
     colour: UInt8[np.ndarray, "h w 3"]  # composited on the background
@@ -340,7 +340,7 @@ def render_view(
     *,
     background: Colour = WHITE,
     supersampling: int = 2,
-) -> View:
+) -> MeshView:
     """What a camera sees of a mesh with its textures, materials, or colours of faces or vertices. Deterministic.
 
     Args:
@@ -364,7 +364,7 @@ def render_view(
     colour = 255 * mean[..., :3] + (1 - opacity[..., None]) * np.array(background, np.float32)
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = np.where(opacity > 0, mean[..., 4] / opacity, np.float32(0))
-    return View(colour=np.rint(np.clip(colour, 0, 255)).astype(np.uint8), opacity=opacity, depth=depth)
+    return MeshView(colour=np.rint(np.clip(colour, 0, 255)).astype(np.uint8), opacity=opacity, depth=depth)
 
 
 def spacing(camera: Camera, supersampling: int = 2) -> float:

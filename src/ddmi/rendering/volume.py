@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +18,14 @@ from ddmi.base.errors import UserError, WorkError
 from ddmi.rendering.cameras import Camera
 from ddmi.rendering.grid import grid_slabs
 
-Ask = Callable[[Tensor, Tensor], Tensor]
+Query = Callable[[Tensor, Tensor], Tensor]
 """Points (..., n, 3) and unit directions (..., n, 3) of light -> colours in [0, 1], then density >= 0: (..., n, 4)."""
 
 CHUNK = 1 << 18
 """Samples of rays that are held at once: about 100 bytes each, beside what the field needs."""
 
 BLOCK = 16
-"""Samples of a ray that are asked together, before it is known whether light gets any further."""
+"""Samples of a ray that are evaluated together, before it is known whether light gets any further."""
 
 DARK = 1e-4
 """A ray that lets no more light through than this is not followed further."""
@@ -38,7 +39,7 @@ FLOOR = 0.02
 STEP = 0.01
 """Half the distance between the densities whose difference makes a normal."""
 
-NAN = "the field gave NaN: there is nothing to see"
+NAN = "the field gave NaN: nothing can be rendered"
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,12 @@ def importance(
     count: int,
     jitter: Float[Tensor, "*n k"] | None = None,
 ) -> Float[Tensor, "*n k"]:
-    """Distances drawn from a piecewise constant density, by inversion (NeRF section 5.2), ascending.
+    """Distances sampled from a piecewise constant density, by inversion (NeRF section 5.2), ascending.
 
     Args:
         edges: ascending, one more than weights.
         weights: of the parts between edges, >= 0; where all are 0, parts count by their lengths.
-        count: of the distances; one is drawn from each of `count` equal parts of the probability.
+        count: of the distances; one is sampled from each of `count` equal parts of the probability.
         jitter: in [0, 1), where in its part each one is; None: in the middle.
     """
     edges, weights = edges.detach(), weights.detach()
@@ -169,7 +170,7 @@ def _weights(thickness: Float[Tensor, "*n s"]) -> Float[Tensor, "*n s"]:
 
 
 def march(
-    ask: Ask,
+    query: Query,
     origins: Float[Tensor, "*b r 3"],
     directions: Float[Tensor, "*b r 3"],
     quadrature: Quadrature,
@@ -179,10 +180,10 @@ def march(
     """What rays see of a field in the box [-1, 1]^3; differentiable in what the field answers.
 
     Evenly spread samples come first, then as the weights of those say the fine ones; all of them, in order, make the
-    result. Rays that miss the box see exactly nothing, but are asked for as all others are.
+    result. Rays that miss the box see exactly nothing, but are evaluated as all others are.
 
     Args:
-        ask: called once for all evenly spread samples and once for all fine ones, (*b, r * samples, 3) points, and
+        query: called once for all evenly spread samples and once for all fine ones, (*b, r * samples, 3) points, and
             directions, near to far along a ray, ray after ray.
         directions: of length 1, away from the camera.
         generator: jitters the samples, as training needs, one for all or one for each entry of the first axis; None:
@@ -195,7 +196,7 @@ def march(
     def values(depths: Float[Tensor, "*b r s"]) -> Float[Tensor, "*b r s 4"]:
         points = origins[..., None, :] + depths[..., None] * directions[..., None, :]
         there = directions[..., None, :].expand_as(points)
-        return ask(points.flatten(-3, -2), there.flatten(-3, -2)).to(depths.dtype).unflatten(-2, depths.shape[-2:])
+        return query(points.flatten(-3, -2), there.flatten(-3, -2)).to(depths.dtype).unflatten(-2, depths.shape[-2:])
 
     return _gathered(values, *box_range(origins, directions), quadrature, generator)
 
@@ -240,11 +241,11 @@ def _blurred(density: Float[Tensor, "*n s"], edges: Float[Tensor, "*n e"]) -> Fl
 class Occupancy:
     """Where a field is empty: the largest density in and around each cell of a coarse grid.
 
-    The field is asked at the cells' middles. A cell counts as empty when neither its own density nor that of any of the
-    26 cells around is more than `threshold`; what is smaller than a cell, and lies between their middles, is missed.
+    The field is evaluated at the cells' centres. A cell counts as empty when neither its own density nor that of any
+    of the 26 cells around is more than `threshold`; what lies between the centres is missed.
 
     Args:
-        field: (coordinates (n, 3), periods, directions (n, 3)) -> (n, 4), colour and density as `picture` asks it.
+        field: (coordinates (n, 3), periods, directions (n, 3)) -> (n, 4), colour and density as for `render_field`.
         cells: along each axis of [-1, 1]^3.
         threshold: density, per unit of length.
 
@@ -281,12 +282,12 @@ class Occupancy:
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A picture of a field, row by row from the top.
+    """An image of a field, row by row from the top.
 
     Args:
         colour: in [0, 1], in front of the background. opacity: in [0, 1].
         depth: mean distance from the camera of what is seen; 0 where that is nothing.
-        normals: of length 1, in the world's axes, outwards; 0 where nothing is seen; None when not asked for.
+        normals: of length 1, in the world's axes, outwards; 0 where nothing is seen; None when not wanted.
     """
 
     colour: Float[Tensor, "h w 3"]
@@ -296,7 +297,7 @@ class View:
 
 
 @torch.no_grad()
-def picture(
+def render_field(
     field: Callable[..., Tensor],
     camera: Camera,
     quadrature: Quadrature | None = None,
@@ -310,7 +311,7 @@ def picture(
     Args:
         field: (coordinates (n, 3), periods, directions (n, 3)) -> (n, 4), colour in [0, 1] and density >= 0.
         quadrature: None: the default one.
-        occupancy: of this field; where it says empty the field is not asked.
+        occupancy: of this field; where it says empty the field is not evaluated.
         normals: from differences of the density, at the depth.
         chunk: samples held at once.
 
@@ -341,13 +342,12 @@ def picture(
                 facing[part.pixels[at]] = _normals(field, part.at(seen.depth[:, None])[at, 0], part.directions[at])
     if colour.isnan().any():
         raise WorkError(NAN)
-    pictures = (colour.unflatten(0, camera.size), opacity.view(camera.size), depth.view(camera.size))
-    return View(*pictures, None if facing is None else facing.unflatten(0, camera.size))
+    images = (colour.unflatten(0, camera.size), opacity.view(camera.size), depth.view(camera.size))
+    return View(*images, None if facing is None else facing.unflatten(0, camera.size))
 
 
-@dataclass(frozen=True, eq=False)
-class _Rays:
-    """Rays of a picture."""
+class _Rays(NamedTuple):
+    """Rays of an image."""
 
     pixels: Int[Tensor, "n"]
     origins: Float[Tensor, "n 3"]
@@ -361,14 +361,10 @@ class _Rays:
         return _Rays(pixels, origins, directions, *box_range(origins, directions))
 
     def only(self, which: Bool[Tensor, "n"] | Int[Tensor, "k"]) -> _Rays:
-        return _Rays(*(values[which] for values in self._all))
+        return _Rays(*(values[which] for values in self))
 
     def split(self, count: int) -> list[_Rays]:
-        return [_Rays(*part) for part in zip(*(values.split(count) for values in self._all), strict=True)]
-
-    @property
-    def _all(self) -> tuple[Tensor, ...]:
-        return self.pixels, self.origins, self.directions, self.near, self.far
+        return [_Rays(*part) for part in zip(*(values.split(count) for values in self), strict=True)]
 
     def at(self, depths: Float[Tensor, "n s"]) -> Float[Tensor, "n s 3"]:
         return self.origins[:, None] + depths[..., None] * self.directions[:, None]

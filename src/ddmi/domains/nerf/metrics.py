@@ -28,7 +28,7 @@ from ddmi.metrics.pixels import CEILING
 from ddmi.metrics.uncertainty import bootstrap, jackknife
 from ddmi.rendering.cameras import Camera
 from ddmi.rendering.grid import to_signal
-from ddmi.rendering.volume import Occupancy, picture
+from ddmi.rendering.volume import Occupancy, render_field
 
 if TYPE_CHECKING:
     from ddmi.domains.nerf import Nerf
@@ -277,7 +277,7 @@ def looks(domain: Nerf, field: FieldLike, cameras: Iterable[Camera], finer: int 
     for camera in cameras:
         (height, width), (even, fine) = camera.size, RAYS
         shot = domain.render(field, (height * finer, width * finer), camera=camera, samples=even, fine=fine)
-        view = picture(field, shot.camera.to(device), shot.quadrature, occupancy=occupancy)
+        view = render_field(field, shot.camera.to(device), shot.quadrature, occupancy=occupancy)
         far = view.opacity * view.depth
         values = torch.cat([view.colour, view.opacity[..., None], far[..., None]], dim=2).permute(2, 0, 1).cpu()
         *colour, opacity, far = F.avg_pool2d(values[None], finer)[0]

@@ -17,7 +17,7 @@ from ddmi.domains.base import FieldLike
 from ddmi.rendering.cameras import Camera
 from ddmi.rendering.clip import Clip
 from ddmi.rendering.files import save_object
-from ddmi.rendering.volume import Occupancy, Quadrature, View, picture
+from ddmi.rendering.volume import Occupancy, Quadrature, View, render_field
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,7 +55,9 @@ class Shot:
     def seen(self, camera: Camera, *, normals: bool = False) -> View:
         """Colour, opacity, depth and maybe normals from any camera."""
         device = getattr(self.field, "device", torch.device("cpu"))
-        return picture(self.field, camera.to(device), self.quadrature, occupancy=occupancy(self.field), normals=normals)
+        return render_field(
+            self.field, camera.to(device), self.quadrature, occupancy=occupancy(self.field), normals=normals
+        )
 
     @cached_property
     def view(self) -> View:

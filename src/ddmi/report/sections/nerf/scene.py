@@ -12,7 +12,7 @@ from torch import Tensor
 from ddmi.domains.nerf import Nerf, ViewDataset
 from ddmi.field import Field
 from ddmi.rendering.cameras import Camera
-from ddmi.rendering.volume import Occupancy, View, picture
+from ddmi.rendering.volume import Occupancy, View, render_field
 from ddmi.report import pictures, scene
 from ddmi.report.playing import playing
 from ddmi.report.scene import Kept
@@ -103,7 +103,7 @@ def turning(field: Field, alt: str) -> str:
 def once(field: Field, size: int) -> View:
     """What the usual camera sees of a field that is not drawn again."""
     shot = field.render(size, **FAST)
-    return picture(field, shot.camera.to(field.device), shot.quadrature, occupancy=Occupancy(field, GRID))
+    return render_field(field, shot.camera.to(field.device), shot.quadrature, occupancy=Occupancy(field, GRID))
 
 
 def coloured(view: View) -> Pictures.Image:
