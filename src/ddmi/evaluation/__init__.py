@@ -1,8 +1,8 @@
 """Running a domain's metrics on a run, every number with its protocol.
 
-`evaluated.py` a run with its data and samples; `samples.py` drawing and decoding them; `latent.py` how easy the latents
-are to denoise; `nfe.py` quality against function evaluations (Table 12); `ablation.py` the parts of the decoder left
-out one by one (Table 8).
+`evaluated.py` a run with its data and samples; `samples.py` sampling and decoding; `latent.py` how easy the latents are
+to denoise; `nfe.py` quality against function evaluations (Table 12); `ablation.py` the parts of the decoder left out
+one by one (Table 8).
 """
 
 from __future__ import annotations

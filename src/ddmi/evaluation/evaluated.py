@@ -14,7 +14,7 @@ from ddmi.base.progress import working
 from ddmi.base.randomness import generator
 from ddmi.base.storage import MANIFEST, digest
 from ddmi.domains.base import Dataset, Evidence
-from ddmi.evaluation.samples import BATCH, BATCHES, Samples, draw
+from ddmi.evaluation.samples import BATCH, BATCHES, draw
 from ddmi.field import Field
 from ddmi.model.sampling import SamplingConfig, scheduler
 from ddmi.pipeline import DDMIPipeline
@@ -96,36 +96,42 @@ class Evaluated:
         return self.pipe(len(texts), text=texts, first=first, batch_size=BATCH, sampling=self.looked.sampling)
 
     def drawn(self, protocol: Protocol) -> Evaluated:
-        """The same with samples of this protocol; without any where the model has no denoiser yet."""
-        pipe, kind = self.pipe, self.pipe.config.diffusion.condition
-        order = _conditions(self.train, protocol)
+        """The same with samples of this protocol; without any where the model has no denoiser yet.
+
+        A model with text or classes is prompted with the captions or labels of training items, chosen at random.
+        """
+        pipe, kind, sampling = self.pipe, self.pipe.config.diffusion.condition, protocol.sampling
+        order = self.train.epoch(generator(sampling.seed, "conditions"))
+        order = [order[i % len(order)] for i in range(protocol.samples)]
         asked: dict[str, Any] = {}
         if pipe.diffusion is not None and kind == "text" and self.train.captions is not None:
             asked["text"] = [self.train.captions[i] for i in order]
         elif pipe.diffusion is not None and kind == "class" and self.train.labels is not None:
             asked["label"] = [self.train.labels[i] for i in order]
-        sampling = protocol.sampling
         settings = {"seed": sampling.seed, **sampling.told(pipe.config.diffusion)}
-        about = {"samples": 0, **settings, "condition": kind, "weights": _weights(pipe)}
+        decay = pipe.config.diffusion.ema_decay
+        about = {"samples": 0, **settings, "condition": kind}
+        about["weights"] = f"EMA of decay {decay:g}" if decay else "last step"
         samples: Sequence[Field] = []
         if pipe.diffusion is not None:
+            # A text encoder and schedulers are loaded at their first use, which is no part of the sampling time.
+            pipe.condition(1, **{name: values[:1] for name, values in asked.items()})
+            if settings["sampler"] in ("dpm", "unipc", "heun"):
+                scheduler(pipe.diffusion, settings["sampler"])
 
-            def what(first: int, number: int) -> tuple[Any, list[int]]:
+            def latents(first: int, number: int) -> tuple[Any, list[int]]:
                 rows = {name: values[first : first + number] for name, values in asked.items()}
                 z = pipe.latents(number, first=first, batch_size=number, sampling=sampling, **rows)
                 return z, pipe.last_evaluations
 
             named = {"model": self.weights, **settings, **asked}
-            shape = pipe.autoencoder.latent_shape
-            _warm(pipe, protocol, asked)
             batch = BATCHES.get(pipe.device.type, BATCH)
-            found = draw(what, protocol.samples, shape, named, self.cache, self.processes, batch)
-            samples = Samples(found.z, pipe.decode, batch)
+            samples = draw(latents, pipe.decode, protocol.samples, named, self.cache, self.processes, batch)
             about |= {
                 "samples": len(samples),
-                "evaluations": float(found.evaluations.mean()),
-                "sampling_seconds": round(found.seconds, 2),
-                "samples_per_second": round(len(samples) / max(found.seconds, 1e-6), 3),
+                "evaluations": samples.evaluations,
+                "sampling_seconds": round(samples.seconds, 2),
+                "samples_per_second": round(len(samples) / max(samples.seconds, 1e-6), 3),
             }
         about |= {"processes": self.processes.count, "device": str(pipe.device)}
         conditions = order if asked else ()
@@ -135,9 +141,8 @@ class Evaluated:
 def prepare(path: str | Path, data: str | Path | None = None, protocol: Protocol | None = None) -> Evaluated:
     """Load a run, open its data and draw the samples that metrics look at.
 
-    A model with text or classes is asked for the captions or labels of training items, drawn at random. Under torchrun
-    every process draws a share, and each sample is what one process alone would have drawn; the first process then
-    has all of them to judge.
+    Under torchrun every process draws a share, and each sample is what one process alone would have drawn; the first
+    process then has all of them to evaluate.
     """
     with working("loading the model and its data"):
         found = opened(path, data)
@@ -162,22 +167,3 @@ def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool =
     kept = (run / "model").is_dir() and os.access(run, os.W_OK)
     cache = run / "cache" if kept else None
     return Evaluated(pipe, train, held_out, [], {}, {}, cache=cache, weights=weights, processes=processes)
-
-
-def _conditions(train: Dataset, protocol: Protocol) -> list[int]:
-    """Items whose conditions the samples are asked for."""
-    order = train.epoch(generator(protocol.sampling.seed, "conditions"))
-    return [order[i % len(order)] for i in range(protocol.samples)]
-
-
-def _warm(pipe: DDMIPipeline, protocol: Protocol, asked: dict[str, Any]) -> None:
-    """Load what is loaded at the first use, a text encoder and schedulers: it is no time of sampling."""
-    pipe.condition(1, **{name: values[:1] for name, values in asked.items()})
-    sampler = protocol.sampling.of(pipe.config.diffusion).sampler
-    if pipe.diffusion is not None and sampler in ("dpm", "unipc", "heun"):
-        scheduler(pipe.diffusion, sampler)
-
-
-def _weights(pipe: DDMIPipeline) -> str:
-    decay = pipe.config.diffusion.ema_decay
-    return f"EMA of decay {decay:g}" if decay else "last step"

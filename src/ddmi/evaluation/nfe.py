@@ -79,9 +79,14 @@ def measure(
     rows = before["rows"]
     order = list(dict.fromkeys([*ways, *WAYS, *map(way_of, rows)]))
     for way in ways:
-        if any(_is(row, way) for row in rows):
+        if any(way_of(row) == way for row in rows):
             continue
-        row = _row(evaluated.drawn(_sampled(protocol, way)), way, quality)
+        tolerance = protocol.sampling.tolerance if way.tolerance is None else way.tolerance
+        sampling = replace(protocol.sampling, sampler=way.sampler, steps=way.steps, tolerance=tolerance)
+        sampled = evaluated.drawn(replace(protocol, sampling=sampling))
+        results = evaluate(sampled, metrics_of(quality)) if evaluated.processes.main else {}
+        rates = ("evaluations", "sampling_seconds", "samples_per_second", "device")
+        row = {**asdict(way), **{name: sampled.protocol[name] for name in rates}, "scores": scores(results, quality)}
         if evaluated.processes.main and not row["scores"]:
             raise UserError(
                 f"--nfe: {protocol.samples} samples or the data are too few to compare: draw more (--samples)"
@@ -141,23 +146,6 @@ def scores(results: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, f
 def metrics_of(wanted: Mapping[str, str]) -> list[str]:
     """The metrics that these numbers stand in."""
     return list(dict.fromkeys(place.partition("/")[0] for place in wanted.values()))
-
-
-def _row(evaluated: Evaluated, way: Way, quality: Mapping[str, str]) -> dict[str, Any]:
-    results = evaluate(evaluated, metrics_of(quality)) if evaluated.processes.main else {}
-    told = evaluated.protocol
-    rates = {name: told[name] for name in ("evaluations", "sampling_seconds", "samples_per_second", "device")}
-    return {**asdict(way), **rates, "scores": scores(results, quality)}
-
-
-def _is(row: Mapping[str, Any], way: Way) -> bool:
-    return way_of(row) == way
-
-
-def _sampled(protocol: Protocol, way: Way) -> Protocol:
-    tolerance = protocol.sampling.tolerance if way.tolerance is None else way.tolerance
-    sampling = replace(protocol.sampling, sampler=way.sampler, steps=way.steps, tolerance=tolerance)
-    return replace(protocol, sampling=sampling)
 
 
 __all__ = ["KEY", "WAYS", "Way", "lines", "measure"]

@@ -1,4 +1,4 @@
-"""Drawn latents and the fields they decode to: drawn once, by all processes, and decoded when they are asked for."""
+"""Samples that a model draws once, each process a share, and decodes when they are asked for."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import hashlib
 import json
 import logging
 import time
-import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ddmi.base.errors import UserError, WorkError
+from ddmi.base.errors import UserError
 from ddmi.base.processes import Processes
 from ddmi.base.progress import Bar
-from ddmi.base.storage import aside, reserve, write_json
+from ddmi.base.storage import aside, load_tensors, save_tensors
 from ddmi.field import Field
 
 log = logging.getLogger(__name__)
@@ -30,21 +27,35 @@ BATCHES = {"cpu": 16}
 number of processes. Small where they are slow: an interruption loses one batch.
 """
 BATCH = 64
-ARRAYS = ("latents.npy", "done.npy")
 
 Draw = Callable[[int, int], tuple[Float[Tensor, "b c l"], Sequence[int]]]
 """(first, number) -> their latents and the function evaluations of each."""
 
 
 class Samples(Sequence[Field]):
-    """Fields of latents (n, c, l), decoded a batch at a time; only the last batch is kept."""
+    """Fields of latents, decoded a batch at a time; only the last batch is kept.
 
-    def __init__(self, z: np.ndarray, decode: Callable[[Float[Tensor, "b c l"]], list[Field]], batch: int) -> None:
-        self.z, self._decode, self._size = z, decode, batch
+    Args:
+        batches: tells of batch k its latents "z" (b, c, l), the function "evaluations" (b,) of each sample, and the
+            "seconds" that it took.
+        count: of all samples; size: of a batch.
+    """
+
+    def __init__(
+        self,
+        batches: Callable[[int], dict[str, Tensor]],
+        count: int,
+        size: int,
+        decode: Callable[[Float[Tensor, "b c l"]], list[Field]],
+    ) -> None:
+        self.batches, self.total, self.size, self.decode = batches, count, size, decode
+        parts = [batches(k) for k in range(-(-count // size))]
+        self.evaluations = float(torch.cat([part["evaluations"] for part in parts]).mean())
+        self.seconds = float(sum(part["seconds"] for part in parts))  # summed over processes
         self._batch: tuple[int, list[Field]] = (-1, [])
 
     def __len__(self) -> int:
-        return len(self.z)
+        return self.total
 
     @overload
     def __getitem__(self, index: int) -> Field: ...
@@ -55,112 +66,67 @@ class Samples(Sequence[Field]):
             return [self[k] for k in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        number, place = divmod(index % len(self), self._size)
+        number, place = divmod(index % len(self), self.size)
         if self._batch[0] != number:
-            rows = np.array(self.z[number * self._size : (number + 1) * self._size])
-            self._batch = (number, self._decode(torch.from_numpy(rows)))
+            self._batch = (number, self.decode(self.batches(number)["z"]))
         return self._batch[1][place]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """Latents (n, c, l), the function evaluations of each, and the seconds that it took (summed over processes)."""
-
-    z: np.ndarray
-    evaluations: np.ndarray
-    seconds: float
 
 
 def draw(
     what: Draw,
+    decode: Callable[[Float[Tensor, "b c l"]], list[Field]],
     count: int,
-    shape: Sequence[int],
     about: dict[str, Any],
     folder: Path | None,
     processes: Processes,
-    batch: int = BATCH,
-) -> Drawn:
+    size: int = BATCH,
+) -> Samples:
     """Draw samples 0 .. count - 1, each process whole batches in turn.
 
     Args:
-        shape: of one latent.
-        about: everything that the samples depend on. Those that were drawn with the same before are not drawn again,
-            also when only a part of them was.
-        folder: where latents are kept, as memory-mapped .npy files; None holds them in memory.
-        batch: samples that are drawn together.
+        about: everything that the samples depend on. Batches that were drawn with the same before are not drawn again.
+        folder: where latents are kept, one safetensors file a batch; None holds them in memory.
+        size: samples that are drawn together.
 
     Raises:
         UserError: several processes without a folder to share.
     """
     if folder is None and processes.count > 1:
         raise UserError("several processes share their samples through the run folder: name one that can be written")
-    z, done, place = _arrays(count, shape, about, folder, processes)
-    mine = range(0, count, batch)[processes.rank :: processes.count]
-    there = np.array([done[k, 0] != 0 and done[k, 2] == _checksum(z[k], done[k]) for k in range(count)], bool)
-    if damaged := int((done[:, 0] != 0).sum() - there.sum()):
-        log.warning("%d samples in %s are damaged and are drawn again", damaged, place)
-    missing = [first for first in mine if not there[first : first + batch].all()]
-    left = int((~there).sum())
+    told = json.dumps({**about, "samples": count, "batch": size}, sort_keys=True)
+    place = folder / "samples" / hashlib.sha256(told.encode()).hexdigest()[:16] if folder else None
+    memory: dict[int, dict[str, Tensor]] = {}
+
+    def path(k: int) -> Path:
+        assert place is not None
+        return place / f"{k * size:06d}.safetensors"
+
+    def there(k: int) -> bool:
+        if place is None or not path(k).exists():
+            return False
+        try:
+            load_tensors(path(k))
+        except UserError as error:
+            log.warning("%s; its samples are drawn again", error)
+            return False
+        return True
+
+    mine = range(-(-count // size))[processes.rank :: processes.count]
+    missing = [k for k in mine if not there(k)]
     name = f"samples, {about['sampler']} {about.get('tolerance') or about.get('steps')}"
-    with Bar(name, count, count - left, visible=processes.main) as bar:
-        for first in missing:
+    done = max(0, count - len(missing) * size * processes.count)  # the others are about as far
+    with Bar(name, count, done, visible=processes.main) as bar:
+        for k in missing:
             began = time.monotonic()
-            number = min(batch, count - first)
-            latents, evaluations = what(first, number)
-            z[first : first + number] = latents.cpu().float().numpy()
-            if isinstance(z, np.memmap):
-                z.flush()  # before it is said to be done
-            done[first : first + number, 1] = (time.monotonic() - began) / number
-            done[first : first + number, 0] = evaluations
-            for k in range(first, first + number):
-                done[k, 2] = _checksum(z[k], done[k])
-            left -= number * processes.count  # the others are about as far
-            bar.advance(count - max(left, 0))
-    if isinstance(done, np.memmap):
-        done.flush()
+            z, evaluations = what(k * size, min(size, count - k * size))
+            tensors = {"z": z.cpu().float(), "evaluations": torch.tensor(evaluations, dtype=torch.float64)}
+            tensors["seconds"] = torch.tensor(time.monotonic() - began, dtype=torch.float64)
+            if place is None:
+                memory[k] = tensors
+            else:
+                with aside(path(k)) as scratch:
+                    save_tensors(tensors, scratch, {"about": told})
+            done = min(done + size * processes.count, count)
+            bar.advance(done)
     processes.wait()
-    if place is not None:
-        z, done = (np.load(place / name, mmap_mode="r", allow_pickle=False) for name in ARRAYS)
-    return Drawn(z, np.array(done[:, 0]), float(done[:, 1].sum()))
-
-
-def _arrays(
-    count: int, shape: Sequence[int], about: dict[str, Any], folder: Path | None, processes: Processes
-) -> tuple[np.ndarray, np.ndarray, Path | None]:
-    """Latents, and for each sample (evaluations, seconds, checksum), 0 where it is still to be drawn; their folder."""
-    whole = (count, *shape)
-    if folder is None:
-        return np.zeros(whole, np.float32), np.zeros((count, 3)), None
-    told = json.dumps({**about, "samples": count}, sort_keys=True)
-    place = folder / "samples" / hashlib.sha256(told.encode()).hexdigest()[:16]
-    if processes.main and _opened(place, whole) is None:
-        if place.is_dir():
-            log.warning("%s is damaged or of an older version: its samples are drawn again", place)
-        with aside(place, own=(*ARRAYS, "about.json")) as scratch:
-            scratch.mkdir(parents=True)
-            shapes = {"latents.npy": (np.float32, whole), "done.npy": (np.float64, (count, 3))}
-            for name, (dtype, shape) in shapes.items():
-                np.lib.format.open_memmap(scratch / name, mode="w+", dtype=dtype, shape=shape).flush()
-                with (scratch / name).open("r+b") as file:
-                    reserve(file, (scratch / name).stat().st_size, place / name)
-            write_json({**about, "samples": count}, scratch / "about.json")
-    processes.wait()
-    found = _opened(place, whole)
-    if found is None:
-        raise WorkError(f"{place} cannot be read again: something else changes it")
-    return (*found, place)
-
-
-def _opened(place: Path, whole: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The arrays of a folder, to be written on; None where there are none of these shapes."""
-    try:
-        z, done = (np.load(place / name, mmap_mode="r+", allow_pickle=False) for name in ARRAYS)
-    except (OSError, ValueError, EOFError):
-        return None
-    fit = z.shape == whole and z.dtype == np.float32 and done.shape == (whole[0], 3) and done.dtype == np.float64
-    return (z, done) if fit else None
-
-
-def _checksum(latent: np.ndarray, done: np.ndarray) -> int:
-    """CRC-32 of a sample with its evaluations and seconds: a cache on disk is not trusted."""
-    return zlib.crc32(done[:2].tobytes(), zlib.crc32(latent.tobytes()))
+    return Samples(lambda k: memory[k] if place is None else load_tensors(path(k)), count, size, decode)
