@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from ddmi.base.randomness import generator
 from ddmi.base.storage import aside, locked, read_json, write_json
 from ddmi.base.terminal import rank
 from ddmi.config import TrainingConfig
+from ddmi.data.shapes import ShapeSource
 from ddmi.data.splits import split
 from ddmi.metrics.features.voxels import VoxelClassifier, VoxelClassifierConfig, save
 from ddmi.training.loop import Stage, accelerate, fit
@@ -48,10 +49,7 @@ class Summary:
     """What a training came to; `accuracy` (all held-out shapes) and `by_class` are None before it is finished."""
 
     finished: bool
-    step: int
-    classes: list[str]
-    trained_on: int
-    held_out: int
+    step: int = 0
     accuracy: float | None = None
     by_class: dict[str, float] | None = None  # of the classes that have held-out shapes
 
@@ -69,22 +67,17 @@ class VoxelBatch:
 
 
 class VoxelDataset:
-    """Some shapes of a source as grids, kept as packed bits: 4 KB a shape at 32 cells.
+    """Some shapes of a source as grids, kept as packed bits: 4 KB a shape at 32 cells."""
 
-    Args:
-        progress: called after each shape with how many are done.
-    """
-
-    def __init__(
-        self, source: Any, kept: Sequence[int], resolution: int, progress: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, source: ShapeSource, kept: Sequence[int], resolution: int, bar: Bar | None = None) -> None:
+        labels = source.labels or []
         self.resolution = resolution
-        self.labels = torch.tensor([source.labels[index] for index in kept])
+        self.labels = torch.tensor([labels[index] for index in kept])
         rows = []
-        for done, index in enumerate(kept, start=1):
+        for index in kept:
             rows.append(np.packbits(source.voxels(index, resolution)))
-            if progress:
-                progress(done)
+            if bar:
+                bar.advance(bar.done + 1)
         self.rows = np.stack(rows)
 
     def __len__(self) -> int:
@@ -135,7 +128,7 @@ class ClassifierObjective(nn.Module):
 
 
 def train_classifier(
-    source: Any,
+    source: ShapeSource,
     out: str | Path,
     *,
     steps: int = 600,
@@ -184,24 +177,22 @@ def train_classifier(
         try:
             with interruption.listening():
                 with Bar("voxels", len(kept) + len(evaluated), visible=main) as bar:
-                    dataset = VoxelDataset(source, kept, resolution, bar.advance)
-                    others = VoxelDataset(source, evaluated, resolution, lambda done: bar.advance(len(kept) + done))
+                    dataset, others = (VoxelDataset(source, part, resolution, bar) for part in (kept, evaluated))
                 torch.manual_seed(seed)
                 model = VoxelClassifier(VoxelClassifierConfig(classes=tuple(source.classes), resolution=resolution))
                 stage = Stage(STAGE, steps, training.batch_size)
                 fitted = fit(ClassifierObjective(model), dataset, stage, training, run, accelerator, interruption)
         except Interrupted:
-            return Summary(False, 0, list(source.classes), len(kept), len(evaluated))
+            return Summary(finished=False)
         finally:
             accelerator.end_training()
-        summary = Summary(fitted.finished, fitted.step, list(source.classes), len(dataset), len(others))
         if not fitted.finished:
-            return summary
+            return Summary(finished=False, step=fitted.step)
         model.accuracy, by_class = accuracy(model, others)
         if main:
             save(model, out)
             shutil.rmtree(run, ignore_errors=True)
-        return replace(summary, accuracy=model.accuracy, by_class=by_class)
+        return Summary(True, fitted.step, model.accuracy, by_class)
 
 
 def accuracy(model: VoxelClassifier, dataset: VoxelDataset) -> tuple[float, dict[str, float]]:
@@ -215,7 +206,7 @@ def accuracy(model: VoxelClassifier, dataset: VoxelDataset) -> tuple[float, dict
     return float(right.float().mean()), by_class
 
 
-def _claim(run: Path, source: Any, settings: tuple[Any, ...]) -> None:
+def _claim(run: Path, source: ShapeSource, settings: tuple[Any, ...]) -> None:
     """Note what the checkpoints of this folder are made with, or check that it is the same."""
     data = hashlib.sha256(repr((source.names, source.labels, source.classes)).encode()).hexdigest()
     made = {"data": data, "settings": list(settings)}

@@ -44,9 +44,10 @@ class VoxelClassifier(nn.Module):
         self.accuracy: float | None = None
         layers: list[nn.Module] = []
         for k, (before, width) in enumerate(pairwise((1, *config.widths))):
-            layers += _block(before, width, stride=2)
-            if 0 < k < len(config.widths) - 1:  # once more where grids are neither large nor tiny
-                layers += _block(width, width, stride=1)
+            strides = (2, 1) if 0 < k < len(config.widths) - 1 else (2,)  # twice where grids are neither large nor tiny
+            for channels, stride in zip((before, width), strides, strict=False):
+                layers.append(nn.Conv3d(channels, width, 3, stride=stride, padding=1, bias=False))
+                layers += [nn.GroupNorm(8, width), nn.SiLU()]
         self.features = nn.Sequential(*layers)
         self.readout = nn.Linear(config.widths[-1], len(config.classes))
 
@@ -63,17 +64,9 @@ class VoxelClassifier(nn.Module):
         n = self.config.resolution
         if tuple(grids.shape[1:]) != (n, n, n):
             raise UserError(f"this voxel classifier looks at {n}x{n}x{n} cells, not at {tuple(grids.shape[1:])}")
-        training, device = self.training, self.readout.weight.device
-        self.eval()
-        chosen = [torch.zeros(0, dtype=torch.long)]
-        chosen += [self((part[:, None] > 0).float().to(device)).argmax(dim=1).cpu() for part in grids.split(BATCH)]
-        self.train(training)
-        return torch.cat(chosen)
-
-
-def _block(before: int, width: int, stride: int) -> list[nn.Module]:
-    convolution = nn.Conv3d(before, width, 3, stride=stride, padding=1, bias=False)
-    return [convolution, nn.GroupNorm(8, width), nn.SiLU()]
+        device = self.readout.weight.device
+        logits = [self((part[:, None] > 0).float().to(device)).cpu() for part in grids.split(BATCH) if len(part)]
+        return torch.cat([torch.zeros(0, len(self.config.classes)), *logits]).argmax(dim=1)
 
 
 def save(model: VoxelClassifier, path: str | Path) -> None:
@@ -97,13 +90,10 @@ def load_classifier(path: str | Path) -> tuple[VoxelClassifier, list[str]]:
         raise UserError(f"{path} holds no voxel classifier: ddmi train-classifier makes one")
     try:
         about = json.loads(metadata[FORMAT])
-        settings = about["config"]
-        config = VoxelClassifierConfig(
-            classes=tuple(settings["classes"]), resolution=settings["resolution"], widths=tuple(settings["widths"])
-        )
-        model = VoxelClassifier(config)
+        lists = {name: tuple(about["config"][name]) for name in ("classes", "widths")}
+        model = VoxelClassifier(VoxelClassifierConfig(**{**about["config"], **lists}))
         model.accuracy = about["accuracy"]
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise UserError(f"{path} is a damaged voxel classifier: {error}") from error
     fill(model, load_tensors(path), path)
-    return model.eval().requires_grad_(False), list(config.classes)
+    return model.eval().requires_grad_(False), list(model.config.classes)
