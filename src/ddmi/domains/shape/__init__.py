@@ -26,7 +26,7 @@ from ddmi.rendering.files import IMAGES, MOVIES
 from ddmi.rendering.mesh import MESHES
 
 if TYPE_CHECKING:
-    from ddmi.domains.shape.shapes import ShapeSource
+    from ddmi.data.shapes import ShapeSource
     from ddmi.domains.shape.surface import Surface
 
 
@@ -154,11 +154,12 @@ class Shape(Domain["Surface"]):
         import numpy as np
 
         from ddmi.domains.shape.shapes import open_shapes
+        from ddmi.domains.shape.single_mesh import SingleMesh
 
-        placement = getattr(open_shapes(path), "placement", None)
-        if placement is None or ending not in MESHES:
+        source = open_shapes(path)
+        if not isinstance(source, SingleMesh) or ending not in MESHES:
             return rendering
-        return rendering.of(rendering.copy().apply_transform(np.linalg.inv(placement)))
+        return rendering.of(rendering.copy().apply_transform(np.linalg.inv(source.placement)))
 
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.shape.metrics import ShapeMetrics
