@@ -14,7 +14,17 @@ import torch
 
 from ddmi.domains.base import Evidence
 from ddmi.domains.nerf import Nerf, ViewDataset, metrics, shot
-from ddmi.domains.nerf.metrics import Look, ViewMetrics, agreement, orbited, project, splat, volume
+from ddmi.domains.nerf.camera_images import (
+    RAYS,
+    CameraImage,
+    agreement,
+    depth_error,
+    of_cloud,
+    orbited,
+    project,
+    semi_transparent,
+)
+from ddmi.domains.nerf.metrics import ViewMetrics, volume
 from ddmi.domains.nerf.posed import Views
 from ddmi.evaluation import at
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
@@ -69,7 +79,7 @@ class Source:
     def pictures(self, index, which):
         for k in which:
             if (index, k) not in self.taken:
-                even, fine = metrics.RAYS
+                even, fine = RAYS
                 shot = DOMAIN.render(self.fields[index], self.size, camera=self.places[k], samples=even, fine=fine)
                 self.taken[index, k] = (255 * shot.view.colour).round().to(torch.uint8).numpy()
         return np.stack([self.taken[index, k] for k in which])
@@ -137,7 +147,7 @@ def test_a_camera_beside_another_looks_at_the_same_point_ten_degrees_away(elevat
 
 def test_the_truth_reconstructs_the_truth(monkeypatch):
     monkeypatch.setattr(metrics, "FEW", 1)
-    found = ViewMetrics(DOMAIN).reconstruction(given([Ball(RED), Ball(BLUE), Ball(RED, 0.4), Ball(BLUE, 0.5)]))
+    found = ViewMetrics(DOMAIN, given([Ball(RED), Ball(BLUE), Ball(RED, 0.4), Ball(BLUE, 0.5)])).reconstruction()
     assert found["psnr"] == found["psnr_inside"] == pytest.approx(CEILING)
     assert found["ssim"] == pytest.approx(1, abs=1e-5)
     assert found["psnr_standard_error"] == 0
@@ -155,7 +165,7 @@ def test_an_error_of_known_size_on_the_object_alone():
         return Ball(tuple(c + 8 for c in ball.colour), ball.radius)
 
     evidence = given([Ball(), Ball(), Ball(RED, 0.4), Ball(BLUE, 0.6)], wrong=wrong)
-    found = ViewMetrics(DOMAIN).reconstruction(evidence)
+    found = ViewMetrics(DOMAIN, evidence).reconstruction()
     inside = 20 * math.log10(255 / 8)
     assert found["psnr_inside"] == pytest.approx(inside, abs=1e-3)
     values = []
@@ -182,8 +192,8 @@ def test_the_nearest_points_of_a_cloud_are_in_front():
     wanted = np.full((9, 11, 3), 255, np.uint8)
     wanted[3:6, 4:7] = (0, 0, 255)
     for order in (slice(None), [4, 3, 2, 1, 0]):
-        assert np.array_equal(splat(cloud[order], camera, 1.0), wanted)
-    up = splat(torch.tensor([[0.0, 0.9, 0.0, 0, 0, 0]]), camera, 0.0)
+        assert np.array_equal(of_cloud(cloud[order], camera, 1.0), wanted)
+    up = of_cloud(torch.tensor([[0.0, 0.9, 0.0, 0, 0, 0]]), camera, 0.0)
     rows, columns, _ = np.nonzero(up)
     assert columns.mean() == 5 and rows.max() < 4 and up.max() == 128
 
@@ -191,12 +201,12 @@ def test_the_nearest_points_of_a_cloud_are_in_front():
 def test_depth_is_told_in_sides_of_the_cube_where_both_see_something():
     camera = Camera.orbit(0, 0, size=(1, 4))
     black = np.zeros((1, 4, 3), np.uint8)
-    true = Look(camera, black, torch.tensor([[1.0, 1.0, 1.0, 0.5]]), torch.tensor([[3.0, 3.0, 3.0, 3.0]]))
-    drawn = Look(camera, black, torch.tensor([[1.0, 0.95, 0.3, 1.0]]), torch.tensor([[3.1, 2.7, 9.0, 9.0]]))
-    found = metrics.depth_error(drawn, true)
+    true = CameraImage(camera, black, torch.tensor([[1.0, 1.0, 1.0, 0.5]]), torch.tensor([[3.0, 3.0, 3.0, 3.0]]))
+    drawn = CameraImage(camera, black, torch.tensor([[1.0, 0.95, 0.3, 1.0]]), torch.tensor([[3.1, 2.7, 9.0, 9.0]]))
+    found = depth_error(drawn, true)
     assert found == pytest.approx({"depth_error": (0.1 + 0.3) / 2 / 2, "depth_missed": 1 / 3})
-    assert metrics.depth_error(replace(drawn, opacity=torch.zeros(1, 4)), true) == {"depth_missed": 1.0}
-    assert metrics.depth_error(drawn, replace(true, opacity=torch.zeros(1, 4))) == {}
+    assert depth_error(replace(drawn, opacity=torch.zeros(1, 4)), true) == {"depth_missed": 1.0}
+    assert depth_error(drawn, replace(true, opacity=torch.zeros(1, 4))) == {}
 
 
 class Solid:
@@ -224,16 +234,16 @@ def test_furniture_tells_depths_and_photographs_from_anywhere():
         return [Solid(source.furniture, dataset.kept[i]) for i in indices]
 
     evidence = Evidence(*parts, reconstruct, ())
-    judge = ViewMetrics(domain)
-    found = judge.reconstruction(evidence)
+    measured = ViewMetrics(domain, evidence)
+    found = measured.reconstruction()
     assert 0 < found["depth_error"] < 0.015 and found["depth_missed"] < 0.02
     assert "depth_error" not in found["points"]
-    true, drawn = (getattr(judge.album(evidence), name)[0] for name in ("true_views", "reconstructions"))
+    true, drawn = (measured.groups[name][0] for name in ("true_views", "reconstructions"))
     for photograph, look in zip(true, drawn, strict=True):  # the same cameras
         torch.testing.assert_close(photograph.camera.pose.float(), look.camera.pose.float())
         both = (photograph.opacity > 0.99) & (look.opacity > 0.99)
         assert (photograph.depth - look.depth)[both].abs().median() < 0.02
-    views = judge.consistency(evidence)
+    views = measured.consistency()
     assert views["true_views"] < 6 and views["seen_in_both"]["true_views"] > 0.6
     assert views["protocol"]["true_views"] == views["protocol"]["reconstructions"] == 1
 
@@ -241,13 +251,15 @@ def test_furniture_tells_depths_and_photographs_from_anywhere():
 # views that agree -----------------------------------------------------------------------------------------------------
 
 
-def plane(camera, colour, height=0.0) -> Look:
+def plane(camera, colour, height=0.0) -> CameraImage:
     """The plane z = height, painted by what (x, y) gives."""
     origins, directions = camera.rays()
     far = (height - origins[:, 2]) / directions[:, 2]
     points = origins + far[:, None] * directions
     levels = colour(points[:, 0], points[:, 1]).unflatten(0, camera.size)[..., None].expand(-1, -1, 3)
-    return Look(camera, levels.round().to(torch.uint8).numpy(), torch.ones(camera.size), far.unflatten(0, camera.size))
+    return CameraImage(
+        camera, levels.round().to(torch.uint8).numpy(), torch.ones(camera.size), far.unflatten(0, camera.size)
+    )
 
 
 def ramp(x, y):
@@ -277,7 +289,7 @@ def test_what_is_hidden_from_the_other_camera_is_not_compared():
     colour[:, :16], depth[:, :16] = 0, 1.0  # something black and near covers half of its picture
     whole, half = (
         agreement(plane(FRONT, ramp), other),
-        agreement(plane(FRONT, ramp), Look(beside, colour, other.opacity, depth)),
+        agreement(plane(FRONT, ramp), CameraImage(beside, colour, other.opacity, depth)),
     )
     assert half.difference < 0.5 and half.share / whole.share == pytest.approx(0.5, abs=0.06)
 
@@ -293,7 +305,7 @@ def test_colours_that_depend_on_the_direction_are_inconsistent_by_as_much():
 
     changing, fixed = Ball(painted=painted), Ball(painted=smooth)
     evidence = given([Ball(), fixed], [changing] * 3, places=((0, 0),), size=48)
-    found = ViewMetrics(DOMAIN).consistency(evidence)
+    found = ViewMetrics(DOMAIN, evidence).consistency()
 
     camera = evidence.train.camera(0, 0)
     other = orbited(camera, 10.0)
@@ -317,20 +329,20 @@ def test_colours_that_depend_on_the_direction_are_inconsistent_by_as_much():
 
 def test_samples_of_which_nothing_can_be_compared_are_counted():
     evidence = given([Ball(), Ball()], [Ball(), Ball(density=0.0)], places=((0, 0),))
-    judge = ViewMetrics(DOMAIN)
-    found = judge.consistency(evidence)
+    measured = ViewMetrics(DOMAIN, evidence)
+    found = measured.consistency()
     assert found["protocol"]["samples"] == 1 and found["protocol"]["samples_without_a_point"] == 1
-    fog = judge.opacity(evidence)
+    fog = measured.opacity()
     assert fog["protocol"]["samples"] == 1 and fog["protocol"]["samples_empty"] == 1
 
 
 def test_fog_is_told_from_what_is_solid():
-    assert metrics.foggy(torch.tensor([[0.0, 0.05, 0.2, 0.5, 0.95, 1.0]])) == pytest.approx(0.5)
+    assert semi_transparent(torch.tensor([[0.0, 0.05, 0.2, 0.5, 0.95, 1.0]])) == pytest.approx(0.5)
     fog = Ball(density=1.2)  # at most 1 - exp(-1.44) = 0.76
     evidence = given([Ball(), Ball()], [fog, fog], places=((0, 0),))
-    found = ViewMetrics(DOMAIN).opacity(evidence)
+    found = ViewMetrics(DOMAIN, evidence).opacity()
     assert found["samples"] == 1 and found["reconstructions"] < 0.02
-    alone = ViewMetrics(DOMAIN).opacity(replace(evidence, samples=()))
+    alone = ViewMetrics(DOMAIN, replace(evidence, samples=())).opacity()
     assert "samples" not in alone and alone["reconstructions"] == found["reconstructions"]
 
 
@@ -347,8 +359,7 @@ def test_renderings_are_compared_as_their_features_say(network, monkeypatch):
     monkeypatch.setattr(metrics, "LEAST", 3)
     balls, drawn = several(12), several(6, seed=1)
     evidence = given(balls, drawn, places=((20, 10),), size=32)
-    judge = ViewMetrics(DOMAIN)
-    found = judge.renderings(evidence)
+    found = ViewMetrics(DOMAIN, evidence).renderings()
 
     def seen(fields):
         pictures = np.concatenate([Source(fields, ((20, 10),), 32).pictures(k, [0]) for k in range(len(fields))])
@@ -365,42 +376,42 @@ def test_renderings_are_compared_as_their_features_say(network, monkeypatch):
     assert at({"renderings": found}, DOMAIN.quality["frechet"]) == found["frechet"]
 
     network.fid = True
-    named = ViewMetrics(DOMAIN).renderings(evidence)
+    named = ViewMetrics(DOMAIN, evidence).renderings()
     assert named["fid"] == pytest.approx(found["frechet"]) and "frechet" not in named
     assert "fid" in named["held_out"]
 
 
 def test_the_training_objects_themselves_are_at_no_distance(network):
     balls = several(40)
-    found = ViewMetrics(DOMAIN).renderings(given(balls, balls[:20], places=((0, 0),)))
+    found = ViewMetrics(DOMAIN, given(balls, balls[:20], places=((0, 0),))).renderings()
     assert found["frechet"] == pytest.approx(0, abs=1e-6) and found["kernel_distance"] < 0  # unbiased, so below 0
-    far = ViewMetrics(DOMAIN).renderings(given(balls, [Ball((0, 0, 0), 0.8)] * 20, places=((0, 0),)))
+    far = ViewMetrics(DOMAIN, given(balls, [Ball((0, 0, 0), 0.8)] * 20, places=((0, 0),))).renderings()
     assert far["frechet"] > 1 and far["kernel_distance"] > 3 * far["kernel_distance_standard_error"]
 
 
 def test_cameras_of_samples_are_those_of_the_data_and_none_is_used_twice_before_all_were():
     evidence = given(several(12), places=((0, 0), (90, 0), (180, 40)))
-    album = ViewMetrics(DOMAIN).album(evidence)
-    chosen = album._chosen(evidence.train, 12, "cameras")
+    measured = ViewMetrics(DOMAIN, evidence)
+    chosen = measured.chosen(evidence.train, 12, "cameras")
     assert sorted(item for item, _ in chosen) == sorted([*range(6)] * 2)
     assert {view for _, view in chosen} == {0, 1, 2}
-    assert chosen == album._chosen(evidence.train, 12, "cameras") != album._chosen(evidence.train, 12, "pictures")
+    assert chosen == measured.chosen(evidence.train, 12, "cameras") != measured.chosen(evidence.train, 12, "pictures")
 
 
 def test_large_views_are_shrunk_and_samples_are_averaged_over_as_fine_rays(monkeypatch):
     monkeypatch.setattr(metrics, "SHOWN", 16)
-    assert metrics._small((16, 16)) == ((16, 16), 1) and metrics._small((8, 24)) == ((5, 16), 2)
+    assert metrics.small((16, 16)) == ((16, 16), 1) and metrics.small((8, 24)) == ((5, 16), 2)
     evidence = given([Ball(), Ball()], [Ball()], places=((0, 0),), size=32)
-    album = ViewMetrics(DOMAIN).album(evidence)
-    look = album.samples[0].first
-    even, more = metrics.RAYS
+    measured = ViewMetrics(DOMAIN, evidence)
+    look = measured.samples[0].first
+    even, more = RAYS
     fine = DOMAIN.render(Ball(), 32, camera=evidence.train.camera(0, 0), samples=even, fine=more).view
     mean = fine.colour.view(16, 2, 16, 2, 3).mean(dim=(1, 3))
     assert np.abs(look.colour - 255 * mean.numpy()).max() <= 0.51
     assert look.camera.size == (16, 16) and look.camera.focal == pytest.approx(evidence.train.camera(0, 0).focal / 2)
     edge = (look.opacity > 0.2) & (look.opacity < 0.8)
     assert edge.any() and (look.depth[edge] > 3.5).all()  # what is empty does not count
-    (view,) = album.views(evidence.train, 1, "pictures")
+    (view,) = measured.views(evidence.train, 1, "pictures")
     assert np.abs(view.astype(int) - look.colour.astype(int)).mean() < 4
 
 
@@ -418,10 +429,10 @@ def test_copies_are_at_distance_zero_and_their_originals_are_named(monkeypatch):
     monkeypatch.setattr(metrics, "FEW", 4)
     balls = [Ball(colour, radius) for colour in (RED, BLUE) for radius in (0.4, 0.5, 0.6, 0.7)] + several(8, seed=2)
     copies = [balls[6], balls[2], balls[0]]  # blue, red and red ones, so that the shape alone would not tell
-    found = ViewMetrics(DOMAIN).memorisation(given(balls, copies))
+    found = ViewMetrics(DOMAIN, given(balls, copies)).memorisation()
     assert found["neighbours"] == [6, 2, 0]
     assert found["ratio"] == found["sample_median"] == 0 < found["held_out_median"]
-    fresh = ViewMetrics(DOMAIN).memorisation(given(balls, several(8, seed=3)))
+    fresh = ViewMetrics(DOMAIN, given(balls, several(8, seed=3))).memorisation()
     assert fresh["ratio"] > 0.4 and fresh["protocol"]["training_objects"] == 8
     json.dumps(fresh)
 

@@ -180,7 +180,7 @@ class Nerf(Domain[Shot]):
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.nerf.metrics import ViewMetrics
 
-        return ViewMetrics(self).all
+        return ViewMetrics.of(self)
 
 
 def check_view(view: Sequence[float]) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ddmi.domains.nerf.metrics import SOLID, Look, depth_error, photographed
+from ddmi.domains.nerf.camera_images import SOLID, CameraImage, depth_error, of_mesh
 from ddmi.domains.nerf.photography import FurnitureViews
 from ddmi.report import pictures
 from ddmi.report.page import Section
@@ -31,10 +31,10 @@ def section(scene: Scene) -> Section | None:
     items = []
     for k, (index, field) in enumerate(zip(scene.subjects, scene.reconstructions[:SHOWN], strict=False)):
         camera = scene.held_out.camera(index, 0).resized(SIDE)
-        true = photographed(TracedMesh(source.furniture.mesh(scene.held_out.kept[index])), camera)
+        true = of_mesh(TracedMesh(source.furniture.mesh(scene.held_out.kept[index])), camera)
         shot = field.render(camera.size, camera=camera, **FINE)
         colour, opacity, depth = np.asarray(shot.image), shot.view.opacity.cpu(), shot.view.depth.cpu()
-        items.append(beside(scene, k, index, true, Look(camera, colour, opacity, depth)))
+        items.append(beside(scene, k, index, true, CameraImage(camera, colour, opacity, depth)))
     lead = (
         "Nobody told the model how far away anything is: it was scored by colours alone. Beside the truth stand its "
         "depth and ours, the nearest dark and the farthest light in the same greys, white where nothing solid is; then "
@@ -45,7 +45,7 @@ def section(scene: Scene) -> Section | None:
     return Section("depth", "How far away it is", lead, body, "Depth")
 
 
-def beside(scene: Scene, k: int, index: int, true: Look, ours: Look) -> str:
+def beside(scene: Scene, k: int, index: int, true: CameraImage, ours: CameraImage) -> str:
     """The truth, its depth, ours, and how they differ."""
     from PIL import Image
 
