@@ -9,7 +9,7 @@ from PIL import Image
 
 from ddmi.base.coordinates import grid
 from ddmi.rendering.clip import contact_sheet
-from ddmi.rendering.grid import grid_slabs, picture_rows, to_pixels, to_signal
+from ddmi.rendering.grid import grid_slabs, image_rows, to_pixels, to_signal
 
 
 def field(coordinates, periods=None):
@@ -39,7 +39,7 @@ def test_memory_is_bounded_by_the_slab():
         asked.append(len(coordinates))
         return coordinates[:, :1].expand(-1, 3)
 
-    rows = list(picture_rows(watched, (500, 30), (-1, -1, 1, 1), slab=300))
+    rows = list(image_rows(watched, (500, 30), (-1, -1, 1, 1), slab=300))
     assert max(asked) == 300 and sum(len(band) for band in rows) == 500
 
 

@@ -8,7 +8,7 @@ import tiny
 import torch
 
 from ddmi.base.errors import UserError, WorkError
-from ddmi.rendering.grid import picture_rows
+from ddmi.rendering.grid import image_rows
 from ddmi.rendering.tiff import tiles, write_tiled
 
 tifffile = pytest.importorskip("tifffile")
@@ -42,7 +42,7 @@ def test_bands_of_any_height_give_the_same_tiles(heights):
 
 
 def test_other_names_are_refused(tmp_path):
-    with pytest.raises(UserError, match=r"a.png: a streamed picture is a BigTIFF, so its name must end in .tif"):
+    with pytest.raises(UserError, match=r"a.png: a streamed image is a BigTIFF, so its name must end in .tif"):
         tiny.image().render(field, 4, streamed=True).save(tmp_path / "a.png")
 
 
@@ -52,7 +52,7 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path):
     before = path.read_bytes()
 
     def broken():
-        yield from picture_rows(field, (300, 4), (-1, -1, 1, 1), slab=100)
+        yield from image_rows(field, (300, 4), (-1, -1, 1, 1), slab=100)
         raise RuntimeError
 
     with pytest.raises(RuntimeError):

@@ -42,7 +42,7 @@ class Camera:
         focal: focal length in pixels of this size.
         size: (height, width) in pixels. The middle of the pixel in column i and row j lies at (i + 0.5, j + 0.5), row 0
             on top.
-        centre: where the axis of view meets the picture, (x, y) in pixels from the upper left corner, maybe outside;
+        centre: where the axis of view meets the image, (x, y) in pixels from the upper left corner, maybe outside;
             None: in its middle.
 
     Raises:
@@ -63,7 +63,7 @@ class Camera:
 
     @property
     def middle(self) -> tuple[float, float]:
-        """The centre, also where it is the middle of the picture."""
+        """The centre, also where it is the middle of the image."""
         return self.centre or (self.size[1] / 2, self.size[0] / 2)
 
     def resized(self, size: int | tuple[int, int], window: Window | None = None) -> Camera:
@@ -71,8 +71,8 @@ class Camera:
 
         Args:
             size: pixels, one number or (height, width). Where its sides have another ratio than those of the window,
-                the window is in the middle of the new picture, which shows more on two sides.
-            window: the part of the picture (x0, y0, x1, y1) in [-1, 1], x to the right and y down; None: all of it.
+                the window is in the middle of the new image, which shows more on two sides.
+            window: the part of the image (x0, y0, x1, y1) in [-1, 1], x to the right and y down; None: all of it.
 
         Raises:
             UserError: the size is none, or the window is empty or leaves [-1, 1].
@@ -123,7 +123,7 @@ class Camera:
             azimuth: degrees around y; 0 looks from +z, 90 from +x.
             elevation: degrees above the horizon, -90 to 90.
             distance: from the camera to the target.
-            fov: angle of view in degrees, across the shorter side of the picture.
+            fov: angle of view in degrees, across the shorter side of the image.
             size: pixels, one number or (height, width).
 
         Raises:

@@ -1,4 +1,4 @@
-"""Moving pictures whose frames are computed when they are asked for, and several of them in one."""
+"""Clips whose frames are computed when they are needed, and several of them in one."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ TELEVISION = (24, 30, 48, 60, 120, 240)
 
 
 class Clip:
-    """Frames of one size at an even rate. None is computed before it is asked for, and none is kept.
+    """Frames of one size at an even rate. None is computed before it is needed, and none is kept.
 
-    A frame that is asked for again is computed again; `Clip.of(clip.array(), clip.fps)` holds its frames.
+    A frame that is needed again is computed again; `Clip.of(clip.array(), clip.fps)` holds its frames.
 
     Args:
         frame: k in [0, count) -> the frame (height, width, 3), 8 bits.
@@ -151,12 +151,12 @@ def tiled(clips: Sequence[Clip], columns: int = 0, gap: int = 2) -> Clip:
         sheet = np.full((*size, 3), WHITE, dtype=np.uint8)
         for i, clip in enumerate(clips):
             number = shown(clip, k)
-            known, picture = held.pop(i, (-1, None))
-            if picture is None or known != number:
-                picture = clip[number]
+            known, still = held.pop(i, (-1, None))
+            if still is None or known != number:
+                still = clip[number]
             if k + 1 < count and shown(clip, k + 1) == number:
-                held[i] = (number, picture)
-            _place(sheet, picture, i // columns * (height + gap), i % columns * (width + gap))
+                held[i] = (number, still)
+            _place(sheet, still, i // columns * (height + gap), i % columns * (width + gap))
         return sheet
 
     return Clip(frame, count, size, fastest.fps)
@@ -192,5 +192,5 @@ def spread(count: int, shown: int) -> list[int]:
     return [(2 * j * (count - 1) + shown - 1) // max(1, 2 * (shown - 1)) for j in range(shown)]
 
 
-def _place(sheet: np.ndarray, picture: np.ndarray, top: int, left: int) -> None:
-    sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+def _place(sheet: np.ndarray, frame: np.ndarray, top: int, left: int) -> None:
+    sheet[top : top + frame.shape[0], left : left + frame.shape[1]] = frame

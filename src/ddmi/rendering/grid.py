@@ -58,14 +58,14 @@ def to_signal(pixels: UInt8[np.ndarray, "*s 3"]) -> Float[Tensor, "*s 3"]:
     return torch.from_numpy(pixels).float() / 127.5 - 1.0
 
 
-def picture_rows(
+def image_rows(
     field: Callable[..., Tensor],
     size: tuple[int, int],
     window: Sequence[float],
     periods: Float[Tensor, "p"] | None = None,
     slab: int = SLAB,
 ) -> Iterator[UInt8[np.ndarray, "k w 3"]]:
-    """A picture (height, width) of a field of colours, in bands of rows."""
+    """An image (height, width) of a field of colours, in bands of rows."""
     for values in grid_slabs(field, size, window, periods, slab):
         yield to_pixels(values)
 

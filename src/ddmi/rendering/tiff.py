@@ -1,4 +1,4 @@
-"""Pictures beyond memory: a tiled BigTIFF, written while its rows are computed."""
+"""Images beyond memory: a tiled BigTIFF, written while its rows are computed."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def tiles(rows: Iterator[UInt8[np.ndarray, "k w 3"]], width: int) -> Iterator[UI
 
 
 def write_tiled(rows: Iterator[UInt8[np.ndarray, "k w 3"]], size: tuple[int, int], path: Path) -> None:
-    """Write an 8-bit RGB picture (height, width) to `path`, aside first, then renamed.
+    """Write an 8-bit RGB image (height, width) to `path`, aside first, then renamed.
 
     Raises:
         UserError: the name does not end in .tif or .tiff, or the package tifffile is missing.
         WorkError: the disk is full or the place cannot be written; what stood there is untouched.
     """
     if path.suffix.lower() not in TIFF:
-        raise UserError(f"{path}: a streamed picture is a BigTIFF, so its name must end in .tif")
+        raise UserError(f"{path}: a streamed image is a BigTIFF, so its name must end in .tif")
     try:
         import tifffile
     except ImportError as error:

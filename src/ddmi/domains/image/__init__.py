@@ -22,7 +22,7 @@ from ddmi.model.encoders.image import ConvEncoderConfig, ImageEncoder
 from ddmi.model.losses import laplace
 from ddmi.model.readout import ColourHead
 from ddmi.model.signal import Signal
-from ddmi.rendering.grid import picture_rows
+from ddmi.rendering.grid import image_rows
 from ddmi.rendering.tiff import TIFF, StreamedImage
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class Image(Domain["Pictures.Image | StreamedImage"]):
         height, width = check_size(size)
         corners = check_window(window, 2)
         s = torch.tensor([self.period((height, width), corners) if period is None else period])
-        rows = picture_rows(field, (height, width), corners, s)
+        rows = image_rows(field, (height, width), corners, s)
         if streamed:
             return StreamedImage(rows, (height, width))
         from PIL import Image as Pictures

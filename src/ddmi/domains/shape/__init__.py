@@ -153,11 +153,10 @@ class Shape(Domain["Surface"]):
         """The reconstruction in the coordinates of the mesh file that was encoded; images show our frame."""
         import numpy as np
 
-        from ddmi.domains.shape.shapes import open_shapes
         from ddmi.domains.shape.single_mesh import SingleMesh
 
-        source = open_shapes(path)
-        if not isinstance(source, SingleMesh) or ending not in MESHES:
+        source = self.open(path) if ending in MESHES else None
+        if not isinstance(source, SingleMesh):
             return rendering
         return rendering.of(rendering.copy().apply_transform(np.linalg.inv(source.placement)))
 

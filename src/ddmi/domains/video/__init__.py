@@ -25,7 +25,7 @@ from ddmi.model.losses import laplace
 from ddmi.model.readout import ColourHead
 from ddmi.model.signal import Signal
 from ddmi.rendering.clip import Clip
-from ddmi.rendering.grid import picture_rows
+from ddmi.rendering.grid import image_rows
 from ddmi.rendering.movie import FORMATS
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ class Video(Domain[Clip]):
             def still(at: Float[Tensor, "n 2"], periods: Tensor | None) -> Float[Tensor, "n 3"]:
                 return field(torch.cat([at, moments[k].expand(len(at), 1)], dim=1), periods)
 
-            return np.concatenate(list(picture_rows(still, shape, corners, told)))
+            return np.concatenate(list(image_rows(still, shape, corners, told)))
 
         return Clip(frame, count, shape, rate)
 
