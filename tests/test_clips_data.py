@@ -21,9 +21,9 @@ from PIL import Image
 from ddmi.base.errors import UserError
 from ddmi.data.pictures import EXTENSIONS
 from ddmi.data.splits import split
-from ddmi.domains.video import movies, skvideo
-from ddmi.domains.video.clips import Clips, ClipSource, open_clips, shrunk
-from ddmi.domains.video.movies import Movie
+from ddmi.domains.video import footage, skvideo
+from ddmi.domains.video.clips import ClipSource, open_clips, shrunk
+from ddmi.domains.video.footage import VideoFile
 
 av = pytest.importorskip("av")
 
@@ -91,7 +91,7 @@ def packets(path: Path) -> list[tuple[int | None, bool, int, int]]:
         return [(p.pts, p.is_keyframe, p.pos, p.size) for p in file.demux(video=0) if p.size]
 
 
-def reasons(source: Clips) -> dict[str, str]:
+def reasons(source: ClipSource) -> dict[str, str]:
     return dict(source.bad)
 
 
@@ -121,7 +121,6 @@ def kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_frame_is_that_of_a_full_decode(kinds, name):
     source = open_clips(kinds / name, memory=0)
     true = decoded(kinds / name)
-    assert isinstance(source, ClipSource)
     assert source.names == [name] and source.lengths == [len(true)] == [40]
     assert source.sizes == [(HEIGHT, WIDTH)] and source.rates == [25.0]
     assert len({frame.tobytes() for frame in true}) == 40, "frames alike would prove nothing"
@@ -159,8 +158,8 @@ def test_a_read_needs_the_packets_of_its_own_group_alone(kinds, tmp_path):
 
 def test_only_what_is_asked_for_is_turned_into_pixels(kinds, monkeypatch):
     made = []
-    upright = movies._upright
-    monkeypatch.setattr(movies, "_upright", lambda frame, *shown: made.append(frame.pts) or upright(frame, *shown))
+    upright = footage._upright
+    monkeypatch.setattr(footage, "_upright", lambda frame, *shown: made.append(frame.pts) or upright(frame, *shown))
     source = open_clips(kinds / "open.mp4")
     made.clear()  # the first one, which tells the size
     source.read(0, [5, 7, 5], 16)
@@ -367,14 +366,14 @@ def test_whatever_one_clip_raises_leaves_the_others(tmp_path, kinds, monkeypatch
     encode(tmp_path / "b.mp4", moving(4))
     for number in range(3):
         save(tmp_path / "c" / f"{number}.png", 0)
-    survey = movies._survey
+    survey = footage._survey
 
-    def raising(path: Path, *arguments: Any) -> Movie:
+    def raising(path: Path, *arguments: Any) -> VideoFile:
         if path.name == "a.mp4":
             raise ZeroDivisionError("integer division by zero")
         return survey(path, *arguments)
 
-    monkeypatch.setattr(movies, "_survey", raising)
+    monkeypatch.setattr(footage, "_survey", raising)
     source = open_clips(tmp_path)
     assert source.names == ["b.mp4", "c"]
     assert reasons(source) == {"a.mp4": "cannot be read: integer division by zero"}
@@ -414,15 +413,13 @@ def test_files_and_folders_mix_with_parts_classes_and_captions(tmp_path):
         save(tmp_path / part / "sky" / "a" / f"{number:04}.jpg", 9)
     save(tmp_path / ".hidden" / "0.png", 1)
     (tmp_path / "train" / "sky" / "a.txt").write_text(" clouds\n pass ")
-    checked = []
-    source = open_clips(tmp_path, progress=lambda done, total: checked.append((done, total)))
+    source = open_clips(tmp_path)
     assert source.names == ["test/sky/c.gif", "train/sea/b.v1.mp4", "train/sky/a", "val/sky/a"]
     assert source.parts == ["test", "train", "train", "val"]
     assert source.classes == ["sea", "sky"] and source.labels == [1, 0, 1, 1]
     assert source.captions == ["", "", "clouds pass", ""]
     assert source.groups == [[0], [1], [2], [3]] and source.bad == []
     assert split(source, "train") == [1, 2] and split(source, "test") == [0]
-    assert checked == [(done, 8) for done in range(1, 9)]
 
     lines = [{"file": "train/sea/b.v1.mp4", "text": "waves"}, {"file": "val/sky/a", "text": "rain"}]
     (tmp_path / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -649,7 +646,7 @@ def test_the_shots_are_ranges_of_their_files():
 def test_a_movie_that_has_changed_is_not_mistaken(tmp_path):
     """The stamps of the opened file are no longer those of the file."""
     path = encode(tmp_path / "a.mp4", moving(12))
-    movie = Movie.open(path)
+    movie = VideoFile.open(path)
     encode(path, moving(6))
     with pytest.raises(UserError, match="frame 6 of its 12"):
         list(movie.frames([3, 6, 9]))

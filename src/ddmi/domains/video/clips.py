@@ -1,18 +1,19 @@
-"""Sources of clips: what they promise, and folders of video files and of numbered frames.
+"""The source of clips: folders of video files and of numbered frames.
 
 Frames are uint8 arrays (H, W, 3), RGB, row 0 at the top.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
@@ -30,35 +31,19 @@ from ddmi.data.pictures import (
     printable,
     warn_left_out,
 )
-from ddmi.domains.video.movies import FORMATS, Footage, Movie, Stills, Unusable, header, too_short
+from ddmi.domains.video.footage import FORMATS, Footage, FrameFolder, Unusable, VideoFile, header, too_short
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
 
+class ClipSource:
+    """A fixed, ordered set of clips whose frames can be read by number.
 
-@runtime_checkable
-class ClipSource(Protocol):
-    """A fixed, ordered set of clips whose frames can be read by number."""
-
-    names: list[str]  # stable, unique, relative with "/"
-    groups: list[list[int]]  # indices that are variants of one subject; [[0], [1], ...] when there are none
-    parts: list[str] | None  # "train", "val" or "test" of each where the set is split already, else None
-    captions: list[str] | None  # one a clip ("" where it has none), or None when no clip has one
-    labels: list[int] | None  # class of each clip, an index into `classes`
-    classes: list[str]  # [] when there are none
-    lengths: list[int]  # frames of each clip
-    sizes: list[tuple[int, int]]  # (height, width) of its frames
-    rates: list[float | None]  # frames a second; None for folders of frames
-    bad: list[tuple[str, str]]  # (name, reason) of what was left out
-
-    def read(self, index: int, frames: Sequence[int], short: int) -> UInt8[np.ndarray, "n h w 3"]:
-        """Frames of clip `index` by number, in the order asked for: whole, antialiased, `short` the shorter side."""
-        ...
-
-
-class Clips:
-    """A `ClipSource` of footage that is already open.
+    `names` are stable, unique, relative with "/"; `groups` are indices that are variants of one subject; `parts` is
+    "train", "val" or "test" of each clip where the set is split already, else None; `captions` has one text a clip (""
+    where it has none), or is None; `labels` is the class of each clip, an index into `classes`, or None; `lengths` is
+    the frames of each clip; `sizes` is (height, width) of its frames, `rates` its frames a second (None for folders of
+    frames), `bad` (name, reason) of what was left out.
 
     Args:
         clips: footage by name.
@@ -103,7 +88,9 @@ class Clips:
             else:
                 out[place] = kept
         for number, image in self._footage[index].frames(sorted(places)):
-            frame = _shrink(image, size)
+            if size != (image.height, image.width):
+                image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS, reducing_gap=None)
+            frame = np.array(image, dtype=np.uint8)
             out[places[number]] = frame
             self._memory.keep((index, number, min(size)), frame)
         return out
@@ -118,23 +105,16 @@ def shrunk(size: tuple[int, int], short: int) -> tuple[int, int]:
     return height, width
 
 
-def _shrink(image: Image.Image, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
-    if size != (image.height, image.width):
-        image = image.resize((size[1], size[0]), Image.Resampling.LANCZOS, reducing_gap=None)
-    return np.array(image, dtype=np.uint8)
-
-
 def open_clips(
     path: str | Path,
     *,
     on_bad: Literal["skip", "stop"] = "skip",
     memory: int = 2 << 30,
     shortest: int = 2,
-    progress: Progress | None = None,
-) -> Clips:
-    """The clips of a folder, at any depth; or one file of video, or one folder of frames, as a source of one.
+) -> ClipSource:
+    """The clips of a folder, at any depth; or one video file, or one folder of frames, as a source of one.
 
-    Files of video end in mp4, m4v, mov, mkv, webm, avi or gif. A folder that itself holds pictures (png, jpg, jpeg,
+    Video files end in mp4, m4v, mov, mkv, webm, avi or gif. A folder that itself holds pictures (png, jpg, jpeg,
     webp, bmp) is one clip, its frames in the order of the numbers in their names; covers (a.jpg beside a.mp4,
     cover.jpg, folder.jpg, poster.jpg, thumbnail.jpg) are no frames. Both may be mixed. Hidden files and
     folders are passed over; links are followed. Parts: folders train, test, val at the top. Classes: the folders at
@@ -149,7 +129,6 @@ def open_clips(
         on_bad: "skip" leaves bad clips out and lists them in `bad` as (name, reason); "stop" raises at the first.
         memory: bytes of frames that stay in memory.
         shortest: how many frames a clip must have.
-        progress: called with (files checked, files in all).
 
     Raises:
         UserError: nothing is there, no clip can be used, a bad clip under "stop", bad captions, PyAV is missing.
@@ -158,7 +137,10 @@ def open_clips(
         raise UserError(f"unknown on_bad {on_bad!r}: allowed are skip, stop")
     root = Path(path)
     if root.is_file():
-        return _single(root, shortest, memory)
+        try:
+            return ClipSource({printable(root.name): VideoFile.open(root, shortest)}, memory=memory)
+        except Unusable as error:
+            raise UserError(f"{root} cannot be used: {error}") from error
     if not root.is_dir():
         raise UserError(f"{root} does not exist: {_COUNTING}")
     files = files_below(root)
@@ -168,7 +150,7 @@ def open_clips(
 
     clips: dict[str, Footage] = {}
     bad: list[tuple[str, str]] = []
-    for name, opened in _open(root, found, shortest, progress):
+    for name, opened in _open(root, found, shortest):
         if not isinstance(opened, str):
             clips[name] = opened
         elif on_bad == "stop":
@@ -182,7 +164,7 @@ def open_clips(
     if rates and max(rates) > _SAME_RATE * min(rates):
         told = f"the frame rates of the clips in {root} go from {min(rates):.4g} to {max(rates):.4g}"
         log.warning("%s: windows count frames, so the same motion is slower in some; give all clips one rate", told)
-    source = Clips(clips, parts=parts_of(list(clips)), memory=memory)
+    source = ClipSource(clips, parts=parts_of(list(clips)), memory=memory)
     source.bad = bad
     source.labels, source.classes = _labels(source.names, source.parts is not None)
     source.captions = captions_of(root, source.names, files, "clips")
@@ -192,28 +174,25 @@ def open_clips(
 _COUNTING = f"files that count end in {', '.join(FORMATS)}, or are frames ({', '.join(EXTENSIONS)}), at any depth"
 
 
+Head = VideoFile | tuple[int, int] | Unusable
+"""A video file, or the (height, width) of an image; or why it cannot be used."""
 _SAME_RATE = 1.02
 """Clips whose frame rates differ by less count as of one rate: 23.976 and 24."""
 _COVERS = ("cover", "folder", "poster", "thumb", "thumbnail")
 
 
-def _single(path: Path, shortest: int, memory: int) -> Clips:
-    try:
-        return Clips({printable(path.name): Movie.open(path, shortest)}, memory=memory)
-    except Unusable as error:
-        raise UserError(f"{path} cannot be used: {error}") from error
-
-
 def _found(root: Path, files: list[str]) -> dict[str, list[str]]:
-    """By the name of each clip, in order: its frames relative to `root`, in order, or the file of video itself."""
+    """By the name of each clip, in order: its frames relative to `root`, in order, or the video file itself."""
     found: dict[str, list[str]] = {}
-    films = {PurePosixPath(name).with_suffix("") for name in files if PurePosixPath(name).suffix.lower() in FORMATS}
+    videos = {PurePosixPath(name).with_suffix("") for name in files if PurePosixPath(name).suffix.lower() in FORMATS}
     for name in files:
         pure = PurePosixPath(name)
         if pure.suffix.lower() in FORMATS:
             found[name] = [name]
         elif (
-            pure.suffix.lower() in EXTENSIONS and pure.stem.lower() not in _COVERS and pure.with_suffix("") not in films
+            pure.suffix.lower() in EXTENSIONS
+            and pure.stem.lower() not in _COVERS
+            and pure.with_suffix("") not in videos
         ):
             found.setdefault(pure.parent.as_posix(), []).append(name)
     if list(found) == ["."]:  # the folder is one clip
@@ -237,34 +216,25 @@ def _ordered(files: list[str]) -> list[str]:
     return sorted(files, key=key)
 
 
-def _open(
-    root: Path, found: dict[str, list[str]], shortest: int, progress: Progress | None
-) -> Iterator[tuple[str, Footage | str]]:
+def _open(root: Path, found: dict[str, list[str]], shortest: int) -> Iterator[tuple[str, Footage | str]]:
     """The footage of each clip in order, or the reason why it cannot be used."""
     files = [file for clip in found.values() for file in clip]
     pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "clips")
     try:
         looked = pool.map(lambda file: _look(root / file, shortest) if is_text(file) else Unusable(NOT_TEXT), files)
-        done = 0
         for name, own in found.items():
-            heads = []
-            for _ in own:
-                heads.append(next(looked))
-                done += 1
-                if progress is not None:
-                    progress(done, len(files))
             try:
-                yield name, _footage(root, own, heads, shortest)
+                yield name, _footage(root, own, list(itertools.islice(looked, len(own))), shortest)
             except Unusable as error:
                 yield name, str(error)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _look(path: Path, shortest: int) -> Movie | tuple[int, int] | Unusable:
-    """A file of video, or the size of one picture; or why it cannot be used, whatever the reason."""
+def _look(path: Path, shortest: int) -> Head:
+    """A video file, or the size of one image; or why it cannot be used, whatever the reason."""
     try:
-        return Movie.open(path, shortest) if path.suffix.lower() in FORMATS else header(path)
+        return VideoFile.open(path, shortest) if path.suffix.lower() in FORMATS else header(path)
     except Unusable as error:
         return error
     except UserError:  # a package is missing
@@ -273,10 +243,10 @@ def _look(path: Path, shortest: int) -> Movie | tuple[int, int] | Unusable:
         return Unusable(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}")
 
 
-def _footage(root: Path, files: list[str], heads: list[Movie | tuple[int, int] | Unusable], shortest: int) -> Footage:
+def _footage(root: Path, files: list[str], heads: list[Head], shortest: int) -> Footage:
     sizes: dict[tuple[int, int], str] = {}
     for file, head in zip(files, heads, strict=True):
-        if isinstance(head, Movie):
+        if isinstance(head, VideoFile):
             return head
         if isinstance(head, Unusable):
             raise head
@@ -286,7 +256,7 @@ def _footage(root: Path, files: list[str], heads: list[Movie | tuple[int, int] |
         raise Unusable(f"its frames change their size: {first}, {second}")
     if len(files) < shortest:
         raise Unusable(too_short(len(files), shortest))
-    return Stills(
+    return FrameFolder(
         root / PurePosixPath(files[0]).parent, [PurePosixPath(file).name for file in files], next(iter(sizes))
     )
 

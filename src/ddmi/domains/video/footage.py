@@ -1,6 +1,6 @@
-"""Footage: the frames of one video file, or of one folder of pictures, reached by their numbers.
+"""Footage: the frames of one video file, or of one folder of images, reached by their numbers.
 
-Opening reads packets and headers, and decodes no frame but the first of a file. Files of video are decoded by PyAV.
+Opening reads packets and headers, and decodes no frame but the first of a file. Video files are decoded by PyAV.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
@@ -20,7 +20,7 @@ from ddmi.base.errors import UserError, missing_extra
 from ddmi.data.pictures import to_rgb, upright
 
 FORMATS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
-"""Endings of the files of video that count."""
+"""Endings of video files."""
 JITTER = 0.05
 """A frame time may differ from the median by this fraction of it; cameras of phones do by two or three per cent."""
 
@@ -29,55 +29,36 @@ class Unusable(Exception):
     """Why a file or a folder cannot be used, in one line that does not name it."""
 
 
-@runtime_checkable
-class Footage(Protocol):
-    """Frames in a row, all of one size."""
-
-    @property
-    def length(self) -> int:
-        """How many frames there are."""
-        ...
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) of a frame as shown."""
-        ...
-
-    @property
-    def rate(self) -> float | None:
-        """Frames a second; None where they have no times."""
-        ...
-
-    def frames(self, numbers: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
-        """The frames of these numbers as RGB, each once with its number, in any order."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
-class Movie:
-    """A file of video. Frames are told by their time stamps, so that a seek cannot shift them."""
+class VideoFile:
+    """A video file, or a range of its frames. Frames are known by their time stamps, so that a seek cannot shift them.
+
+    Args:
+        stamps: presentation times in ticks, rising; frame k is the one shown at `stamps[k]`.
+        keys: those of the frames at which decoding can begin, rising. Empty: it always begins with the file.
+        timed: False where the container keeps no presentation times: then frames are counted from the first one.
+        size: (height, width) of a frame as shown.
+        rate: frames a second.
+        turn: what shows the frames upright.
+        aspect: how many times as wide as high a stored pixel is shown.
+    """
 
     path: Path
     stamps: Int64[np.ndarray, "n"]
-    """Presentation times in ticks, rising; frame k is the one shown at `stamps[k]`."""
     keys: Int64[np.ndarray, "m"]
-    """Those of the frames at which decoding can begin, rising. Empty: it always begins with the file."""
-    told: bool
-    """False where the container keeps no presentation times: then the frames are counted from the first one."""
+    timed: bool
     size: tuple[int, int]
     rate: float | None
     turn: Image.Transpose | None
-    """What shows the frames upright."""
     aspect: float = 1.0
-    """How many times as wide as high a stored pixel is shown."""
 
     @property
     def length(self) -> int:
         return len(self.stamps)
 
     @staticmethod
-    def open(path: Path, shortest: int = 2) -> Movie:
-        """Read the packets of a file of video and decode its first frame.
+    def open(path: Path, shortest: int = 2) -> VideoFile:
+        """Read the packets of a video file and decode its first frame.
 
         Raises:
             Unusable: the file cannot be used, with the reason.
@@ -88,12 +69,12 @@ class Movie:
             with _opened(path) as container:
                 return _survey(path, container, shortest)
         except av.FFmpegError as error:
-            raise Unusable(f"not a video that can be read, or cut off: {_said(error)}") from error
+            raise Unusable(f"not a video that can be read, or cut off: {error.strerror or error}") from error
         except OSError as error:
             raise Unusable(f"cannot be read: {error.strerror or error}") from error
 
     def frames(self, numbers: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
-        """The frames of these numbers as RGB, from the last key frame before the first of them to the last of them.
+        """The frames of these numbers as RGB, each once with its number, decoded from the last key frame before them.
 
         The file is open only while this runs.
 
@@ -114,13 +95,14 @@ class Movie:
                 raise UserError(f"{self.path} has changed: {error}") from error
             except _av().FFmpegError as error:
                 if start is None:
-                    raise UserError(f"{self.path} cannot be decoded to its end: {_said(error)}") from error
+                    raise UserError(f"{self.path} cannot be decoded to its end: {error.strerror or error}") from error
             if not left:
                 return
         raise UserError(f"{self.path} ends early: frame {min(left)} of its {self.length} cannot be decoded")
 
     def _decode(self, start: int | None, wanted: set[int]) -> Iterator[tuple[int, Image.Image]]:
         """Those of the wanted frames that come when decoding begins at the key frame of this stamp."""
+        numbers = {int(self.stamps[k]): k for k in wanted}  # where there are no times, stamps count frames
         last = max(wanted)
         with _opened(self.path) as container:
             stream = _stream(container)
@@ -133,7 +115,7 @@ class Movie:
                 begun = begun or packet.pts == start  # a seek may end before the key frame
                 for frame in decoder.decode(packet) if begun else ():
                     counted += 1
-                    number = self._number(frame.pts) if self.told else counted
+                    number = numbers.get(frame.pts if self.timed else counted)
                     if number is None or number not in wanted:
                         continue
                     image = _upright(frame, self.turn, self.aspect)
@@ -146,64 +128,43 @@ class Movie:
                     if number == last:
                         return
 
-    def _number(self, stamp: int | None) -> int | None:
-        place = int(np.searchsorted(self.stamps, stamp)) if stamp is not None else self.length
-        return place if place < self.length and self.stamps[place] == stamp else None
-
 
 @dataclass(frozen=True, eq=False)
-class Stills:
-    """A folder of pictures, one a frame."""
+class FrameFolder:
+    """A folder of images, one a frame, whose names are `files` in order; `size` is (height, width) of each."""
 
     folder: Path
     files: list[str]
-    """Names of the frames in order."""
     size: tuple[int, int]
-    rate: float | None = None
+    rate: float | None = None  # images have no times
 
     @property
     def length(self) -> int:
         return len(self.files)
 
     def frames(self, numbers: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
-        """The frames of these numbers as RGB.
+        """The frames of these numbers as RGB, each with its number.
 
         Raises:
-            UserError: a picture cannot be read, or has changed its size.
+            UserError: an image cannot be read, or has changed its size.
         """
         for number in numbers:
             path = self.folder / self.files[number]
             try:
-                image = _still(path)
+                with Image.open(path, formats=_IMAGES) as image:
+                    turned = "exif" in image.info  # asked before the pixels are read, as `header` does
+                    frame = to_rgb(upright(image) if turned else image)
             except Exception as error:  # decoders raise nearly every kind of error on a broken file
                 raise UserError(f"cannot read the frame {path}: {' '.join(str(error).split())}") from error
-            if (image.height, image.width) != self.size:
+            if (frame.height, frame.width) != self.size:
                 raise UserError(
-                    f"{path} has {image.width}x{image.height} pixels, the frames beside it "
+                    f"{path} has {frame.width}x{frame.height} pixels, the frames beside it "
                     f"{self.size[1]}x{self.size[0]}; one size is allowed"
                 )
-            yield number, image
+            yield number, frame
 
 
-@dataclass(frozen=True, eq=False)
-class Cut:
-    """A range of the frames of other footage."""
-
-    whole: Footage
-    first: int
-    length: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.whole.size
-
-    @property
-    def rate(self) -> float | None:
-        return self.whole.rate
-
-    def frames(self, numbers: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
-        for number, image in self.whole.frames([number + self.first for number in numbers]):
-            yield number - self.first, image
+Footage = VideoFile | FrameFolder
 
 
 def too_short(length: int, shortest: int) -> str:
@@ -211,37 +172,23 @@ def too_short(length: int, shortest: int) -> str:
     return f"has {length} frame{'' if length == 1 else 's'}, at least {shortest} are needed"
 
 
-def header(path: Path) -> tuple[int, int]:
-    """(height, width) of a picture as shown, from the beginning of its file.
+_IMAGES = ("BMP", "JPEG", "PNG", "WEBP")
+_ORIENTATION = 0x0112
 
-    Raises:
-        Unusable: not a picture.
-    """
+
+def header(path: Path) -> tuple[int, int]:
+    """(height, width) of an image as shown, from the beginning of its file. Raises Unusable for anything else."""
     try:
-        with Image.open(path, formats=_PICTURES) as image:
-            return (image.width, image.height) if _across(image) else (image.height, image.width)
+        with Image.open(path, formats=_IMAGES) as image:
+            try:
+                across = "exif" in image.info and image.getexif().get(_ORIENTATION, 1) >= 5
+            except Exception:  # malformed EXIF turns nothing, as in `upright`
+                across = False
+            return (image.width, image.height) if across else (image.height, image.width)
     except UnidentifiedImageError as error:
         raise Unusable(f"{path.name} is not a picture") from error
     except Exception as error:  # a decompression bomb, a broken header
         raise Unusable(f"{path.name} is broken: {' '.join(str(error).split()) or type(error).__name__}") from error
-
-
-def _across(image: Image.Image) -> bool:
-    """Whether its EXIF orientation exchanges width and height."""
-    try:
-        return "exif" in image.info and image.getexif().get(_ORIENTATION, 1) >= 5
-    except Exception:  # malformed EXIF turns nothing, as in `upright`
-        return False
-
-
-_PICTURES = ("BMP", "JPEG", "PNG", "WEBP")
-_ORIENTATION = 0x0112
-
-
-def _still(path: Path) -> Image.Image:
-    with Image.open(path, formats=_PICTURES) as image:
-        turned = "exif" in image.info  # told before the pixels, as `header` sees it
-        return to_rgb(upright(image) if turned else image)
 
 
 def _av() -> Any:
@@ -259,10 +206,6 @@ def _opened(path: Path) -> Any:
 
 
 _CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi", "gif", "mpegts", "mpeg", "flv", "asf", "ogg")
-
-
-def _said(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _stream(container: Any) -> Any:
@@ -291,7 +234,7 @@ def _decoder(stream: Any) -> Any:
     return decoder
 
 
-def _survey(path: Path, container: Any, shortest: int) -> Movie:
+def _survey(path: Path, container: Any, shortest: int) -> VideoFile:
     stream = _stream(container)
     if stream.codec_context is None:
         raise Unusable("its codec is unknown")
@@ -320,10 +263,10 @@ def _survey(path: Path, container: Any, shortest: int) -> Movie:
         raise Unusable(f"its pixels are {aspect:.4g} times as wide as high")
 
     # avi keeps no presentation times: what stands in the packets is guessed, and wrong where frames are reordered.
-    told = all(stamp is not None for stamp, _ in shown)
-    told = told and not (container.format.name == "avi" and stream.codec_context.has_b_frames)
+    guessed = container.format.name == "avi" and stream.codec_context.has_b_frames
+    timed = not guessed and all(stamp is not None for stamp, _ in shown)
     seconds = _seconds(container, stream)
-    if told:
+    if timed:
         stamps = np.array(sorted(stamp for stamp, _ in shown if stamp is not None), dtype=np.int64)
         there = float(stream.time_base * int(stamps[-1] - stamps[0]))
         period = there / max(1, len(stamps) - 1)
@@ -337,9 +280,9 @@ def _survey(path: Path, container: Any, shortest: int) -> Movie:
     else:
         stamps, keys = np.arange(len(shown), dtype=np.int64), np.zeros(0, dtype=np.int64)
         rate = float(stream.average_rate) if stream.average_rate else None
-    shown_first = _upright(first, turn := _turn(first), aspect)
-    size = (shown_first.height, shown_first.width)
-    return Movie(path=path, stamps=stamps, keys=keys, told=told, size=size, rate=rate, turn=turn, aspect=aspect)
+    turn = _turn(first)
+    image = _upright(first, turn, aspect)
+    return VideoFile(path, stamps, keys, timed, (image.height, image.width), rate, turn, aspect)
 
 
 _WIDEST = 10.0
@@ -369,9 +312,9 @@ def _turn(frame: Any) -> Image.Transpose | None:
 
 def _edited(path: Path, container: Any, stream: Any) -> bool:
     """Whether frames are missing because an edit list of mp4 leaves them out, and all others lie in the file."""
-    if "mp4" not in container.format.name:
-        return False
-    return all(entry.pos + entry.size <= path.stat().st_size for entry in stream.index_entries)
+    return "mp4" in container.format.name and all(
+        entry.pos + entry.size <= path.stat().st_size for entry in stream.index_entries
+    )
 
 
 def _seconds(container: Any, stream: Any) -> float | None:
@@ -385,18 +328,22 @@ def _seconds(container: Any, stream: Any) -> float | None:
 
 
 def _rate(stamps: Int64[np.ndarray, "n"], stream: Any) -> float | None:
-    """Frames a second.
+    """Frames a second. Raises Unusable where the frames do not come at a constant rate.
 
-    Raises:
-        Unusable: the frames do not come at a constant rate.
+    Constant are frame times that are alike, and stamps of a constant rate rounded to ticks, or to the milliseconds of
+    another container: rounding moves a stamp by less than one unit, and as much may be missed by the line through the
+    first and the last.
     """
     tick: Fraction = stream.time_base
     times = np.diff(stamps)
     if len(times) == 0:
         return float(stream.average_rate) if stream.average_rate else None
     steady = times[:-1] if len(times) > 2 else times  # the last frame may stand at an odd time
-    middle = float(np.median(steady))
-    if times.min() <= 0 or not (_alike(steady, middle) or _on_a_grid(stamps[: len(steady) + 1], tick)):
+    middle, step = float(np.median(steady)), steady.mean()
+    alike = np.abs(steady - middle).max() <= JITTER * middle
+    apart = stamps[: len(steady) + 1] - stamps[0] - step * np.arange(len(steady) + 1)
+    on_a_grid = np.ptp(apart) < 2 * max(1.0, min(float(Fraction(1, 1000) / tick), step / 8))
+    if times.min() <= 0 or not (alike or on_a_grid):
         low, high = (float(1000 * tick * int(time)) for time in (times.min(), times.max()))
         raise Unusable(
             f"its frame rate varies (frame times from {low:.4g} to {high:.4g} ms); "
@@ -405,21 +352,6 @@ def _rate(stamps: Int64[np.ndarray, "n"], stream: Any) -> float | None:
     mean = len(steady) / float(tick * int(steady.sum()))
     named = float(stream.average_rate) if stream.average_rate else mean
     return named if abs(named - mean) < 0.01 * mean else mean
-
-
-def _alike(times: Int64[np.ndarray, "n"], middle: float) -> bool:
-    return bool(np.abs(times - middle).max() <= JITTER * middle)
-
-
-def _on_a_grid(stamps: Int64[np.ndarray, "n"], tick: Fraction) -> bool:
-    """Whether the stamps are those of a constant rate, rounded to ticks, or to the milliseconds of another container.
-
-    Rounding moves a stamp by less than one unit, and as much may be missed by the line through the first and the last.
-    """
-    step = (stamps[-1] - stamps[0]) / (len(stamps) - 1)
-    apart = stamps - stamps[0] - step * np.arange(len(stamps))
-    millisecond = float(Fraction(1, 1000) / tick)
-    return bool(np.ptp(apart) < 2 * max(1.0, min(millisecond, step / 8)))
 
 
 def _upright(frame: Any, turn: Image.Transpose | None, aspect: float) -> Image.Image:
