@@ -33,7 +33,15 @@ class Sound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wave(Domain[Sound]):
+class Listened(Batch):
+    """A batch with names of its own: training needs `x` and `seeds` alone."""
+
+    moments: Tensor
+    heard: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wave(Domain[Sound, "Waves"]):
     """sin(2 pi f x + p) of random frequency and phase, seen at `samples` points, asked at random ones."""
 
     samples: int = 16
@@ -59,8 +67,8 @@ class Wave(Domain[Sound]):
     def dataset(self, source: range, split: Split) -> Waves:
         return Waves(self, source[:2] if split == "test" else source[2:])
 
-    def likelihood(self, signal: Signal, batch: Batch) -> Score:
-        return Score(gaussian(signal(batch.coordinates), batch.targets))
+    def likelihood(self, signal: Signal, batch: Listened) -> Score:
+        return Score(gaussian(signal(batch.moments), batch.heard))
 
     def render(self, field: Any, size: int = 64) -> Sound:
         return Sound(field(axis(size)[:, None])[:, 0].detach().numpy())
@@ -68,8 +76,8 @@ class Wave(Domain[Sound]):
     def metrics(self) -> Mapping[str, Metric]:
         return {"error": self._error}
 
-    def _error(self, evidence: Evidence) -> dict[str, Any]:
-        held_out: Waves = evidence.held_out  # type: ignore[assignment]
+    def _error(self, evidence: Evidence[Waves]) -> dict[str, Any]:
+        held_out = evidence.held_out
         fields = evidence.reconstruct(held_out, range(len(held_out)))
         at = axis(64)
         errors = [(f(at[:, None])[:, 0] - held_out.value(i, at)).square().mean() for i, f in enumerate(fields)]
@@ -117,7 +125,8 @@ class Waves:
     def inputs(self, indices: Sequence[int]) -> Tensor:
         return torch.stack([self.value(i, axis(self.domain.samples)) for i in indices])[:, None]
 
-    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Listened:
         at = [2 * torch.rand(32, generator=generator(seed, "points")) - 1 for seed in seeds]
         targets = torch.stack([self.value(i, x) for i, x in zip(indices, at, strict=True)])[:, :, None]
-        return Batch(self.inputs(indices), torch.stack(at)[:, :, None], targets, seeds=tuple(seeds))
+        moments = torch.stack(at)[:, :, None]
+        return Listened(x=self.inputs(indices), seeds=tuple(seeds), moments=moments, heard=targets)

@@ -29,7 +29,7 @@ class Field(Generic[R]):
     coordinates. Several threads may evaluate one Field at the same time.
     """
 
-    def __init__(self, signal: Signal, domain: Domain[R]) -> None:
+    def __init__(self, signal: Signal, domain: Domain[R, Any]) -> None:
         assert next(iter(signal.fields[0].values())).shape[0] == 1, "a Field is one sample"
         self._signal, self.domain = signal, domain
         self._prepared: tuple[tuple[float, ...] | None, list[list[Tensor]]] | None = None
@@ -163,7 +163,7 @@ class Field(Generic[R]):
         return f"Field({domains.name_of(self.domain)}, {self.scales} scales, {self.dtype}, {self.device})"
 
 
-def fields_of(signal: Signal, domain: Domain[R]) -> list[Field[R]]:
+def fields_of(signal: Signal, domain: Domain[R, Any]) -> list[Field[R]]:
     """Every signal of a batch as a Field of its own."""
     batch = next(iter(signal.fields[0].values())).shape[0]
     parts = []

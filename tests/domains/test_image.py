@@ -13,7 +13,7 @@ from PIL import Image as Pictures
 
 from ddmi.base.coordinates import axis, grid
 from ddmi.base.errors import UserError
-from ddmi.domains.base import Batch
+from ddmi.domains.base import PixelBatch
 from ddmi.domains.image import Image, PictureDataset
 from ddmi.model.signal import Signal
 from ddmi.rendering import files
@@ -267,7 +267,7 @@ def test_the_layout_is_the_encoders_size():
 
 def test_a_batch_moves_whole():
     batch = batch_of(tiny.image()).to("meta")
-    assert isinstance(batch, Batch) and batch.x.device.type == batch.targets.device.type == "meta"
+    assert isinstance(batch, PixelBatch) and batch.x.device.type == batch.targets.device.type == "meta"
     assert batch.seeds == (11, 12, 13)
 
 

@@ -13,7 +13,7 @@ import torch
 from ddmi.base.errors import Empty, UserError
 from ddmi.config import from_dict, to_dict
 from ddmi.data.shapes import ShapeSource
-from ddmi.domains.base import Batch, Domain
+from ddmi.domains.base import Domain, PointBatch
 from ddmi.domains.shape import Shape, ShapeDataset
 from ddmi.field import Field
 from ddmi.model.encoders.points import PointEncoderConfig
@@ -122,10 +122,11 @@ def test_captions_of_an_item_are_all_there_for_training_and_one_for_asking():
 
 def test_the_likelihood_is_the_cross_entropy_of_occupancy():
     """Eq. 12 by hand: logits 2 and -1 of an inner and an outer point."""
-    batch = Batch(
+    batch = PointBatch(
         x=torch.zeros(1, 1, 3),
         coordinates=torch.tensor([[[0.0, 0.0, 0.0], [0.9, 0.9, 0.9]]]),
         targets=torch.tensor([[[1.0], [0.0]]]),
+        seeds=(0,),
     )
     logits = Function(lambda at: torch.where(at[..., :1] < 0.5, 2.0, -1.0))
     p, q = 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(1))

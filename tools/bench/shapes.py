@@ -17,13 +17,13 @@ def shapes(quick: bool) -> Iterator[Row]:
     """A stage-1 step of `shapenet-chair`: one cloud of 3,000 points, 2,048 queries."""
     import torch
 
-    from ddmi.domains.base import Batch
+    from ddmi.domains.base import PointBatch
     from ddmi.presets import find
     from ddmi.training.objectives import AutoencoderObjective
 
     torch.manual_seed(0)
     cloud, queries = torch.rand(1, 3000, 3) * 1.8 - 0.9, torch.rand(1, 2048, 3) * 2 - 1
-    batch = Batch(x=cloud, coordinates=queries, targets=(queries[:, :, :1] > 0).float(), seeds=(0,))
+    batch = PointBatch(x=cloud, coordinates=queries, targets=(queries[:, :, :1] > 0).float(), seeds=(0,))
     objective = AutoencoderObjective(find("shapenet-chair"))
     count = sum(p.numel() for p in objective.parameters()) / 1e6
     yield from steps(f"tri-plane step, {count:.1f} M parameters", objective, batch, 1, quick)

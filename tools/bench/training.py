@@ -9,7 +9,7 @@ from tools.bench.measure import Row, steps
 
 if TYPE_CHECKING:
     from ddmi.config import Config
-    from ddmi.domains.base import Batch
+    from ddmi.domains.base import PixelBatch
 
 RECOMPUTING = tuple(
     f"{place}.checkpointing" for place in ("domain.encode", "autoencoder.decoder", "autoencoder.readout")
@@ -91,13 +91,13 @@ def small() -> Config:
     )
 
 
-def batch(resolution: int, pictures: int, points: int) -> Batch:
+def batch(resolution: int, pictures: int, points: int) -> PixelBatch:
     """Random pictures, asked at random points at the resolution that the encoder sees."""
     import torch
 
-    from ddmi.domains.base import Batch
+    from ddmi.domains.base import PixelBatch
 
-    return Batch(
+    return PixelBatch(
         x=torch.rand(pictures, 3, resolution, resolution) * 2 - 1,
         coordinates=torch.rand(pictures, points, 2) * 2 - 1,
         targets=torch.rand(pictures, points, 3) * 2 - 1,

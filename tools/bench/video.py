@@ -37,12 +37,14 @@ def clips(quick: bool) -> Iterator[Row]:
     """
     import torch
 
-    from ddmi.domains.base import Batch
+    from ddmi.domains.base import PixelBatch
     from ddmi.training.objectives import AutoencoderObjective
 
     torch.manual_seed(0)
     at = torch.rand(1, POINTS, 3) * 2 - 1
-    batch = Batch(x=torch.rand(1, 3, FRAMES, SIZE, SIZE), coordinates=at, targets=at, periods=torch.ones(2), seeds=(0,))
+    batch = PixelBatch(
+        x=torch.rand(1, 3, FRAMES, SIZE, SIZE), coordinates=at, targets=at, periods=torch.ones(2), seeds=(0,)
+    )
     for base in (64,) if quick else (64, 88):
         objective = AutoencoderObjective(reduced(base))
         count = sum(p.numel() for p in objective.parameters()) / 1e6

@@ -19,7 +19,7 @@ def rays(quick: bool) -> Iterator[Row]:
 
     import torch
 
-    from ddmi.domains.base import Batch
+    from ddmi.domains.nerf.dataset import RayBatch
     from ddmi.presets import find
     from ddmi.rendering.cameras import Camera
     from ddmi.training.objectives import AutoencoderObjective
@@ -28,11 +28,11 @@ def rays(quick: bool) -> Iterator[Row]:
     config = find("srn-cars")
     config = replace(config, domain=replace(config.domain, rays=RAYS))  # type: ignore[type-var]
     origins, directions = Camera.orbit(35, 20, size=16).rays()
-    batch = Batch(
+    batch = RayBatch(
         x=torch.rand(1, 3000, 6) * 1.8 - 0.9,
-        coordinates=origins[None],
-        targets=torch.rand(1, RAYS, 3),
-        extras=directions[None],
+        origins=origins[None],
+        colours=torch.rand(1, RAYS, 3),
+        directions=directions[None],
         seeds=(0,),
     )
     objective = AutoencoderObjective(config)

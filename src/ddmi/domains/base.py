@@ -18,37 +18,54 @@ from ddmi.base.planes import Layout
 from ddmi.model.signal import Signal
 
 Split = Literal["train", "test", "all"]
+Own = TypeVar("Own", bound="Batch")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What one training step sees.
+    """What one training step sees. Each domain adds what its likelihood reads; the rest of training needs this alone.
 
     Args:
         x: what the encoder reads.
-        coordinates: where the signal is asked, in [-1, 1].
-        targets: the signal's values there.
-        periods: sampling periods of the targets, one set for the whole batch; None where the domain has none.
-        patch: (height, width) when the points of each signal form a picture, else None.
-        extras: what the head reads beside the features, else None.
+        seeds: one number a signal; all noise of the step derives from it, whatever process the signal lands on.
         shrink: factor by which the latent planes are reduced, low-pass filtered, before they are decoded; the targets
             are then those of the signal at equally reduced resolution (scale equivariance).
-        seeds: one number a signal; all noise of the step derives from it, whatever process the signal lands on.
     """
 
     x: Tensor
-    coordinates: Float[Tensor, "#b n d"]
-    targets: Float[Tensor, "b n c"]
-    periods: Float[Tensor, "p"] | None = None
-    patch: tuple[int, int] | None = None
-    extras: Float[Tensor, "#b n e"] | None = None
+    seeds: tuple[int, ...]
     shrink: float = 1.0
-    seeds: tuple[int, ...] = ()
 
-    def to(self, device: torch.device | str) -> Batch:
+    def to(self: Own, device: torch.device | str) -> Own:
         """The same on another device."""
         moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return replace(self, **moved)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointBatch(Batch):
+    """A batch of signals whose values at some points are known.
+
+    Args:
+        coordinates: where, in [-1, 1].
+        targets: the values there.
+    """
+
+    coordinates: Float[Tensor, "#b n d"]
+    targets: Float[Tensor, "b n c"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelBatch(PointBatch):
+    """A batch of images or clips.
+
+    Args:
+        periods: sampling periods of the targets, one set for the whole batch.
+        patch: (height, width) when the points of each signal, or of each of its frames, form an image, else None.
+    """
+
+    periods: Float[Tensor, "p"]
+    patch: tuple[int, int] | None = None
 
 
 SHRINKAGES = (0.5, 0.25)
@@ -65,18 +82,23 @@ def shrinkage(share: float, choice: torch.Generator) -> float:
 
 @dataclass(frozen=True)
 class Score:
-    """Answer to question 5: the negative log-likelihood a value, and the pictures it was read from where there are any.
+    """Answer to question 5: the negative log-likelihood a value, and the images it was read from where there are any.
 
-    `prediction` and `target` are (b, 3, h, w) in [-1, 1]; perceptual and adversarial losses look at them.
+    `prediction` and `target` are (b, 3, h, w) in [-1, 1]; perceptual and adversarial losses look at them. `period` is
+    their sampling period, on which the discriminator is conditioned.
     """
 
     loss: Float[Tensor, ""]
     prediction: Float[Tensor, "b 3 h w"] | None = None
     target: Float[Tensor, "b 3 h w"] | None = None
+    period: float = 1.0
+
+
+B = TypeVar("B", bound=Batch, covariant=True)
 
 
 @runtime_checkable
-class Dataset(Protocol):
+class Dataset(Protocol[B]):
     """Answer to question 4."""
 
     names: list[str]  # of the items, stable
@@ -95,7 +117,7 @@ class Dataset(Protocol):
         """x of these items: what the encoder reads."""
         ...
 
-    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> B:
         """A training batch. `choice` draws what the whole batch shares, `seeds[k]` what item k has for itself."""
         ...
 
@@ -104,7 +126,7 @@ LOOKED_AT = 64
 """Items, spread over the data, whose content tells data of the same names apart."""
 
 
-def fingerprint(dataset: Dataset, indices: Sequence[int]) -> str:
+def fingerprint(dataset: Dataset[Any], indices: Sequence[int]) -> str:
     """SHA-256 of the data's names, labels and captions, of which items are meant, and of what some of these hold."""
     told = (dataset.names, dataset.labels, dataset.phrasings or dataset.captions, list(indices))
     found = hashlib.sha256(repr(told).encode())
@@ -117,8 +139,12 @@ FieldLike = Callable[..., Tensor]
 """field(coordinates (n, d), periods=None, extras=None) -> (n, c), without gradients unless the caller wants them."""
 
 
+D = TypeVar("D", bound=Dataset[Any])
+"""The data set of a domain."""
+
+
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(Generic[D]):
     """What a metric may look at.
 
     Args:
@@ -138,9 +164,9 @@ class Evidence:
         device: where networks of metrics run.
     """
 
-    train: Dataset
-    held_out: Dataset
-    reconstruct: Callable[[Dataset, Sequence[int]], Sequence[FieldLike]]
+    train: D
+    held_out: D
+    reconstruct: Callable[[D, Sequence[int]], Sequence[FieldLike]]
     samples: Sequence[FieldLike]
     seed: int = 0
     asked: Sequence[int] = ()
@@ -154,7 +180,7 @@ class Evidence:
     device: str = "cpu"
 
 
-Metric = Callable[[Evidence], dict[str, Any]]
+Metric = Callable[[Evidence[Any]], dict[str, Any]]
 """Numbers, and beside them the protocol they were taken with."""
 
 
@@ -186,7 +212,7 @@ class Formats:
     options: tuple[str, ...] = ()
 
 
-class Domain(ABC, Generic[R]):
+class Domain(ABC, Generic[R, D]):
     """A kind of signal. Subclasses are frozen dataclasses: their fields are the domain's settings."""
 
     periods: int = 0
@@ -233,17 +259,17 @@ class Domain(ABC, Generic[R]):
         """
 
     @abstractmethod
-    def dataset(self, source: Any, split: Split) -> Dataset:
+    def dataset(self, source: Any, split: Split) -> D:
         """One part of what `open` returned: where batches come from."""
 
-    def fitted(self, source: Any) -> Domain:
+    def fitted(self, source: Any) -> Domain[R, D]:
         """The settings that this data allows: without scales, say, that its images are too small for."""
         return self
 
     # 5
     @abstractmethod
-    def likelihood(self, signal: Signal, batch: Batch) -> Score:
-        """Ask the signal where the batch says, and score the answer."""
+    def likelihood(self, signal: Signal, batch: Any) -> Score:
+        """Evaluate the signal where a batch of the domain's own data set says, and score the values."""
 
     # 6
     @abstractmethod

@@ -31,7 +31,7 @@ IN_MEMORY = 1 << 30
 class Gallery(Generic[D]):
     """A piece of evidence, and the feature network that looks at it. Subclasses add metrics as methods."""
 
-    def __init__(self, domain: D, evidence: Evidence) -> None:
+    def __init__(self, domain: D, evidence: Evidence[Any]) -> None:
         self.domain, self.evidence = domain, evidence
 
     @classmethod
@@ -40,7 +40,7 @@ class Gallery(Generic[D]):
         last: list[M] = []
 
         def metric(method: Callable[[M], dict[str, Any]]) -> Metric:
-            def measure(evidence: Evidence) -> dict[str, Any]:
+            def measure(evidence: Evidence[Any]) -> dict[str, Any]:
                 if not last or last[0].evidence is not evidence:
                     last[:] = [cls(domain, evidence)]
                 return method(last[0])

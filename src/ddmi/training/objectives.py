@@ -109,13 +109,14 @@ class AutoencoderObjective(nn.Module):
             distance = network.to(score.target.device)(score.prediction, score.target)
             terms["perceptual"] = settings.perceptual_weight * distance.mean()
         if self.discriminator is not None:
-            terms |= self._adversarial(score.prediction, score.target, batch, progress >= settings.adversarial_start)
+            terms |= self._adversarial(
+                score.prediction, score.target, score.period, progress >= settings.adversarial_start
+            )
         return terms
 
-    def _adversarial(self, fake: Tensor, real: Tensor, batch: Batch, joined: bool) -> Terms:
+    def _adversarial(self, fake: Tensor, real: Tensor, period: float, joined: bool) -> Terms:
         """Hinge losses. The generator's goes through a frozen copy of the discriminator: one backward serves both."""
         assert self.discriminator is not None
-        period = 1.0 if batch.periods is None else float(batch.periods[0])
         frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
         evaluated = functional_call(self.discriminator, frozen, (fake, period))
         loss = hinge_discriminator(self.discriminator(real, period), self.discriminator(fake.detach(), period))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ddmi.base.errors import UserError
-from ddmi.domains.base import Batch
 from ddmi.domains.nerf import Nerf, RadianceHead, ViewDataset, harmonics
+from ddmi.domains.nerf.dataset import RayBatch
 from ddmi.domains.nerf.posed import Views
 from ddmi.domains.nerf.shot import SURFACE, occupancy, turned
 from ddmi.model.encoders.image import ConvEncoderConfig
@@ -80,16 +80,15 @@ class Balls:
 def test_rays_have_the_colours_of_what_they_hit() -> None:
     data = ViewDataset(nerf(rays=300, focus=0.5), Balls(), "train")
     batch = data.batch([0, 1], torch.Generator(), [3, 4])
-    assert batch.extras is not None
-    torch.testing.assert_close(batch.extras.norm(dim=2), torch.ones(2, 300))
-    hit = torch.linalg.cross(batch.coordinates, batch.extras).norm(dim=2) < RADIUS
+    torch.testing.assert_close(batch.directions.norm(dim=2), torch.ones(2, 300))
+    hit = torch.linalg.cross(batch.origins, batch.directions).norm(dim=2) < RADIUS
     want = torch.where(hit[..., None], (255 * torch.tensor(COLOUR)).round() / 255, torch.ones(3))
-    torch.testing.assert_close(batch.targets, want)
+    torch.testing.assert_close(batch.colours, want)
     assert 0.5 < float(hit.float().mean()) < 0.9  # half are aimed, some others hit as well
-    assert len({tuple(origin) for origin in batch.coordinates[0].tolist()}) == 3  # `shown` views
-    assert not torch.equal(batch.coordinates[0], batch.coordinates[1])
+    assert len({tuple(origin) for origin in batch.origins[0].tolist()}) == 3  # `shown` views
+    assert not torch.equal(batch.origins[0], batch.origins[1])
     again = data.batch([1], torch.Generator(), [4])
-    assert torch.equal(again.coordinates[0], batch.coordinates[1]) and torch.equal(again.x[0], batch.x[1])
+    assert torch.equal(again.origins[0], batch.origins[1]) and torch.equal(again.x[0], batch.x[1])
 
 
 def test_a_cloud_is_noisy_in_place_and_true_in_colour() -> None:
@@ -118,8 +117,7 @@ def test_the_truth_scores_best_and_a_wrong_ball_as_its_area_says() -> None:
     right = float(domain.likelihood(Ball(), batch).loss)
     wrong = float(domain.likelihood(Ball(0.3), batch).loss)
     assert right < 0.01
-    assert batch.extras is not None
-    between = torch.linalg.cross(batch.coordinates, batch.extras).norm(dim=2)
+    between = torch.linalg.cross(batch.origins, batch.directions).norm(dim=2)
     share = float(((between < RADIUS) & (between > 0.3)).float().mean())
     assert wrong == pytest.approx(share * np.mean([1 - c for c in COLOUR]), abs=0.01)
 
@@ -275,7 +273,7 @@ def test_a_small_model_learns_the_ball() -> None:
     optimiser = torch.optim.Adam(objective.parameters(), 1e-2)
     losses = []
     for step in range(60):
-        batch: Batch = data.batch([0, 1], torch.Generator(), [2 * step, 2 * step + 1])
+        batch: RayBatch = data.batch([0, 1], torch.Generator(), [2 * step, 2 * step + 1])
         terms = objective(batch, 0.5)
         losses.append(float(terms["reconstruction"].detach()))
         optimiser.zero_grad()

@@ -16,7 +16,7 @@ from ddmi.base.coordinates import check_size, check_window
 from ddmi.base.errors import UserError, check_share
 from ddmi.base.planes import Layout, Plane
 from ddmi.data.pictures import PictureSource, open_pictures
-from ddmi.domains.base import Batch, Domain, FieldLike, Formats, Metric, Score, Split
+from ddmi.domains.base import Domain, FieldLike, Formats, Metric, PixelBatch, Score, Split
 from ddmi.domains.image.dataset import PictureDataset
 from ddmi.model.encoders.image import ConvEncoderConfig, ImageEncoder
 from ddmi.model.losses import laplace
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image(Domain["Pictures.Image | StreamedImage"]):
+class Image(Domain["Pictures.Image | StreamedImage", PictureDataset]):
     """Pictures in [-1, 1], seen by the encoder at `resolution` and scored at `resolution * scales` (section B.1).
 
     Args:
@@ -137,13 +137,15 @@ class Image(Domain["Pictures.Image | StreamedImage"]):
             log.warning("the smallest image has %s pixels: training without the scales %s", smallest, left_out)
         return replace(self, scales=scales or (1.0,))
 
-    def likelihood(self, signal: Signal, batch: Batch) -> Score:
+    def likelihood(self, signal: Signal, batch: PixelBatch) -> Score:
         prediction = signal(batch.coordinates, batch.periods)
         loss = laplace(prediction, batch.targets)
         if batch.patch is None:
             return Score(loss)
-        pictures = [values.float().transpose(1, 2).unflatten(2, batch.patch) for values in (prediction, batch.targets)]
-        return Score(loss, *pictures)
+        prediction, target = (
+            values.float().transpose(1, 2).unflatten(2, batch.patch) for values in (prediction, batch.targets)
+        )
+        return Score(loss, prediction, target, period=float(batch.periods[0]))
 
     def period(self, size: tuple[int, int], window: Sequence[float]) -> float:
         """Sampling period s of a rendering: 1 at `resolution` over the whole frame, kept inside the trained range.

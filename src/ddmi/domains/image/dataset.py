@@ -15,7 +15,7 @@ from torch import Tensor
 from ddmi.base.randomness import generator
 from ddmi.data.pictures import PictureSource
 from ddmi.data.splits import split
-from ddmi.domains.base import Batch, Split, shrinkage
+from ddmi.domains.base import PixelBatch, Split, shrinkage
 from ddmi.rendering.grid import to_signal
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class PictureDataset:
     def inputs(self, indices: Sequence[int]) -> Float[Tensor, "b 3 r r"]:
         return self.pictures(indices, self.domain.resolution)
 
-    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> PixelBatch:
         """One target resolution for the batch; in it, for each picture, a random crop, patch or set of pixels."""
         domain = self.domain
         size = domain.sizes[int(torch.randint(len(domain.sizes), (), generator=choice))]
@@ -94,7 +94,7 @@ class PictureDataset:
             else:
                 targets.append(to_signal(self.pixels(index, size)[y.numpy(), x.numpy()]))
         at = torch.stack([torch.stack(columns), torch.stack(rows)], dim=2)  # (b, n, 2), x first
-        return Batch(
+        return PixelBatch(
             x=inputs,
             coordinates=(2 * at + 1) / size - 1,  # the exact cell centres of the size x size grid
             targets=torch.stack(targets),

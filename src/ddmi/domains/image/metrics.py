@@ -66,10 +66,10 @@ class Seen:
 class ImageMetrics(Gallery["Image"]):
     """Metrics of one piece of evidence. They share its images and features: each is rendered and seen once."""
 
-    def __init__(self, domain: Image, evidence: Evidence) -> None:
+    def __init__(self, domain: Image, evidence: Evidence[PictureDataset]) -> None:
         super().__init__(domain, evidence)
-        self.train: PictureDataset = evidence.train  # type: ignore[assignment]
-        self.held_out: PictureDataset = evidence.held_out  # type: ignore[assignment]
+        self.train = evidence.train
+        self.held_out = evidence.held_out
         self.size = evidence.size or domain.resolution
         self.seconds = 0.0  # that the network took over the samples, rendering included
         smallest = self.train.source.smallest

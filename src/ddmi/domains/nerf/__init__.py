@@ -19,8 +19,8 @@ from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, triplane
 from ddmi.base.randomness import generator
 from ddmi.data import kept
-from ddmi.domains.base import Batch, Domain, FieldLike, Formats, Metric, Score, Split
-from ddmi.domains.nerf.dataset import ViewDataset
+from ddmi.domains.base import Domain, FieldLike, Formats, Metric, Score, Split
+from ddmi.domains.nerf.dataset import RayBatch, ViewDataset
 from ddmi.domains.nerf.shot import CAMERA, Shot
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.model.losses import laplace
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nerf(Domain[Shot]):
+class Nerf(Domain[Shot, ViewDataset]):
     """Objects in the cube [-1, 1]^3, seen by the encoder as coloured points and scored by the colours of rays.
 
     Args:
@@ -138,15 +138,14 @@ class Nerf(Domain[Shot]):
 
         return self if isinstance(source, FurnitureViews) else replace(self, source="folder")
 
-    def likelihood(self, signal: Signal, batch: Batch) -> Score:
+    def likelihood(self, signal: Signal, batch: RayBatch) -> Score:
         def ask(points: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 4"]:
             return signal(points, None, directions).float()
 
-        assert batch.extras is not None
         own = [generator(seed, "samples") for seed in batch.seeds] or None
         quadrature = Quadrature(self.samples, self.fine, self.background)
-        seen = march(ask, batch.coordinates, batch.extras, quadrature, generator=own)
-        return Score(laplace(seen.over(self.background), batch.targets))
+        seen = march(ask, batch.origins, batch.directions, quadrature, generator=own)
+        return Score(laplace(seen.over(self.background), batch.colours))
 
     def render(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,21 @@ from ddmi.rendering.cameras import Camera
 if TYPE_CHECKING:
     from ddmi.domains.nerf import Nerf
     from ddmi.domains.nerf.views import ViewSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class RayBatch(Batch):
+    """A batch of objects, each seen along some rays.
+
+    Args:
+        origins: of the rays, in the signal's coordinates; cameras stand outside of the cube [-1, 1]^3.
+        directions: unit vectors, away from the camera.
+        colours: of the pixels that the rays go through, in [0, 1].
+    """
+
+    origins: Float[Tensor, "b r 3"]
+    directions: Float[Tensor, "b r 3"]
+    colours: Float[Tensor, "b r 3"]
 
 
 class ViewDataset:
@@ -63,15 +79,15 @@ class ViewDataset:
         """Views of an item, on the background."""
         return self.source.pictures(self.kept[index], which)
 
-    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> RayBatch:
         """A fresh cloud of each object, and rays through pixels of some of its views."""
         drawn = [self._rays(i, generator(seed, "rays")) for i, seed in zip(indices, seeds, strict=True)]
         origins, directions, colours = (torch.stack(part) for part in zip(*drawn, strict=True))
-        return Batch(
+        return RayBatch(
             x=torch.stack([self.cloud(i, seed) for i, seed in zip(indices, seeds, strict=True)]),
-            coordinates=origins,
-            targets=colours,
-            extras=directions,
+            origins=origins,
+            directions=directions,
+            colours=colours,
             seeds=tuple(seeds),
         )
 

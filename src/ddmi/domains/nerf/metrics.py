@@ -84,10 +84,10 @@ class Stereo(NamedTuple):
 class ViewMetrics(Gallery["Nerf"]):
     """Metrics of one piece of evidence. They share its images: each is rendered once."""
 
-    def __init__(self, domain: Nerf, evidence: Evidence) -> None:
+    def __init__(self, domain: Nerf, evidence: Evidence[ViewDataset]) -> None:
         super().__init__(domain, evidence)
-        self.train: ViewDataset = evidence.train  # type: ignore[assignment]
-        self.held_out: ViewDataset = evidence.held_out  # type: ignore[assignment]
+        self.train = evidence.train
+        self.held_out = evidence.held_out
 
     @classmethod
     def of(cls, domain: Nerf) -> Mapping[str, Metric]:

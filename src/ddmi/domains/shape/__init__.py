@@ -16,7 +16,7 @@ from ddmi.base.coordinates import check_size, check_window
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, triplane
 from ddmi.data.furniture import Furniture
-from ddmi.domains.base import Batch, Domain, FieldLike, Formats, Metric, Score, Split
+from ddmi.domains.base import Domain, FieldLike, Formats, Metric, PointBatch, Score, Split
 from ddmi.domains.shape.dataset import ShapeDataset
 from ddmi.domains.shape.joined import Joined
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape(Domain["Surface"]):
+class Shape(Domain["Surface", ShapeDataset]):
     """Solids in the cube [-1, 1]^3, seen by the encoder as points of their surface and scored as occupancy (Eq. 12).
 
     A shape lies in the middle of the cube, and the longest side of its box measures 2 / 1.1.
@@ -115,7 +115,7 @@ class Shape(Domain["Surface"]):
     def fitted(self, source: ShapeSource) -> Shape:
         return self if isinstance(source, Furniture | Joined) else replace(self, source="folder")
 
-    def likelihood(self, signal: Signal, batch: Batch) -> Score:
+    def likelihood(self, signal: Signal, batch: PointBatch) -> Score:
         return Score(bernoulli(signal(batch.coordinates), batch.targets))
 
     @property

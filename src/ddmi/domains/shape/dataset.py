@@ -14,7 +14,7 @@ from ddmi.base.randomness import derive
 from ddmi.data.captions import one_of_each
 from ddmi.data.shapes import ShapeSource
 from ddmi.data.splits import split
-from ddmi.domains.base import Batch, Split
+from ddmi.domains.base import PointBatch, Split
 
 if TYPE_CHECKING:
     from ddmi.domains.shape import Shape
@@ -81,12 +81,12 @@ class ShapeDataset:
         turned = torch.from_numpy(vectors).float()
         return turned if index < self.straight else turned * torch.tensor([-1.0, 1.0, 1.0])
 
-    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> PointBatch:
         """A fresh cloud and fresh queries of each shape."""
         near = round(self.domain.near * self.domain.points)
         pairs = list(zip(indices, seeds, strict=True))
         asked = [self.queries(i, self.domain.points - near, near, seed) for i, seed in pairs]
-        return Batch(
+        return PointBatch(
             x=torch.stack([self.cloud(i, seed) for i, seed in pairs]),
             coordinates=torch.stack([points for points, _ in asked]),
             targets=torch.stack([inside for _, inside in asked]),

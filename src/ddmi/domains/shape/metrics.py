@@ -60,7 +60,7 @@ class ShapeMetrics:
 
     def __init__(self, domain: Shape) -> None:
         self.domain = domain
-        self._last: tuple[Evidence, Bool[Tensor, "s n n n"]] | None = None
+        self._last: tuple[Evidence[ShapeDataset], Bool[Tensor, "s n n n"]] | None = None
 
     @property
     def all(self) -> Mapping[str, Metric]:
@@ -77,13 +77,13 @@ class ShapeMetrics:
             known["attributes"] = self.attributes
         return known
 
-    def reconstruction(self, evidence: Evidence) -> dict[str, Any]:
+    def reconstruction(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
         """Volumetric IoU, F-score and normal consistency of held-out shapes (Mescheder et al. 2019).
 
         `iou` is taken at points of the cube and points near the surface together, `iou_uniform` at the former alone,
         which is the share of volumes. Near the surface every error counts more.
         """
-        _, held_out = _data(evidence)
+        held_out = evidence.held_out
         indices = list(range(min(len(held_out), RECONSTRUCTED)))
         if not indices:
             return {}
@@ -111,13 +111,13 @@ class ShapeMetrics:
             result["iou_standard_error"] = deviation / math.sqrt(len(indices))
         return {**result, "worst_iou": min(values["iou"]), "protocol": protocol}
 
-    def point_sets(self, evidence: Evidence) -> dict[str, Any]:
+    def point_sets(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
         """MMD, coverage and 1-NN accuracy of samples against held-out shapes, beside those of training shapes.
 
         Clouds are centred and scaled to the unit sphere. `training` shows what as many training shapes reach: a model
         cannot be expected to do better.
         """
-        train, held_out = _data(evidence)
+        train, held_out = evidence.train, evidence.held_out
         count = min(len(evidence.samples), len(held_out), COMPARED)
         clouds = []
         for k, field in enumerate(evidence.samples[:count] if count > 1 else ()):
@@ -147,9 +147,9 @@ class ShapeMetrics:
             "protocol": protocol,
         }
 
-    def memorisation(self, evidence: Evidence) -> dict[str, Any]:
+    def memorisation(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
         """Distance of samples to their nearest training shapes, against that of held-out shapes."""
-        train, held_out = _data(evidence)
+        train, held_out = evidence.train, evidence.held_out
         if not len(evidence.samples) or not len(held_out):
             return {}
         seen = train.epoch(generator(evidence.seed, "memorisation"))[:TRAINING]
@@ -171,7 +171,7 @@ class ShapeMetrics:
         found = {**vars(memorisation(a, b)), **({} if error is None else {"ratio_standard_error": error})}
         return {**found, "neighbours": [seen[i] for i in mine.indices[:, 0].tolist()], "protocol": protocol}
 
-    def diversity(self, evidence: Evidence) -> dict[str, Any]:
+    def diversity(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
         """Total mutual difference: the mean IoU of ten samples of one text with one another; less is more diverse."""
         if evidence.draw is None or not evidence.train.captions:
             return {}
@@ -182,7 +182,7 @@ class ShapeMetrics:
         protocol = {"texts": len(texts), "samples_a_text": VARIANTS, "voxels": CELLS, "seed": evidence.seed}
         return {"total_mutual_difference": total_mutual_difference(groups), "protocol": protocol}
 
-    def classification(self, evidence: Evidence) -> dict[str, Any]:
+    def classification(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
         """Share of samples that a voxel classifier puts into the class that they were conditioned on (Table 7).
 
         A sample without a voxel inside is of no class, so it counts as wrong. Needs a classifier that
@@ -204,7 +204,7 @@ class ShapeMetrics:
         protocol = {"classifier": file, "voxels": CELLS, "samples": len(named), "empty": int((~filled).sum())}
         return {"accuracy": share, "accuracy_standard_error": share_error(share, len(named)), "protocol": protocol}
 
-    def clip(self, evidence: Evidence) -> dict[str, Any]:
+    def clip(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
         """CLIP-S: the best cosine similarity of a text and five images of its sample (section C.2), times 100."""
         model = evidence.evaluators.get("clip", "")
         if not model or evidence.draw is None or not evidence.train.captions:
@@ -220,7 +220,7 @@ class ShapeMetrics:
         protocol = {"model": model, "views": VIEWS, "pixels": 224, "samples": len(scores)}
         return {"clip_s": 100 * sum(scores) / len(scores), "protocol": protocol}
 
-    def attributes(self, evidence: Evidence) -> dict[str, Any]:
+    def attributes(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
         """Share of samples that have the attribute which their text names, by a geometric test of their occupancy.
 
         `chance` is the share among the same samples after the texts have been dealt to others, `test` the share of
@@ -231,7 +231,7 @@ class ShapeMetrics:
         from ddmi.data.furniture.words import prompts
         from ddmi.domains.shape.joined import Joined
 
-        whole = _data(evidence)[1].source
+        whole = evidence.held_out.source
         sources = whole.sources if isinstance(whole, Joined) else (whole,)
         source = next((part for part in sources if isinstance(part, Furniture)), None)
         if evidence.draw is None or source is None:
@@ -254,7 +254,7 @@ class ShapeMetrics:
         protocol = {"prompts": len(texts), "voxels": 2 * CELLS, "seed": evidence.seed}
         return {**result, "share": total, "share_standard_error": share_error(total, len(texts)), "protocol": protocol}
 
-    def _voxels(self, evidence: Evidence) -> Bool[Tensor, "s n n n"]:
+    def _voxels(self, evidence: Evidence[ShapeDataset]) -> Bool[Tensor, "s n n n"]:
         """Voxels of every sample."""
         if self._last is None or self._last[0] is not evidence:
             self._last = evidence, self._occupied(evidence.samples)
@@ -268,12 +268,6 @@ class ShapeMetrics:
             return torch.from_numpy(inside(lambda points: field(points)[:, 0], size, level=self.domain.level))
 
         return torch.stack([occupied(field) for field in fields])
-
-
-def _data(evidence: Evidence) -> tuple[ShapeDataset, ShapeDataset]:
-    """Training and held-out shapes."""
-    assert isinstance(evidence.train, ShapeDataset) and isinstance(evidence.held_out, ShapeDataset)
-    return evidence.train, evidence.held_out
 
 
 def _surface(mesh: Trimesh, count: int, seed: int) -> tuple[Float[Tensor, "n 3"], Float[Tensor, "n 3"]] | None:

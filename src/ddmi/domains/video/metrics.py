@@ -69,10 +69,10 @@ class Score(NamedTuple):
 class VideoMetrics(Gallery["Video"]):
     """Metrics of one piece of evidence. They share its clips, which are rendered or read once, as the encoder's are."""
 
-    def __init__(self, domain: Video, evidence: Evidence) -> None:
+    def __init__(self, domain: Video, evidence: Evidence[VideoDataset]) -> None:
         super().__init__(domain, evidence)
-        self.train_data: VideoDataset = evidence.train  # type: ignore[assignment]
-        self.held_out_data: VideoDataset = evidence.held_out  # type: ignore[assignment]
+        self.train_data = evidence.train
+        self.held_out_data = evidence.held_out
         self.seed = evidence.seed
 
     @classmethod
