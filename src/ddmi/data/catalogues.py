@@ -1,4 +1,4 @@
-"""Archives of meshes, and what a Sweet Home 3D furniture library says of its models.
+"""Archives of meshes, and the catalogue of a Sweet Home 3D furniture library.
 
 A `.sh3f` file is a zip with `PluginFurnitureCatalog.properties`: `id#n`, `name#n`, `tags#n`, `category#n`, `model#n`
 (the path of a mesh in the archive), `modelRotation#n` (a 3x3 matrix, row by row), `creator#n`, and one `license` for
@@ -143,12 +143,12 @@ def _captions(name: str, tags: list[str], sources: set[str]) -> tuple[str, ...]:
     """The name, and the name with those tags that say more: not its own words, not where the model comes from."""
     name = _plain(name)
     known = {name.lower(), *name.lower().split(), *_SENDERS}
-    told = []
+    more = []
     for tag in map(_plain, tags):
         if tag and tag.lower() not in known and not any(source.startswith(tag.lower()) for source in sources):
-            told.append(tag)
+            more.append(tag)
             known.add(tag.lower())
-    with_tags = ", ".join([name, *told]) if name else ", ".join(told)
+    with_tags = ", ".join([name, *more] if name else more)
     return tuple(dict.fromkeys(text for text in (name, with_tags) if text))
 
 

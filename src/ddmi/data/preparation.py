@@ -46,7 +46,7 @@ LICENCES, SETTINGS = "licences", "preparation.json"
 MOST_AMBIGUOUS = 0.02
 """Of the cube: a mesh with more space of which it is open whether it is inside has holes that matter."""
 PROBE = 20_000
-"""Points of the cube at which that is looked at, however many queries are stored."""
+"""Points of the cube at which that is measured, however many queries are stored."""
 LEAST_OCCUPIED = 0.005
 """Of the cube: what encloses less is wires and sheets."""
 
@@ -201,7 +201,7 @@ def _check(numbers: Float[np.ndarray, "n"], slack: float = 1) -> None:
 
 
 def _rounded(points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n 3"]:
-    """Our coordinates in their frame, as float16 will keep them: what is inside is asked of these."""
+    """Our coordinates in their frame, as float16 will keep them: what is inside is evaluated at these."""
     return (points * UNIT).astype(np.float16).astype(np.float64)
 
 
@@ -265,7 +265,7 @@ def _work(
 
 
 def _attempt(one: Callable[[Model, Path], str | None], model: Model, target: Path) -> str | None:
-    """What `one` says of a model. An error that nobody foresaw is a reason too: one file never stops the others."""
+    """The result of `one` for a model. An unforeseen error is a reason too: one file never stops the others."""
     try:
         reason = one(model, target)
     except (MissingPackage, WorkError):  # these are the same for all models

@@ -1,4 +1,4 @@
-"""What every source of shapes promises. Coordinates are [-1, 1] along x, y, z with y up."""
+"""The interface of sources of shapes. Coordinates are [-1, 1] along x, y, z with y up."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ def rasterised(points: Any, inside: Any, size: int) -> Bool[np.ndarray, "n n n"]
     points, inside = np.asarray(points, dtype=np.float64), np.asarray(inside, dtype=bool)
     cells = np.clip(np.floor((points + 1) * (size / 2)).astype(np.int64), 0, size - 1)
     flat = (cells[:, 2] * size + cells[:, 1]) * size + cells[:, 0]
-    asked = np.bincount(flat, minlength=size**3).reshape(size, size, size)
+    total = np.bincount(flat, minlength=size**3).reshape(size, size, size)
     hit = np.bincount(flat[inside], minlength=size**3).reshape(size, size, size)
-    occupied = 2 * hit > asked
-    empty = asked == 0
+    occupied = 2 * hit > total
+    empty = total == 0
     if empty.any() and not empty.all():
         try:
             from scipy.ndimage import distance_transform_edt

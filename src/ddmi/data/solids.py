@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import trimesh
 
 STEP = 5e-4
-"""How far on either side of a face one looks, in a frame of [-1, 1]: anything thinner encloses nothing."""
+"""Distance on either side of a face at which the inside is evaluated, in a frame of [-1, 1]; thinner is a sheet."""
 MOST_SHEETS = 0.3
 """Of the surface that can be seen: sheets without thickness enclose nothing, and would be missing from the shape."""
 FIRST_LOOK = 4000
-"""Points of the surface that tell whether the rest is worth the time."""
+"""Points of the surface that decide whether the rest is worth the time."""
 
 
 def winding(mesh: trimesh.Trimesh, points: Float[np.ndarray, "n 3"]) -> Float[np.ndarray, "n"]:

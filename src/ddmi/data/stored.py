@@ -6,9 +6,8 @@ Points are float16 or float32 in [-0.55, 0.55], occupancies packed bits or one v
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Integer
@@ -33,7 +32,7 @@ class Stored:
     @property
     def nbytes(self) -> int:
         """What it takes in memory."""
-        return sum(getattr(self, part.name).nbytes for part in fields(self) if getattr(self, part.name) is not None)
+        return sum(array.nbytes for array in vars(self).values() if array is not None)
 
 
 def load(folder: Path) -> Stored:
@@ -42,35 +41,29 @@ def load(folder: Path) -> Stored:
     Raises:
         UserError: naming the file and what is wrong with it.
     """
-    cloud = _arrays(folder / CLOUD, "points", "normals")
-    points = _points(folder / CLOUD, cloud["points"])
-    normals = cloud["normals"]
+    points, normals = _read(folder / CLOUD, "normals")
     if normals.shape != points.shape or normals.dtype.kind != "f" or not np.isfinite(normals).all():
         raise UserError(f"{folder / CLOUD}: `normals` must be {len(points)} x 3 finite numbers, as `points` are")
     space, inside = _occupancies(folder / SPACE)
     if not inside.any():
         raise UserError(f"{folder / SPACE}: no point is inside")
-    close, close_inside = _occupancies(folder / NEAR) if (folder / NEAR).is_file() else (None, None)
-    return Stored(
-        points=points, normals=normals, space=space, space_inside=inside, near=close, near_inside=close_inside
-    )
+    near, near_inside = _occupancies(folder / NEAR) if (folder / NEAR).is_file() else (None, None)
+    return Stored(points=points, normals=normals, space=space, space_inside=inside, near=near, near_inside=near_inside)
 
 
-def _arrays(path: Path, *keys: str) -> dict[str, Any]:
+def _read(path: Path, beside: str) -> tuple[Float[np.ndarray, "n 3"], np.ndarray]:
+    """The points of a file, checked, and the array `beside` them as it is."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            if missing := [key for key in keys if key not in file.files]:
+            if missing := [key for key in ("points", beside) if key not in file.files]:
                 raise UserError(f"{path} has no array `{missing[0]}`, only {', '.join(file.files) or 'none'}")
-            return {key: file[key] for key in keys}
+            points, other = file["points"], file[beside]
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except UserError:
         raise
     except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, MemoryError) as error:
         raise UserError(f"{path} is damaged or no npz file: {' '.join(str(error).split())[:200]}") from error
-
-
-def _points(path: Path, points: np.ndarray) -> Float[np.ndarray, "n 3"]:
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind != "f":
         raise UserError(f"{path}: `points` must be (n, 3) numbers, not {points.dtype} {points.shape}")
     if len(points) < FEWEST_POINTS:
@@ -79,12 +72,11 @@ def _points(path: Path, points: np.ndarray) -> Float[np.ndarray, "n 3"]:
         raise UserError(f"{path}: `points` has values that are not finite numbers")
     if (reach := float(np.abs(points).max())) > 1.1 * UNIT:
         raise UserError(f"{path}: coordinates reach {reach:.3g}, the layout of Occupancy Networks ends at {UNIT}")
-    return points
+    return points, other
 
 
 def _occupancies(path: Path) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
-    found = _arrays(path, "points", "occupancies")
-    points, given = _points(path, found["points"]), found["occupancies"]
+    points, given = _read(path, "occupancies")
     count = len(points)
     if given.dtype == np.uint8 and given.shape == ((count + 7) // 8,):
         return points, np.unpackbits(given)[:count].astype(bool)

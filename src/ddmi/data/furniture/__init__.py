@@ -92,7 +92,7 @@ class Furniture(ShapeSource):
         return palette[solid.owner(points)]
 
     def mesh(self, index: int) -> trimesh.Trimesh:
-        """The parts as closed meshes side by side (touching faces stay), with their colours; for pictures and files.
+        """The parts as closed meshes side by side (touching faces stay), with their colours; for images and files.
 
         Raises:
             MissingPackage: trimesh is not installed.

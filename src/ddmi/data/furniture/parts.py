@@ -32,7 +32,8 @@ COLOURS = {
 """RGB in [0, 1] of each colour word."""
 
 Span = tuple[float, float]
-_SKIN = 1e-5  # how far in front of a point its surroundings are asked; far above float32 rounding, far below any part
+_SKIN = 1e-5
+"""Distance of a point from its surroundings: far above the rounding of float32, far below any part."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece of furniture: its kind, what can be said about it, and its parts in the frame of the signal."""
+    """A piece of furniture: its kind, its traits, and its parts in the frame of the signal."""
 
     kind: str
     traits: dict[str, Trait]
@@ -240,7 +240,7 @@ GENERATORS: dict[str, tuple[Callable[[Dice], Made], float]] = {
 def make(rng: np.random.Generator, kind: str | None = None) -> Piece:
     """A piece of any kind, or of this one, in the frame of the signal: centred, its longest side `SIDE`."""
     dice = Dice(rng)
-    drawn = dice.one({name: share for name, (_, share) in GENERATORS.items()})
-    kind = drawn if kind is None else kind
+    any_kind = dice.one({name: share for name, (_, share) in GENERATORS.items()})
+    kind = any_kind if kind is None else kind
     traits, parts = GENERATORS[kind][0](dice)
     return Piece(kind, traits, framed(parts))

@@ -1,4 +1,4 @@
-"""What is said about a piece: short and long captions from its traits, and prompts that ask for one trait."""
+"""Short and long captions of a piece from its traits, and prompts that ask for one trait."""
 
 from __future__ import annotations
 
@@ -40,34 +40,34 @@ def about_arm_rests(noun: str, there: bool) -> list[str]:
     return [f"{article(noun)} with no arm rests", f"{article(noun)} without arm rests"]
 
 
-def features(kind: str, traits: dict[str, Trait]) -> list[str]:
+def features(traits: dict[str, Trait]) -> list[str]:
     """What follows "with", one for each trait: ["four round legs", "a slatted back", "no arm rests"]."""
-    said = []
+    phrases = []
     if "legs" in traits:
-        said.append(legs(int(traits["legs"]), str(traits.get("leg_shape", ""))))
+        phrases.append(legs(int(traits["legs"]), str(traits.get("leg_shape", ""))))
     if "boards" in traits:
-        said += [f"{NUMBERS[int(traits['boards'])]} boards", "a back panel" if traits["panel"] else "no back panel"]
+        phrases += [f"{NUMBERS[int(traits['boards'])]} boards", "a back panel" if traits["panel"] else "no back panel"]
     if "seat" in traits:
-        said.append(f"a {traits['seat']} seat")
+        phrases.append(f"a {traits['seat']} seat")
     if "back" in traits:
         style = {"none": "no back", "frame": "an open back"}
-        said.append(style.get(str(traits["back"]), f"a {traits['back']} back"))
+        phrases.append(style.get(str(traits["back"]), f"a {traits['back']} back"))
     if "arm_rests" in traits:
-        said.append("arm rests" if traits["arm_rests"] else "no arm rests")
+        phrases.append("arm rests" if traits["arm_rests"] else "no arm rests")
     if "shade" in traits:
-        said.append(f"a {traits['shade']} shade")
-    return said
+        phrases.append(f"a {traits['shade']} shade")
+    return phrases
 
 
 def noun_of(kind: str, traits: dict[str, Trait]) -> str:
     """The kind with the adjectives of its outline: "low round table", "floor lamp", "open shelf"."""
     words = [kind]
     if kind == "table":
-        words.insert(0, str(traits["top"]))
+        words = [str(traits["top"]), kind]
         words[:0] = ["two-layered"] if traits["layers"] == 2 else []
         words[:0] = [str(traits["height"])] if traits["height"] != "middling" else []
     if kind == "lamp":
-        words.insert(0, str(traits["place"]))
+        words = [str(traits["place"]), kind]
     return " ".join(words)
 
 
@@ -75,18 +75,21 @@ def captions(kind: str, traits: dict[str, Trait]) -> list[str]:
     """Several captions, short and long; the same traits give the same ones.
 
     Single traits are named alone often enough (the number of legs and the arm rests above all) that a model trained on
-    captions drawn evenly from the list learns them one by one.
+    captions sampled evenly from the list learns them one by one.
     """
-    colour, noun, said = str(traits["colour"]), noun_of(kind, traits), features(kind, traits)
-    coloured, full = f"{colour} {kind}", listed(said)
+    colour, noun, phrases = str(traits["colour"]), noun_of(kind, traits), features(traits)
+    coloured, full = f"{colour} {kind}", listed(phrases)
     found = [article(kind), article(noun), article(coloured)]
     if "legs" in traits:
         count = int(traits["legs"])
         found += [*about_legs(kind, count), *about_legs(noun, count), f"{article(coloured)} with {legs(count)}"]
     if "arm_rests" in traits:
         found += about_arm_rests(kind, bool(traits["arm_rests"]))
-        found += [f"{article(coloured)} with {said[-1]}", f"{article(kind)} with {listed([legs(count), said[-1]])}"]
-    found += [f"{article(kind)} with {feature}" for feature in said]
+        found += [
+            f"{article(coloured)} with {phrases[-1]}",
+            f"{article(kind)} with {listed([legs(count), phrases[-1]])}",
+        ]
+    found += [f"{article(kind)} with {feature}" for feature in phrases]
     if kind == "table":
         outline = f"{traits['top']} table"
         found += [article(outline), f"{article(outline)} on {legs(count)}"]

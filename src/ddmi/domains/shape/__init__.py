@@ -38,8 +38,8 @@ class Shape(Domain["Surface", ShapeDataset]):
 
     Args:
         resolution: cells along each axis of the planes that point features are laid on.
-        source: "folder" (shapes of your own, prepared, or in the layout of Occupancy Networks), "furniture" (pieces
-            made by rule, with captions), or "both": the pieces beside the shapes of a folder.
+        source: "folder" (shapes of your own, prepared, or in the layout of Occupancy Networks), "furniture"
+            (procedural, with captions), or "both": the pieces beside the shapes of a folder.
         pieces: number of generated pieces.
         cloud: points of the surface that the encoder reads.
         noise: standard deviation of the noise on them.
@@ -48,7 +48,7 @@ class Shape(Domain["Surface", ShapeDataset]):
         points: queries a shape in a step.
         near: share of the queries that lie near the surface; the others fill the cube.
         mirror: in training also show every shape with left and right exchanged.
-        threshold: probability of being inside at which the surface is drawn.
+        threshold: probability of being inside at which the surface lies.
         held_out: share of the shapes kept for testing, where the data does not say.
     """
 
@@ -134,7 +134,7 @@ class Shape(Domain["Surface", ShapeDataset]):
         """The surface as a closed mesh, its normals outwards; without faces where nothing is above the threshold.
 
         Args:
-            size: cells along each axis. Only those near the surface are asked, so that 256 takes seconds.
+            size: cells along each axis. The field is evaluated near the surface only, so that 256 takes seconds.
             window: (x0, y0, z0, x1, y1, z1) inside [-1, 1]; None for the whole cube.
             faces: simplify to about so many; None keeps them all.
 

@@ -85,10 +85,10 @@ class ShapeDataset:
         """A fresh cloud and fresh queries of each shape."""
         near = round(self.domain.near * self.domain.points)
         pairs = list(zip(indices, seeds, strict=True))
-        asked = [self.queries(i, self.domain.points - near, near, seed) for i, seed in pairs]
+        queries = [self.queries(i, self.domain.points - near, near, seed) for i, seed in pairs]
         return PointBatch(
             x=torch.stack([self.cloud(i, seed) for i, seed in pairs]),
-            coordinates=torch.stack([points for points, _ in asked]),
-            targets=torch.stack([inside for _, inside in asked]),
+            coordinates=torch.stack([points for points, _ in queries]),
+            targets=torch.stack([inside for _, inside in queries]),
             seeds=tuple(seeds),
         )

@@ -195,7 +195,7 @@ class ShapeMetrics:
 
         model, classes = load_classifier(file)
         if classes != evidence.train.classes:
-            raise UserError(f"{file} tells {', '.join(classes)}, but the data has {', '.join(evidence.train.classes)}")
+            raise UserError(f"{file} knows {', '.join(classes)}, but the data has {', '.join(evidence.train.classes)}")
         voxels = self._voxels(evidence)
         filled = voxels.flatten(1).any(dim=1)
         named = model.to(evidence.device).predict(voxels)

@@ -163,26 +163,18 @@ class ShapeFolder(ShapeSource):
         return self._close[name]
 
 
-def _is_model(folder: Path) -> bool:
-    return (folder / CLOUD).is_file() or (folder / SPACE).is_file()
-
-
-def _below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
 def _folders(root: Path) -> dict[str, Path]:
     """The folder of each model by its name, in order."""
     if not root.is_dir():
         raise UserError(f"{root} is not a folder of shapes, and no mesh file")
-    if _is_model(root):
-        return {root.resolve().name: root}
     found: dict[str, Path] = {}
-    for folder in _below(root):
-        if _is_model(folder):
-            found[folder.name] = folder
-        else:
-            found |= {f"{folder.name}/{model.name}": model for model in _below(folder) if _is_model(model)}
+    for pattern in (f"{above}{file}" for above in ("", "*/", "*/*/") for file in (CLOUD, SPACE)):
+        for folder in (path.parent for path in root.glob(pattern)):
+            name = folder.relative_to(root).as_posix()
+            if name == ".":
+                return {root.resolve().name: root}
+            if not any(part.startswith(".") for part in name.split("/")):
+                found[name] = folder
     if not found:
         for path in root.rglob("*"):
             if path.suffix.lower() in EXTENSIONS + ARCHIVES:
@@ -226,20 +218,20 @@ def _labels(names: list[str]) -> tuple[list[int] | None, list[str]]:
 
 
 def _captions(root: Path, names: list[str]) -> list[list[str]] | None:
-    pairs = list(json_captions(root / CAPTIONS, "model")) if (root / CAPTIONS).is_file() else []
-    if (root / TEXT2SHAPE).is_file():
+    own, table = root / CAPTIONS, root / TEXT2SHAPE
+    pairs = list(json_captions(own, "model")) if own.is_file() else []
+    if table.is_file():
         models: dict[str, list[str]] = {}
         for name in names:
             models.setdefault(name.rpartition("/")[2], []).append(name)
-        table = list(_table_captions(root / TEXT2SHAPE))
-        if table and not models.keys() & {model for model, _ in table}:
-            log.warning("%s names none of the shapes: they stay without captions", root / TEXT2SHAPE)
+        rows = list(_table_captions(table))
+        if rows and not models.keys() & {model for model, _ in rows}:
+            log.warning("%s names none of the shapes: they stay without captions", table)
         else:
-            pairs += [(name, text) for model, text in table for name in models.get(model, [model])]
-    if not pairs and not (root / CAPTIONS).is_file():
+            pairs += [(name, text) for model, text in rows for name in models.get(model, [model])]
+    if not pairs and not own.is_file():
         return None
-    where = root / (CAPTIONS if (root / CAPTIONS).is_file() else TEXT2SHAPE)
-    captions = matched(where, pairs, names, "shapes")
+    captions = matched(own if own.is_file() else table, pairs, names, "shapes")
     return captions if any(captions) else None
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 class SingleMesh(ShapeSource):
-    """A source of one shape: a mesh file, put into our frame; its points are sampled when they are asked for.
+    """A source of one shape: a mesh file, put into our frame; its points are sampled on demand.
 
     Of a mesh that is not closed all faces count as surface, with a warning: what is inside it is then a guess.
 
@@ -56,7 +56,7 @@ class SingleMesh(ShapeSource):
     def queries(
         self, index: int, uniform: int, near: int, rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
-        """Fresh points, told apart by their winding numbers."""
+        """Fresh points; their winding numbers decide which are inside."""
         points = rng.uniform(-1, 1, (uniform, 3))
         if near:
             points = np.concatenate([points, solids.near(self._pool[0], near, rng)])

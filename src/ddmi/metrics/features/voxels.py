@@ -1,4 +1,4 @@
-"""A classifier of occupancy grids: the judge behind the accuracy of text-to-shape generation (section C.2)."""
+"""A classifier of occupancy grids: the evaluator behind the accuracy of text-to-shape generation (section C.2)."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class VoxelClassifier(nn.Module):
         """
         n = self.config.resolution
         if tuple(grids.shape[1:]) != (n, n, n):
-            raise UserError(f"this voxel classifier looks at {n}x{n}x{n} cells, not at {tuple(grids.shape[1:])}")
+            raise UserError(f"this voxel classifier takes {n}x{n}x{n} cells, not at {tuple(grids.shape[1:])}")
         device = self.readout.weight.device
         logits = [self((part[:, None] > 0).float().to(device)).cpu() for part in grids.split(BATCH) if len(part)]
         return torch.cat([torch.zeros(0, len(self.config.classes)), *logits]).argmax(dim=1)
