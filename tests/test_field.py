@@ -240,9 +240,33 @@ def test_a_place_that_cannot_be_written_is_named(field, tmp_path):
         field.save(tmp_path / "file" / "one.safetensors")
 
 
-def test_wrong_coordinates_are_refused(field):
-    with pytest.raises(UserError, match=r"coordinates are \(n, 2\), not \(4, 3\)"):
-        field(torch.zeros(4, 3))
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.zeros(4, 3), r"coordinates are \(..., 2\), not \(4, 3\)"),
+        (0.5, r"coordinates are \(..., 2\), not \(\)"),
+        ([[0.0, 0.0], [0.0]], "coordinates must be numbers"),
+        (["left", "right"], "coordinates must be numbers"),
+    ],
+)
+def test_wrong_coordinates_are_refused(field, given, message):
+    with pytest.raises(UserError, match=message):
+        field(given)
+
+
+def test_coordinates_are_lists_arrays_and_tensors_of_any_leading_shape(field):
+    at = points(12)
+    values = field(at)
+    for given in (at.tolist(), at.numpy(), at.double().numpy(), at.double()):
+        assert torch.equal(field(given), values)
+    assert torch.equal(field(at.reshape(3, 4, 2)), values.reshape(3, 4, 3))
+    assert torch.allclose(field(at[5]), values[5], atol=1e-5) and field(at[5]).shape == (3,)
+    assert torch.equal(field(at, [0.5]), field(at, torch.tensor([0.5])))
+
+
+def test_points_outside_have_the_value_of_the_nearest_inside(field):
+    at = 3 * points(50)
+    assert torch.equal(field(at), field(at.clamp(-1, 1))) and (at.abs() > 1).any()
 
 
 def test_half_precision_is_close_and_does_not_touch_the_original(field):

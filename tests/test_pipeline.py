@@ -12,6 +12,7 @@ import tiny
 import torch
 from PIL import Image
 
+import ddmi
 from ddmi import DDMIPipeline, Field
 from ddmi.base.coordinates import grid
 from ddmi.base.errors import UserError
@@ -92,6 +93,7 @@ def test_a_picture_is_the_same_as_file_image_and_tensor(pipe, pictures):
         (Path("none.png"), "none.png does not exist"),
         ("none.png", "none.png does not exist"),
         (None, "not NoneType"),
+        ([[0.0]], "one item, not a list"),
         (torch.zeros(3, 9, 9), "shape"),
         (torch.zeros(8, 8), r"one item, a tensor with 3 axes, not of shape \(8, 8\)"),
         (torch.zeros(2, 3, 8, 8), r"one item, .* not of shape \(2, 3, 8, 8\)"),
@@ -169,6 +171,23 @@ def test_sizes_are_positive(pipe, size):
 def test_what_a_model_cannot_do_is_refused(pipe, options, said):
     with pytest.raises(UserError, match=said):
         pipe(**options)
+
+
+def test_what_there_is_can_be_seen(pipe):
+    assert set(ddmi.__all__) <= set(dir(ddmi)) and all(getattr(ddmi, name) for name in ddmi.__all__)
+    assert repr(pipe) == "DDMIPipeline(tiny: image, 0.0 M parameters, denoiser, cpu)"
+    assert "no denoiser yet" in repr(DDMIPipeline(pipe.config, pipe.autoencoder, None))
+
+
+def test_the_hub_out_of_reach_is_one_line(pipe, monkeypatch):
+    huggingface_hub = pytest.importorskip("huggingface_hub")
+
+    def unreachable(*arguments, **options):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_repo", unreachable)
+    with pytest.raises(UserError, match=r"^the hub did not take someone/model: ConnectionError, no route$"):
+        pipe.push_to_hub("someone/model", token="none")
 
 
 # interpolation -------------------------------------------------------------------------------------------------------

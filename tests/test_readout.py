@@ -77,7 +77,7 @@ def test_a_block_keeps_the_variance():
     x = torch.randn(4000, 64)
     for _ in range(6):
         block = ReadoutBlock(x.shape[1], 64, 0)
-        x = block.evaluate(x, block.prepare(None, torch.float32))
+        x = block.at(None, torch.float32)(x)
     assert 0.5 < x.square().mean().item() < 2.0
 
 
@@ -89,10 +89,10 @@ def test_a_block_by_hand():
     # the factor 1 / sqrt(2) of the sum sits in the gains of the second layer and of the shortcut
     branch = leaky(hidden @ block.second.modulated(None).T + block.second.bias, 0.2)
     expected = branch + x @ block.shortcut.modulated(None).T
-    weights = block.prepare(None, torch.float32)
-    assert torch.allclose(block.evaluate(x, weights), expected, atol=1e-5)
+    modulated = block.at(None, torch.float32)
+    assert torch.allclose(modulated(x), expected, atol=1e-5)
     with torch.no_grad():  # in place
-        assert torch.allclose(block.evaluate(x, weights), expected, atol=1e-5)
+        assert torch.allclose(modulated(x), expected, atol=1e-5)
     assert torch.allclose(block.shortcut.modulated(None).norm(dim=1), torch.tensor(math.sqrt(0.5)))
 
 
@@ -101,10 +101,10 @@ def test_there_is_a_non_linearity():
     model = signal()
     a, b = points(5), points(5).flip(1)
     embeddings = [positional_embeddings(fields(), at, LAYOUT) for at in (a, b)]
-    weights = model.readout.prepare(torch.ones(1), torch.float32)
+    readout = model.readout.at(torch.ones(1))
     middle = [0.5 * (p + q) for p, q in zip(*embeddings, strict=True)]
-    ends = [model.readout(e, weights) for e in embeddings]
-    assert not torch.allclose(model.readout(middle, weights), 0.5 * (ends[0] + ends[1]), atol=1e-2)
+    ends = [readout(e) for e in embeddings]
+    assert not torch.allclose(readout(middle), 0.5 * (ends[0] + ends[1]), atol=1e-2)
 
 
 def test_embeddings_of_planes_are_summed_or_concatenated():
@@ -133,11 +133,10 @@ def test_recomputed_activations_are_not_kept(monkeypatch):
     kept = {}
     for checkpointing in (False, True):
         network = readout(replace(CONFIG, checkpointing=checkpointing)).train()
-        weights = network.prepare(torch.ones(1), torch.float32)
         embeddings = [torch.randn(1, 640, 5) for _ in range(3)]
         sizes = []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
-            network(embeddings, weights)
+            network.at(torch.ones(1))(embeddings)
         kept[checkpointing] = sum(size for size in sizes if size >= 64)
     assert kept[True] <= 640 * 3 * 5 < 640 * (4 * 2 * 8) < kept[False]  # the inputs; two results of width 8 a block
 
@@ -195,11 +194,11 @@ def test_the_coarse_scale_enters_first():
     """Finer scales are added to what the coarse ones gave: with one block a scale, the last enters last."""
     model = readout(replace(CONFIG, blocks=3))
     given = positional_embeddings(fields(), points(), LAYOUT)
-    weights = model.prepare(torch.ones(1), torch.float32)
-    hidden = ReadoutBlock.evaluate(given[0].flatten(0, 1), weights[0])
-    for p, block in zip(given[1:], weights[1:], strict=True):
-        hidden = ReadoutBlock.evaluate(torch.cat([hidden, p.flatten(0, 1)], dim=1), block)
-    assert torch.allclose(model(given, weights).flatten(0, 1), hidden, atol=1e-6)
+    first, *others = (block.at(model.embed(torch.ones(1)), torch.float32) for block in model.blocks)
+    hidden = first(given[0].flatten(0, 1))
+    for p, block in zip(given[1:], others, strict=True):
+        hidden = block(torch.cat([hidden, p.flatten(0, 1)], dim=1))
+    assert torch.allclose(model.at(torch.ones(1))(given).flatten(0, 1), hidden, atol=1e-6)
 
 
 @pytest.mark.parametrize("blocks, fine, fits", [(2, True, False), (3, True, True), (1, False, True), (0, False, False)])
@@ -225,8 +224,8 @@ def test_the_sampling_period_modulates_only_when_it_is_injected():
 
 def test_weights_that_were_prepared_before_give_the_same():
     model, at = signal(), points()
-    weights = model.readout.prepare(torch.tensor([0.5]), torch.float32)
-    assert torch.equal(model.evaluate(at, weights), model(at, torch.tensor([0.5])))
+    half = model.at(torch.tensor([0.5]))
+    assert torch.equal(half(at), model(at, torch.tensor([0.5]))) and torch.equal(half(at), half(at))
 
 
 def test_gradients_reach_coordinates_and_every_weight():

@@ -5,14 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DDMIPipeline", "Field", "train"]
+__all__ = ["DDMIPipeline", "Field", "SamplingConfig", "UserError", "WorkError", "train"]
 
 if TYPE_CHECKING:
+    from ddmi.base.errors import UserError, WorkError
     from ddmi.field import Field
+    from ddmi.model.sampling import SamplingConfig
     from ddmi.pipeline import DDMIPipeline
     from ddmi.training.run import train
 
-_HOMES = {"DDMIPipeline": "ddmi.pipeline", "Field": "ddmi.field", "train": "ddmi.training.run"}
+_HOMES = {
+    "DDMIPipeline": "ddmi.pipeline",
+    "Field": "ddmi.field",
+    "SamplingConfig": "ddmi.model.sampling",
+    "UserError": "ddmi.base.errors",
+    "WorkError": "ddmi.base.errors",
+    "train": "ddmi.training.run",
+}
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,9 +23,12 @@ from ddmi.domains.base import Domain, R
 from ddmi.model.readout import ROWS, Readout, ReadoutConfig
 from ddmi.model.signal import Signal
 
+ArrayLike = Tensor | np.ndarray | Sequence[Any] | float
+"""Numbers in any of the usual forms."""
+
 
 class Field(Generic[R]):
-    """A continuous signal: basis fields and a read-out, bound to its domain's renderer.
+    """A continuous signal: a function of coordinates, bound to the renderer of its domain.
 
     Deterministic: the same coordinates give the same values in any order and in any chunking, up to rounding (3e-6 of
     values in [-1, 1]); bit for bit in one call of the same size, with the same number of threads. Differentiable in the
@@ -30,62 +36,64 @@ class Field(Generic[R]):
     """
 
     def __init__(self, signal: Signal, domain: Domain[R, Any]) -> None:
-        assert next(iter(signal.fields[0].values())).shape[0] == 1, "a Field is one sample"
+        assert len(signal.first) == 1, "a Field is one sample"
         self._signal, self.domain = signal, domain
-        self._prepared: tuple[tuple[float, ...] | None, list[list[Tensor]]] | None = None
+        self._prepared: tuple[tuple[float, ...] | None, Callable[[Tensor, Tensor | None], Tensor]] | None = None
 
     @property
     def device(self) -> torch.device:
         """Where its weights are."""
-        return next(iter(self._signal.fields[0].values())).device
+        return self._signal.first.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision it is evaluated in; values are always returned in float32."""
-        return next(iter(self._signal.fields[0].values())).dtype
+        return self._signal.first.dtype
 
     def __call__(
-        self,
-        coordinates: Float[Tensor, "n d"],
-        periods: Float[Tensor, "p"] | None = None,
-        extras: Float[Tensor, "n e"] | None = None,
-    ) -> Float[Tensor, "n c"]:
+        self, coordinates: ArrayLike, periods: ArrayLike | None = None, extras: ArrayLike | None = None
+    ) -> Float[Tensor, "*n c"]:
         """Signal values at the coordinates, in the field's own precision whatever autocast is around it.
 
         Args:
-            coordinates: (n, d) in [-1, 1], x first. Gradients flow to them where they require any.
-            periods: sampling periods that scale injection is told; None for 1, the resolution that the encoder saw.
-            extras: what the domain's head reads beside the features.
+            coordinates: (..., d) in [-1, 1], x first: a tensor, an array, or a list. Points outside have the value of
+                the nearest point inside. Gradients flow to a tensor that requires any.
+            periods: (p,), the sampling periods that scale injection receives; None for 1, the resolution that the
+                encoder saw.
+            extras: (..., e), what the domain's head reads beside the features.
 
         Raises:
-            UserError: coordinates of another shape.
+            UserError: coordinates of another shape, or values that are no numbers.
         """
         axes = dimensions(self._signal.layout)
-        if coordinates.dim() != 2 or coordinates.shape[1] != axes:
-            raise UserError(f"coordinates are (n, {axes}), not {tuple(coordinates.shape)}")
-        coordinates = coordinates.to(self.device, torch.float32)
+        at = _tensor("coordinates", coordinates).to(self.device)
+        if at.dim() < 1 or at.shape[-1] != axes:
+            raise UserError(f"coordinates are (..., {axes}), not {tuple(at.shape)}")
+        shape, at = at.shape[:-1], at.reshape(-1, axes).clamp(-1, 1)
+        beside = None
         if extras is not None:
-            extras = extras.to(self.device)
-        wanted = torch.is_grad_enabled() and coordinates.requires_grad
+            beside = _tensor("extras", extras).to(self.device)
+            beside = beside.reshape(-1, beside.shape[-1])
+        wanted = torch.is_grad_enabled() and at.requires_grad
         with torch.set_grad_enabled(wanted), torch.autocast(self.device.type, enabled=False):
-            weights = self._weights(periods)
+            signal = self._at(periods)
             values = [
-                self._signal.evaluate(
-                    coordinates[None, i : i + ROWS], weights, None if extras is None else extras[None, i : i + ROWS]
-                )[0].float()
-                for i in range(0, max(len(coordinates), 1), ROWS)
+                signal(at[None, i : i + ROWS], None if beside is None else beside[None, i : i + ROWS])[0].float()
+                for i in range(0, max(len(at), 1), ROWS)
             ]
-        return torch.cat(values) if len(values) > 1 else values[0]
+        found = torch.cat(values) if len(values) > 1 else values[0]
+        return found.reshape(*shape, found.shape[1])
 
-    def _weights(self, periods: Tensor | None) -> list[list[Tensor]]:
-        """Read-out weights modulated for these periods: once for all chunks, and kept for the next call."""
+    def _at(self, periods: ArrayLike | None) -> Callable[[Tensor, Tensor | None], Tensor]:
+        """The signal at these periods: its weights are modulated once for all chunks, and kept for the next call."""
         count = self.domain.periods
-        values = tuple(periods.tolist()) if periods is not None else ((1.0,) * count if count else None)
+        given = None if periods is None else tuple(_tensor("periods", periods).reshape(-1).tolist())
+        values = given or ((1.0,) * count if count else None)
         prepared = self._prepared  # read once: another thread may put its own in place at any moment
         if prepared is None or prepared[0] != values:
             with torch.no_grad():
                 told = None if values is None else torch.tensor(values, device=self.device)
-                prepared = self._prepared = (values, self._signal.readout.prepare(told, self.dtype))
+                prepared = self._prepared = (values, self._signal.at(told))
         return prepared[1]
 
     def render(self, size: Any = None, **options: Any) -> R:
@@ -99,7 +107,7 @@ class Field(Generic[R]):
             planes if i in scales else {name: torch.zeros_like(x) for name, x in planes.items()}
             for i, planes in enumerate(self._signal.fields)
         ]
-        return Field(Signal(kept, self._signal.readout, self._signal.head, self._signal.layout), self.domain)
+        return Field(replace(self._signal, fields=kept), self.domain)
 
     @property
     def scales(self) -> int:
@@ -107,20 +115,11 @@ class Field(Generic[R]):
         return len(self._signal.fields)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Field[R]:
-        """A copy on another device or in another precision (torch.bfloat16 is faster where the processor has it)."""
-        return self._map(lambda t: t.to(device=device or t.device, dtype=dtype or t.dtype))
-
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Field:
-        import copy
-
-        signal = self._signal
-        fields = [
-            {name: change(x).contiguous(memory_format=torch.channels_last) for name, x in planes.items()}
-            for planes in signal.fields
-        ]
-        device = next(iter(fields[0].values())).device
-        readout, head = copy.deepcopy(signal.readout).to(device), copy.deepcopy(signal.head).to(device)
-        return Field(Signal(fields, readout, head, signal.layout), self.domain)
+        """A copy on another device or in another precision (torch.bfloat16 is faster where the CPU has it)."""
+        moved = self._signal.map(lambda t: t.to(device=device or t.device, dtype=dtype or t.dtype))
+        readout, head = copy.deepcopy(moved.readout), copy.deepcopy(moved.head)
+        device = moved.first.device
+        return Field(replace(moved, readout=readout.to(device), head=head.to(device)), self.domain)
 
     def save(self, path: str | Path) -> None:
         """Write to one safetensors file, which `load` reads without autoencoder or denoiser."""
@@ -165,12 +164,12 @@ class Field(Generic[R]):
 
 def fields_of(signal: Signal, domain: Domain[R, Any]) -> list[Field[R]]:
     """Every signal of a batch as a Field of its own."""
-    batch = next(iter(signal.fields[0].values())).shape[0]
-    parts = []
-    for k in range(batch):
-        fields = [
-            {n: x[k : k + 1].detach().float().contiguous(memory_format=torch.channels_last) for n, x in planes.items()}
-            for planes in signal.fields
-        ]
-        parts.append(Field(Signal(fields, signal.readout, signal.head, signal.layout), domain))
-    return parts
+    return [Field(one, domain) for one in signal.each()]
+
+
+def _tensor(name: str, values: ArrayLike) -> Tensor:
+    """Numbers as a tensor in float32."""
+    try:
+        return (values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))).to(torch.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} must be numbers: {error}") from error

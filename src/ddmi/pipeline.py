@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ddmi import domains
 from ddmi.base import hub
 from ddmi.base.errors import UserError, unknown
 from ddmi.base.planes import pack, unpack
@@ -73,16 +75,24 @@ class DDMIPipeline:
         export(Path(path), self.config, self.autoencoder, self.diffusion, half=half)
 
     def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
-        """Upload the model folder to the hub; returns its address. Needs a network and an access token."""
+        """Upload the model folder to the hub; returns its address.
+
+        Args:
+            repository: "owner/name". token: of an account; None for the one that `hf auth login` has stored.
+
+        Raises:
+            UserError: no network, no such account, or a name that cannot be.
+        """
         import tempfile
 
         from huggingface_hub import HfApi
 
         api = HfApi(token=token)
-        api.create_repo(repository, private=private, exist_ok=True)
         with tempfile.TemporaryDirectory() as scratch:
             self.save_pretrained(Path(scratch) / "model")
-            return str(api.upload_folder(repo_id=repository, folder_path=Path(scratch) / "model"))
+            with _reached(f"the hub did not take {repository}"):
+                api.create_repo(repository, private=private, exist_ok=True)
+                return str(api.upload_folder(repo_id=repository, folder_path=Path(scratch) / "model"))
 
     def to(self, device: str | torch.device) -> DDMIPipeline:
         """Move the networks."""
@@ -95,6 +105,14 @@ class DDMIPipeline:
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.autoencoder.parameters()).device
+
+    def __repr__(self) -> str:
+        networks = (self.autoencoder, self.diffusion)
+        millions = sum(p.numel() for network in networks if network is not None for p in network.parameters()) / 1e6
+        kind = {"none": "", "text": ", from text", "class": ", by class"}[self.config.diffusion.condition]
+        stage = f"denoiser{kind}" if self.diffusion is not None else "no denoiser yet"
+        domain = domains.name_of(self.config.domain)
+        return f"DDMIPipeline({self.config.name}: {domain}, {millions:.1f} M parameters, {stage}, {self.device})"
 
     # sampling --------------------------------------------------------------------------------------------------------
 
@@ -241,6 +259,8 @@ class DDMIPipeline:
         """The packed latent of one item, given as to `encode`: the mode of its posterior."""
         if isinstance(x, np.ndarray) and x.dtype.kind == "f":
             x = torch.from_numpy(np.ascontiguousarray(x))
+        if isinstance(x, list | tuple):
+            raise UserError("encode reads one item, not a list: name a path, an image, a tensor or an array")
         batch = self._checked(x) if isinstance(x, Tensor) else self._read(x)
         if not torch.isfinite(batch).all():
             raise UserError("what is to be encoded holds NaN or infinite values")
@@ -324,9 +344,15 @@ def _local(path: str | Path) -> str | Path:
     if name is None:
         return path
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    try:
+    with _reached(f"the hub did not give {path}"):
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors"]))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise UserError(f"the hub did not give {path}: {type(error).__name__}") from error
+
+
+@contextmanager
+def _reached(what: str) -> Iterator[None]:
+    """Errors of the hub and of the network in one line."""
+    try:
+        yield
+    except Exception as error:  # those of the network are of another library in each version of the hub's
+        raise UserError(f"{what}: {type(error).__name__}, {str(error).partition(chr(10))[0]}".rstrip(", ")) from error

@@ -59,10 +59,10 @@ def test_a_single_field_has_no_order_to_leave_out():
         own = variant.of(config).autoencoder
         fields = len(Decoder(own.decoder, 4, config.domain.layout).config.fields)
         networks.append(Readout(own.readout, fields, own.decoder.field_width, 1, 1))
-    weights = networks[0].prepare(torch.tensor([1.0]), torch.float32)
     assert fields == 1 and tiny.equal(*[n.state_dict() for n in networks])
     x = [torch.randn(2, 3, own.decoder.field_width)]
-    assert torch.equal(networks[0](x, weights), networks[1](x, weights))
+    values = [network.at(torch.ones(1))(x) for network in networks]
+    assert torch.equal(*values)
     summed = override(config, {"autoencoder.readout.conditioning": "sum"})
     assert [trained_as(v, summed).name for v in VARIANTS] == [v.name for v in VARIANTS]
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -100,22 +101,37 @@ class ReadoutBlock(nn.Module):
         self.second = ModulatedLinear(width, width, embedding, gain=GAIN * share)
         self.shortcut = ModulatedLinear(inputs, width, embedding, share, bias=False) if inputs != width else None
 
-    def prepare(self, embedding: Float[Tensor, "e"] | None, dtype: torch.dtype) -> list[Tensor]:
-        """[W1, b1, W2, b2], and W3 where the width changes; the weights are transposed for `evaluate`."""
-        layers = [self.first, self.second] + ([self.shortcut] if self.shortcut is not None else [])
-        pairs = [(layer.modulated(embedding).t(), layer.bias) for layer in layers]
-        return [t.to(dtype) for pair in pairs for t in pair if t is not None]
+    def at(self, embedding: Float[Tensor, "e"] | None, dtype: torch.dtype) -> ModulatedBlock:
+        """The block with its weights modulated, as a function of point features."""
+        weights = {"weight": self.first, "second_weight": self.second, "shortcut": self.shortcut}
+        biases = {"bias": self.first.bias, "second_bias": self.second.bias}
+        modulated = {name: layer.modulated(embedding).t() for name, layer in weights.items() if layer is not None}
+        return ModulatedBlock(**{name: t.to(dtype) for name, t in {**modulated, **biases}.items() if t is not None})
 
-    @staticmethod
-    def evaluate(x: Float[Tensor, "n i"], weights: Sequence[Tensor]) -> Float[Tensor, "n o"]:
+
+@dataclass(frozen=True, kw_only=True)
+class ModulatedBlock:
+    """A `ReadoutBlock` at one sampling period; weights are transposed, inputs first."""
+
+    weight: Float[Tensor, "i o"]
+    bias: Float[Tensor, "o"]
+    second_weight: Float[Tensor, "o o"]
+    second_bias: Float[Tensor, "o"]
+    shortcut: Float[Tensor, "i o"] | None = None
+
+    def __call__(self, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
         """The block on points, with as few passes over memory as its matrix products allow."""
-        hidden = F.leaky_relu_(torch.addmm(weights[1], x, weights[0]), SLOPE)
-        hidden = F.leaky_relu_(torch.addmm(weights[3], hidden, weights[2]), SLOPE)
+        hidden = F.leaky_relu_(torch.addmm(self.bias, x, self.weight), SLOPE)
+        hidden = F.leaky_relu_(torch.addmm(self.second_bias, hidden, self.second_weight), SLOPE)
         if torch.is_grad_enabled():  # the backward pass of leaky_relu_ reads its result
-            return hidden.add(x, alpha=math.sqrt(0.5)) if len(weights) == 4 else hidden.addmm(x, weights[4])
-        if len(weights) == 4:
+            return hidden.add(x, alpha=math.sqrt(0.5)) if self.shortcut is None else hidden.addmm(x, self.shortcut)
+        if self.shortcut is None:
             return hidden.add_(x, alpha=math.sqrt(0.5))
-        return torch.addmm(hidden, x, weights[4], out=hidden)
+        return torch.addmm(hidden, x, self.shortcut, out=hidden)
+
+
+Embeddings = Sequence[Float[Tensor, "b n c"]]
+"""Positional embeddings of the same points, one for each scale, coarse to fine."""
 
 
 class Readout(nn.Module):
@@ -143,34 +159,42 @@ class Readout(nn.Module):
             for i in range(config.blocks)
         )
 
-    def prepare(self, periods: Float[Tensor, "p"] | None, dtype: torch.dtype) -> list[list[Tensor]]:
-        """The weights of every block at these sampling periods."""
+    def at(
+        self, periods: Float[Tensor, "p"] | None, dtype: torch.dtype = torch.float32
+    ) -> Callable[[Embeddings], Float[Tensor, "b n width"]]:
+        """The read-out at these sampling periods: a function of positional embeddings, whose weights are modulated once
+        for all calls.
+
+        Args:
+            dtype: that it computes in.
+
+        Raises:
+            ValueError: no periods, where the read-out is modulated by them.
+        """
         embedding = None
         if self.embed is not None:
             if periods is None:
                 raise ValueError("scale injection needs the sampling period of the query")
             embedding = self.embed(periods)
-        return [block.prepare(embedding, dtype) for block in self.blocks]  # type: ignore[operator]
+        return partial(self, blocks=[block.at(embedding, dtype) for block in self.blocks])  # type: ignore[operator]
 
-    def forward(
-        self, embeddings: Sequence[Float[Tensor, "b n c"]], weights: Sequence[Sequence[Tensor]]
-    ) -> Float[Tensor, "b n width"]:
-        """Feed the embeddings, coarse to fine, through the blocks whose weights `prepare` gave."""
-        arriving = [p.flatten(0, 1).to(weights[0][0].dtype) for p in embeddings]  # (b * n, c)
+    def forward(self, embeddings: Embeddings, blocks: Sequence[ModulatedBlock]) -> Float[Tensor, "b n width"]:
+        """Feed the embeddings, coarse to fine, through the modulated blocks; see `at`."""
+        arriving = [p.flatten(0, 1).to(blocks[0].weight.dtype) for p in embeddings]  # (b * n, c)
         if not self.config.coarse_to_fine:
             arriving = [torch.cat(arriving, dim=1)]
         if self.config.checkpointing and self.training and torch.is_grad_enabled():
             parts = zip(*(p.split(ROWS) for p in arriving), strict=True)
-            hidden = torch.cat([checkpoint(self._run, part, weights, use_reentrant=False) for part in parts])
+            hidden = torch.cat([checkpoint(self._run, part, blocks, use_reentrant=False) for part in parts])
         else:
-            hidden = self._run(arriving, weights)
+            hidden = self._run(arriving, blocks)
         return hidden.unflatten(0, embeddings[0].shape[:2])
 
     def _run(
-        self, arriving: Sequence[Float[Tensor, "n c"]], weights: Sequence[Sequence[Tensor]]
+        self, arriving: Sequence[Float[Tensor, "n c"]], blocks: Sequence[ModulatedBlock]
     ) -> Float[Tensor, "n width"]:
         hidden: Tensor | None = None
-        for i, block in enumerate(weights):
+        for i, block in enumerate(blocks):
             if i >= len(arriving):
                 x = hidden
             elif self.entries:
@@ -180,7 +204,7 @@ class Readout(nn.Module):
             else:
                 x = arriving[i] if hidden is None else torch.cat([hidden, arriving[i]], dim=1)
             assert x is not None
-            hidden = ReadoutBlock.evaluate(x, block)
+            hidden = block(x)
         assert hidden is not None
         return hidden
 

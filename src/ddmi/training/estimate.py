@@ -105,11 +105,7 @@ def autoencoder_loss(config: Config, encoder: nn.Module) -> Loss | None:
         noise = torch.randn(count, *model.latent_shape, device=device)  # type: ignore[misc]
         posterior, signal = model(torch.rand(count, *shape, device=device), noise)
         told = torch.ones(config.domain.periods, device=device) if config.domain.periods else None
-        compute = torch.float32
-        if device.type != "meta" and torch.is_autocast_enabled(device.type):
-            compute = torch.get_autocast_dtype(device.type)
-        weights = signal.readout.prepare(told, compute)
-        values = signal.evaluate(torch.rand(count, points, axes, device=device) * 2 - 1, weights)
+        values = signal(torch.rand(count, points, axes, device=device) * 2 - 1, told)
         return values.float().abs().mean() + posterior.kl().mean()
 
     return loss
