@@ -103,7 +103,8 @@ class Snapshots:
         """Write the averages, in half precision, if this is one of the times."""
         if time not in self.times:
             return
-        tensors = {f"{k}.{n}": p.half() for k, a in enumerate(averages) for n, p in a.module.named_parameters()}
+        kept = [average.get_submodule("module") for average in averages]
+        tensors = {f"{k}.{name}": p.half() for k, one in enumerate(kept) for name, p in one.named_parameters()}
         with aside(self.folder / f"{self.stage}-averages-{time:08d}.safetensors") as scratch:
             save_tensors({**tensors, "steps": averages[0].n_averaged - 1}, scratch)
 
