@@ -24,6 +24,7 @@ from ddmi.base.storage import (
     save_tensors,
     seal,
     verify,
+    write_json,
 )
 from ddmi.config import Config
 from ddmi.model.autoencoder import D2CVAE, as_channels_last, freeze
@@ -37,6 +38,33 @@ LARGEST = 1 << 27
 """Numbers that one latent may have."""
 PENDING = ".export"
 """A folder in the model folder: a complete export that is about to take its place."""
+
+DATA = "data.json"
+"""Of a run folder: where its data lies. It is no part of the model."""
+
+
+def remember_data(run: Path, data: str | Path) -> None:
+    """Note in a run folder what it is trained on."""
+    with aside(run / DATA) as scratch:
+        write_json({"path": str(Path(data).absolute())}, scratch)
+
+
+def data_of(run: str | Path, given: str | Path | None = None) -> str | Path | None:
+    """The data of a run: what is given, else what it was trained on; None for a run whose domain brings its own.
+
+    Raises:
+        UserError: what it was trained on is no longer there.
+    """
+    note = Path(run) / DATA
+    if given is not None or not note.is_file():
+        return given
+    noted = read_json(note, SMALL)
+    path = noted.get("path") if isinstance(noted, dict) else None
+    if not isinstance(path, str):
+        raise UserError(f"{note} is damaged: name the data with --data")
+    if not Path(path).exists():
+        raise UserError(f"{run} was trained on {path}, which is no longer there: name the data with --data")
+    return path
 
 
 def export(

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 import ddmi.training.run as runs
+from ddmi import report
 from ddmi.base.errors import UserError, WorkError
 from ddmi.base.interruption import Interruption
 from ddmi.base.storage import load_tensors, locked, verify
@@ -436,6 +437,30 @@ def test_every_file_of_the_data_is_opened_once_a_command(config, pictures, tmp_p
     opened.clear()
     evaluate(prepare(tmp_path / "run", pictures, Protocol(samples=2)), ["reconstruction"])
     assert opened == dict.fromkeys(files, 1)
+
+
+def test_a_run_remembers_its_data_and_the_model_does_not(whole, config, pictures, tmp_path, monkeypatch):
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(pictures, data)
+    monkeypatch.chdir(tmp_path)
+    assert train(config, run, "data", stage="autoencoder")
+    monkeypatch.chdir(TESTS)  # what was relative is found from anywhere
+    assert train(config, run, resume=True)
+    assert_same_run(run, whole)
+    assert (
+        prepare(run, protocol=Protocol(samples=1)).train.names
+        == prepare(run, pictures, Protocol(samples=1)).train.names
+    )
+    for file in (run / "model").iterdir():
+        assert str(tmp_path).encode() not in file.read_bytes()
+    data.rename(tmp_path / "elsewhere")
+    for command in (lambda: train(config, run, resume=True), lambda: prepare(run), lambda: report.write(run)):
+        with pytest.raises(
+            UserError, match=rf"was trained on {data}, which is no longer there: name the data with --data"
+        ):
+            command()
+    assert train(config, run, tmp_path / "elsewhere", resume=True)
+    assert len(prepare(run, protocol=few).samples) == 1
 
 
 @pytest.mark.parametrize("slow", ["open", "inputs"])

@@ -16,7 +16,10 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=VALUE", help="Replace a setting; repeatable.")
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="The data: a folder of pictures, of prepared shapes, of clips, or of photographs.")
+    Path | None,
+    typer.Option(
+        help="A folder of images, prepared shapes, clips or posed views. A run remembers what it was trained on."
+    ),
 ]
 Size = Annotated[
     str, typer.Option(metavar="N|WIDTHxHEIGHT", help="Pixels, or cells of a mesh; without it, the domain's choice.")

@@ -18,6 +18,7 @@ from ddmi.evaluation.samples import BATCH, BATCHES, draw
 from ddmi.field import Field
 from ddmi.model.sampling import SamplingConfig, scheduler
 from ddmi.pipeline import DDMIPipeline
+from ddmi.pretrained import data_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +151,7 @@ def prepare(path: str | Path, data: str | Path | None = None, protocol: Protocol
 
 
 def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool = False) -> Evaluated:
-    """A run and its data, without samples yet.
+    """A run and its data, without samples yet. Without `data`, that which the run was trained on.
 
     Raises:
         UserError: no model there, no data, or no denoiser where `denoiser` asks for one.
@@ -159,7 +160,7 @@ def opened(path: str | Path, data: str | Path | None = None, *, denoiser: bool =
     pipe = DDMIPipeline.from_pretrained(path, device=processes.device)
     if denoiser and pipe.diffusion is None:
         raise UserError(f"{path} has no denoiser yet: train its second stage (--stage diffusion) first")
-    source = pipe.config.domain.open(data)
+    source = pipe.config.domain.open(data_of(path, data))
     domain = pipe.config.domain.fitted(source)
     train, held_out = domain.dataset(source, "train"), domain.dataset(source, "test")
     assert pipe.folder is not None

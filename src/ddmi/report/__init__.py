@@ -13,6 +13,7 @@ from ddmi.base.storage import aside, read_json
 from ddmi.config import load
 from ddmi.domains import name_of
 from ddmi.evaluation import Protocol, nfe
+from ddmi.pretrained import data_of
 from ddmi.report import frame, page, sections, tables
 from ddmi.report.numbers import Numbers
 
@@ -26,7 +27,7 @@ def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | 
     metrics.json. What it shows of a domain comes from `sections/<domain>`; a domain without one still has a page.
 
     Args:
-        data: what the run was trained on, where its domain does not bring its own.
+        data: None for what the run was trained on.
         protocol: how the samples are drawn.
 
     Returns:
@@ -39,6 +40,7 @@ def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | 
     folder = Path(run)
     if not folder.is_dir():
         raise UserError(f"{folder} is no run folder: name one that ddmi train made")
+    data = data_of(folder, data)
     evaluated = evaluation.prepare(folder, data, protocol)
     target = folder / "report.html"
     if not evaluated.processes.main:

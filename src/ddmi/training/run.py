@@ -31,7 +31,7 @@ from ddmi.model.autoencoder import D2CVAE, freeze
 from ddmi.model.diffusion import Diffusion
 from ddmi.model.sampling import SamplingConfig, draw, sample_seeds
 from ddmi.model.unet import Condition
-from ddmi.pretrained import AGAIN, AUTOENCODER, DIFFUSION, check_export, export, intact
+from ddmi.pretrained import AGAIN, AUTOENCODER, DIFFUSION, check_export, data_of, export, intact, remember_data
 from ddmi.rendering import files
 from ddmi.training import averages, latents, precision
 from ddmi.training.batches import Batches, Source
@@ -66,8 +66,8 @@ def train(
     """Train a configuration into a run folder.
 
     Args:
-        out: the run folder: config.json, checkpoints/, model/, samples/, logs/, cache/.
-        data: what the domain's `open` reads; None for a domain that brings its own.
+        out: the run folder: config.json, data.json, checkpoints/, model/, samples/, logs/, cache/.
+        data: what the domain's `open` reads; None for that of the run, or for a domain that brings its own.
         stage: "autoencoder", "diffusion" (on an autoencoder that is in the folder already), or "all".
         resume: go on from the newest checkpoint; on a folder without one, simply start.
         max_minutes: stop after so long, with a checkpoint; loading and checking the data count. One training step,
@@ -98,6 +98,7 @@ def _train(
         _check_run(run, resume)
         config = replace(config, training=_as_begun(config.training, run))
         with working("reading the data"):
+            data = data_of(run, data)
             source = config.domain.open(data)
         config = replace(config, domain=config.domain.fitted(source))
         dataset, held_out = (config.domain.dataset(source, part) for part in ("train", "test"))
@@ -106,6 +107,8 @@ def _train(
         accelerator = accelerate(config.training, run)
         if accelerator.is_main_process:
             _claim(run, config)
+            if data is not None:
+                remember_data(run, data)
         accelerator.wait_for_everyone()
         if accelerator.num_processes > 1 and accelerator.is_main_process:
             log.warning("training with %d processes", accelerator.num_processes)
