@@ -98,7 +98,7 @@ class Photographed:
         focal, centre = np.array([c.focal for c in found]), np.array([c.middle for c in found])
         return Views(poses=poses, focal=focal, centre=centre, size=PIXELS)
 
-    def pictures(self, index, which):
+    def images(self, index, which):
         found = list(self.places(index))
         views = [render_field(Ball(MIDDLES[index]), found[view], Quadrature()).colour for view in which]
         return (255 * torch.stack(views)).round().to(torch.uint8).numpy()

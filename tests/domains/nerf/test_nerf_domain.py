@@ -62,7 +62,7 @@ class Balls:
             size=self.placed[0].size,
         )
 
-    def pictures(self, index: int, which: Sequence[int]) -> np.ndarray:
+    def images(self, index: int, which: Sequence[int]) -> np.ndarray:
         found = []
         for view in which:
             origins, directions = self.placed[view].rays()

@@ -76,7 +76,7 @@ class Source:
             size=(self.size, self.size),
         )
 
-    def pictures(self, index, which):
+    def images(self, index, which):
         for k in which:
             if (index, k) not in self.taken:
                 even, fine = RAYS
@@ -362,7 +362,7 @@ def test_renderings_are_compared_as_their_features_say(network, monkeypatch):
     found = ViewMetrics(DOMAIN, evidence).renderings()
 
     def seen(fields):
-        pictures = np.concatenate([Source(fields, ((20, 10),), 32).pictures(k, [0]) for k in range(len(fields))])
+        pictures = np.concatenate([Source(fields, ((20, 10),), 32).images(k, [0]) for k in range(len(fields))])
         return network(torch.from_numpy(pictures).permute(0, 3, 1, 2) / 127.5 - 1).detach()
 
     real, unseen, mine = seen(balls[:6]), seen(balls[6:]), seen(drawn)

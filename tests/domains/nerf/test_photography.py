@@ -127,7 +127,7 @@ def test_a_source_reads_what_was_written(raw, tmp_path, caplog):
     assert np.linalg.norm(views.eyes, axis=1) == pytest.approx(1.575 / np.sin(np.radians(20)), rel=1e-6)
     nearest = np.linalg.norm(cloud[:, None, :3] - MIDDLES, axis=2).argmin(axis=1)
     assert (cloud[:, 3:].argmax(axis=1) == nearest).all()
-    pictures = source.pictures(2, range(8))
+    pictures = source.images(2, range(8))
     assert check(views, pictures) == []
     for view in range(8):
         pixel, _, _ = views.project(view, cloud[:, :3].astype(float))
@@ -351,7 +351,7 @@ def test_furniture_is_a_source_of_views():
     assert isinstance(source, ViewSource)
     assert len(source.names) == len(source.counts) == 12 and set(source.counts) == {24} and source.bad == []
     for index in (0, 3, 7):
-        views, pictures = source.cameras(index), source.pictures(index, range(24))
+        views, pictures = source.cameras(index), source.images(index, range(24))
         assert pictures.shape == (24, 40, 40, 3) and len(views) == 24 and views.size == (40, 40)
         assert check(views, pictures) == []
 
@@ -364,7 +364,7 @@ def test_points_have_the_colours_of_the_pictures():
         cloud = source.cloud(index, 3000, np.random.default_rng(0))
         assert np.abs(cloud).max() <= 1
         met = 0
-        for view, picture in enumerate(source.pictures(index, range(4))):
+        for view, picture in enumerate(source.images(index, range(4))):
             towards = cloud[:, :3] - views.eyes[view]
             distance = np.linalg.norm(towards, axis=1)
             seen = subject.seen(np.broadcast_to(views.eyes[view], towards.shape), towards / distance[:, None])
@@ -379,21 +379,21 @@ def test_points_have_the_colours_of_the_pictures():
 
 
 def test_a_view_does_not_depend_on_what_else_was_asked():
-    whole = FurnitureViews(5, views=6, size=24).pictures(2, range(6))
+    whole = FurnitureViews(5, views=6, size=24).images(2, range(6))
     source = FurnitureViews(3, views=6, size=24)
-    some = source.pictures(2, [4, 1, 4])
+    some = source.images(2, [4, 1, 4])
     assert np.array_equal(some, whole[[4, 1, 4]])
     some[:] = 0  # the array is the caller's
-    assert np.array_equal(source.pictures(2, [1, 0]), whole[[1, 0]])
-    assert source.pictures(2, []).shape == (0, 24, 24, 3)
+    assert np.array_equal(source.images(2, [1, 0]), whole[[1, 0]])
+    assert source.images(2, []).shape == (0, 24, 24, 3)
     poor = FurnitureViews(3, views=6, size=24, memory=0)
-    assert np.array_equal(poor.pictures(2, [3]), whole[[3]]) and np.array_equal(poor.pictures(2, [3]), whole[[3]])
+    assert np.array_equal(poor.images(2, [3]), whole[[3]]) and np.array_equal(poor.images(2, [3]), whole[[3]])
     copy = pickle.loads(pickle.dumps(FurnitureViews(3, 6, 24, elevation=(0.0, 40.0))))
     assert copy.elevation == (0.0, 40.0) and copy.names == source.names
-    assert not np.array_equal(FurnitureViews(3, views=6, size=24, seed=1).pictures(2, [3]), whole[[3]])
+    assert not np.array_equal(FurnitureViews(3, views=6, size=24, seed=1).images(2, [3]), whole[[3]])
     for wrong in (-1, 6):
         with pytest.raises(IndexError, match="has 6 views"):
-            source.pictures(2, [0, wrong])
+            source.images(2, [0, wrong])
 
 
 def test_what_is_kept_is_not_taken_again(tmp_path, monkeypatch, caplog):
@@ -401,24 +401,24 @@ def test_what_is_kept_is_not_taken_again(tmp_path, monkeypatch, caplog):
     camera_shutter = photography.render_view
     monkeypatch.setattr(photography, "render_view", lambda *given: taken.append(1) or camera_shutter(*given))
     source = FurnitureViews(2, views=6, size=24)
-    source.pictures(0, [1, 2])
-    source.pictures(0, [3, 2, 3])
+    source.images(0, [1, 2])
+    source.images(0, [3, 2, 3])
     assert len(taken) == 3
-    whole = source.pictures(0, range(6))
+    whole = source.images(0, range(6))
     taken.clear()
     first = FurnitureViews(2, views=6, size=24, cache=tmp_path)
-    assert np.array_equal(first.pictures(0, [5]), whole[[5]]) and len(taken) == 6
+    assert np.array_equal(first.images(0, [5]), whole[[5]]) and len(taken) == 6
     for memory in (0, 10**6):
         again = FurnitureViews(2, views=6, size=24, cache=tmp_path, memory=memory)
-        assert np.array_equal(again.pictures(0, range(6)), whole) and len(taken) == 6
+        assert np.array_equal(again.images(0, range(6)), whole) and len(taken) == 6
     other = FurnitureViews(2, views=6, size=24, elevation=(0.0, 10.0), cache=tmp_path)
-    assert not np.array_equal(other.pictures(0, range(6)), whole) and len(taken) == 12
+    assert not np.array_equal(other.images(0, range(6)), whole) and len(taken) == 12
     (file,) = (path for path in tmp_path.rglob("*.npz") if np.array_equal(np.load(path)["pictures"], whole))
     content = file.read_bytes()
     for damaged in (content[:100], content[:300] + bytes([content[300] ^ 8]) + content[301:]):
         file.write_bytes(damaged)
         caplog.clear()
-        assert np.array_equal(FurnitureViews(2, views=6, size=24, cache=tmp_path).pictures(0, range(6)), whole)
+        assert np.array_equal(FurnitureViews(2, views=6, size=24, cache=tmp_path).images(0, range(6)), whole)
         (line,) = caplog.messages
         assert f"{file} is damaged and is made again" in line
 

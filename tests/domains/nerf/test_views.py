@@ -79,7 +79,7 @@ def middle(views: Views, view: int, pictures: np.ndarray) -> np.ndarray:
 def shows(source: ViewSource, index: int, point: np.ndarray, off: float = 1.0) -> None:
     """The pictures of an object have their silhouettes where the cameras see a point."""
     views = source.cameras(index)
-    pictures = source.pictures(index, range(len(views)))
+    pictures = source.images(index, range(len(views)))
     for view in range(len(views)):
         pixel, depth, _ = views.project(view, point[None])
         assert np.abs(pixel[0] - middle(views, view, pictures)).max() < off and depth[0] > 0
@@ -102,12 +102,12 @@ def test_srn_reads_back_in_our_frame(tmp_path):
     )
     assert np.allclose(views.poses[:, 1, 0], 0, atol=1e-6) and (views.poses[:, 1, 1] > 0).all(), "y up, level cameras"
     shows(source, 0, OURS)
-    pictures = source.pictures(0, [3, 0, 3])
+    pictures = source.images(0, [3, 0, 3])
     assert pictures.dtype == np.uint8 and (pictures[0] == pictures[2]).all()
     assert (pictures[1] == on(SHOTS)[0]).all(), "on white"
     with pytest.raises(IndexError, match="there is no view 12"):
-        source.pictures(0, [12])
-    assert (ViewFolder(tmp_path, background=0.0).pictures(0, [0])[0] == on(SHOTS, 0)[0]).all()
+        source.images(0, [12])
+    assert (ViewFolder(tmp_path, background=0.0).images(0, [0])[0] == on(SHOTS, 0)[0]).all()
 
 
 def test_a_hull_gives_the_points_where_none_come_with_the_views(tmp_path):
@@ -226,9 +226,9 @@ def test_npz_files(tmp_path, caplog):
     assert np.allclose(cloud[:, 3:], [-0.6, -0.2, 0.2], atol=0.01)
     one = ViewFolder(npz(tmp_path / "c.npz", data=enlarged))
     assert one.names == ["c"] and np.allclose(one.cloud(0, 400, rng()), cloud, atol=1e-6), "already as the views"
-    eight = (np.asarray(one.pictures(0, range(COUNT)))[..., :1]).copy()
+    eight = (np.asarray(one.images(0, range(COUNT)))[..., :1]).copy()
     grey = ViewFolder(npz(tmp_path / "d.npz", images=eight, data=enlarged))
-    assert (grey.pictures(0, [2])[0] == np.repeat(eight[2], 3, axis=2)).all()
+    assert (grey.images(0, [2])[0] == np.repeat(eight[2], 3, axis=2)).all()
 
 
 def transforms(
@@ -255,7 +255,7 @@ def test_transforms(tmp_path):
     assert source.names == ["lego"] and source.counts == [COUNT] and source.radii == [pytest.approx(reach)]
     assert source.cameras(0).parts == ("train",) * 8 + ("test",) * 4 and np.allclose(source.cameras(0).focal, 66)
     shows(source, 0, np.array([0.3, 0.5, -0.4]) / reach)
-    assert (source.pictures(0, range(COUNT)) == on(shots)).all()
+    assert (source.images(0, range(COUNT)) == on(shots)).all()
     assert ViewFolder(folder / "transforms_test.json").counts == [4]
     cloud = source.cloud(0, 300, rng())
     assert np.median(np.linalg.norm(cloud[:, :3] * reach - [0.3, 0.5, -0.4], axis=1)) == pytest.approx(0.62, abs=0.05)
@@ -272,14 +272,14 @@ def test_transforms(tmp_path):
 def test_pictures_stay_in_memory_within_a_budget(tmp_path):
     srn(tmp_path / "a")
     keeping, forgetting = ViewFolder(tmp_path), ViewFolder(tmp_path, memory=0)
-    first = keeping.pictures(0, range(COUNT))
+    first = keeping.images(0, range(COUNT))
     copy = pickle.loads(pickle.dumps(keeping))
     first[:] = 0  # the caller's
     shutil.rmtree(tmp_path / "a" / "rgb")
-    assert (keeping.pictures(0, range(COUNT)) == on(SHOTS)).all()
+    assert (keeping.images(0, range(COUNT)) == on(SHOTS)).all()
     for source in (forgetting, copy):
         with pytest.raises(UserError, match=r"000004\.png cannot be read"):
-            source.pictures(0, [4])
+            source.images(0, [4])
 
 
 def test_compositing():

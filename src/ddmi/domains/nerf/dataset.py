@@ -77,7 +77,7 @@ class ViewDataset:
 
     def pictures(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
         """Views of an item, on the background."""
-        return self.source.pictures(self.kept[index], which)
+        return self.source.images(self.kept[index], which)
 
     def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> RayBatch:
         """A fresh cloud of each object, and rays through pixels of some of its views."""

@@ -1,4 +1,4 @@
-"""Views of meshes: of users' meshes, photographed once into the layout of SRN, and of furniture made by rule.
+"""Views of meshes: of users' meshes, rendered once into the layout of SRN, and of procedural furniture.
 
 A prepared object is a folder with `rgb/000000.png` (RGBA), `pose/000000.txt` (OpenCV camera to world, row by row) and
 `intrinsics.txt` as Sitzmann et al. 2019 released theirs, and of our own `points.npz` (`points` and 8-bit `colours` of
@@ -7,8 +7,7 @@ the surface) and `scene.json` ({"radius": 1.0}: half the side of the cube around
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from ddmi.base.errors import MissingPackage, UserError
 from ddmi.base.progress import working
@@ -24,6 +23,7 @@ from ddmi.base.randomness import derive
 from ddmi.base.storage import aside, write_json
 from ddmi.data import furniture
 from ddmi.data.kept import Kept, key
+from ddmi.data.memory import Memory
 from ddmi.data.meshes import Model, Up, check_up, joined, load, normalised, placement
 from ddmi.data.preparation import Progress, Summary, carry_out
 from ddmi.domains.nerf.posed import Views
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 CLOUD, SCENE, INTRINSICS = "points.npz", "scene.json", "intrinsics.txt"
 
 LOOK = 1
-"""Goes up when the same piece of furniture looks different: what was photographed before is then not used."""
+"""Goes up when the same piece of furniture looks different: what was rendered before is then not used."""
 
 
 # objects of users -----------------------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def prepare_views(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Summary:
-    """Photograph all meshes at one or several paths; models that the target has, or has rejected, are passed over.
+    """Render all meshes at one or several paths; models that the target has, or has rejected, are passed over.
 
     The files of an object depend on the mesh, the settings and the model's name, never on what else there is or on when
     the work was interrupted; a folder that is there is whole. Besides the objects there are the tables that
@@ -94,14 +94,14 @@ def prepare_views(
     check_up(up)
     settings = Settings(views=views, size=size, points=points, elevation=elevation, up=up, seed=seed)
     sphere(1, elevation=elevation)  # raises when it is no range
-    one = partial(photograph_one, settings=settings)
+    one = partial(render_one, settings=settings)
     files = (SCENE,)  # folders are put in place as a whole
     target = Path(target)
     return carry_out(sources, target, asdict(settings), one, files, processes=processes, progress=progress)
 
 
-def photograph_one(model: Model, target: Path, settings: Settings) -> str | None:
-    """Photograph one model into `target / model.name`, put in place as a whole.
+def render_one(model: Model, target: Path, settings: Settings) -> str | None:
+    """Render one model into `target / model.name`, put in place as a whole.
 
     Returns:
         The reason why it is rejected, None when it is done.
@@ -117,11 +117,10 @@ def photograph_one(model: Model, target: Path, settings: Settings) -> str | None
         seed=derive(settings.seed, "cameras", model.name),
     )
     try:
-        subject = TracedMesh(
-            upright(load(model, coloured=True), model.rotation, settings.up), detail=spacing(cameras[0])
-        )
+        scene = upright(load(model, coloured=True), model.rotation, settings.up)
+        mesh = TracedMesh(scene, detail=spacing(cameras[0]))
         rng = np.random.default_rng(derive(settings.seed, "cloud", model.name))
-        points, colours = subject.cloud(settings.points, rng)
+        points, colours = mesh.cloud(settings.points, rng)
     except MissingPackage:
         raise
     except UserError as error:
@@ -131,8 +130,7 @@ def photograph_one(model: Model, target: Path, settings: Settings) -> str | None
         for name in ("rgb", "pose"):
             (folder / name).mkdir(parents=True)
         for number, camera in enumerate(cameras):
-            picture = render_view(subject, camera).rgba()
-            Image.fromarray(picture).save(folder / "rgb" / f"{number:06d}.png")
+            Image.fromarray(render_view(mesh, camera).rgba()).save(folder / "rgb" / f"{number:06d}.png")
             numbers = " ".join(f"{value + 0.0:.9g}" for value in to_opencv(camera.pose).flatten().tolist())
             (folder / "pose" / f"{number:06d}.txt").write_text(f"{numbers}\n")
         (x, y), (height, width) = cameras[0].middle, cameras[0].size
@@ -166,10 +164,10 @@ def upright(scene: trimesh.Scene, rotation: tuple[float, ...] | None = None, up:
 
 
 class FurnitureViews:
-    """Views of the furniture made by rule, a source of views: photographed when they are asked for, and kept.
+    """Views of procedural furniture, a source of views: rendered when they are asked for, and kept.
 
     A view of piece k depends on the seed, k and the views' number and size, not on how many pieces there are. With a
-    cache folder all views of a piece are taken at once and written there, to be found again by another source.
+    cache folder all views of a piece are rendered at once and written there, to be found again by another source.
 
     Args:
         pieces: how many, as for `ddmi.data.furniture.Furniture`.
@@ -178,8 +176,8 @@ class FurnitureViews:
         seed: another seed, other pieces and other cameras.
         elevation: degrees, of the lowest and of the highest camera.
         radius: of the ball that the cameras just see; of some large tables it cuts off the corners in a few views.
-        cache: a folder for what was photographed.
-        memory: bytes of pictures that are kept; of what is beyond, each is taken (or read) again.
+        cache: a folder for what was rendered.
+        memory: bytes of images that are kept; of what is beyond, each is rendered (or read) again.
 
     Raises:
         UserError: a number is not positive.
@@ -197,8 +195,6 @@ class FurnitureViews:
         cache: str | Path | None = None,
         memory: int = 1_500_000_000,
     ):
-        optional = {"elevation": elevation, "radius": radius, "cache": cache, "memory": memory}
-        self._again = partial(FurnitureViews, pieces, views, size, seed, **optional)  # type: ignore[arg-type]
         self.furniture = furniture.Furniture(pieces, seed)
         self.views, self.size, self.seed, self.elevation, self.radius = views, size, seed, elevation, radius
         self.names, self.groups, self.parts = self.furniture.names, self.furniture.groups, self.furniture.parts
@@ -208,41 +204,37 @@ class FurnitureViews:
         self.counts = [views] * pieces
         sphere(views, size=size, elevation=elevation, radius=radius)  # raises where that is impossible
         self._cache = Kept(None if cache is None else Path(cache))
-        self._budget = memory
-        self._lock = threading.Lock()
-        self._kept: dict[int, tuple[UInt8[np.ndarray, "n h w 3"], Bool[np.ndarray, "n"]]] = {}
-        self._placed: dict[int, Views] = {}
-
-    def __reduce__(self) -> tuple[Callable[[], FurnitureViews], tuple[()]]:
-        return self._again, ()  # a copy in another process photographs for itself
+        self._memory = Memory(memory)
+        self._cameras: dict[int, Views] = {}
 
     def cameras(self, index: int) -> Views:
-        """Where the views of a piece are taken from."""
-        if index not in self._placed:
+        """Where the views of a piece are rendered from."""
+        if index not in self._cameras:
             seed = derive(self.seed, "cameras", self.names[index])
             cameras = sphere(self.views, size=self.size, elevation=self.elevation, radius=self.radius, seed=seed)
-            self._placed[index] = Views(
+            self._cameras[index] = Views(
                 poses=torch.stack([camera.pose for camera in cameras]).numpy(),
                 focal=np.array([camera.focal for camera in cameras]),
                 centre=np.array([camera.middle for camera in cameras]),
                 size=cameras[0].size,
             )
-        return self._placed[index]
+        return self._cameras[index]
 
-    def pictures(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
+    def images(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
         """Some of the views of a piece, on white, in the order asked for; the array is new.
 
         Raises:
             IndexError: a number that is negative or beyond the last view.
         """
-        chosen = np.asarray(which, np.intp)
-        if len(chosen) and not 0 <= chosen.min() <= chosen.max() < self.views:
+        if not all(0 <= view < self.views for view in which):
             raise IndexError(f"{self.names[index]} has {self.views} views, not all of {list(which)} are there")
-        pictures, there = self._kept.get(index) or self._begun(index)
-        missing = np.unique(chosen[~there[chosen]])
-        if len(missing):
-            self._take(index, missing, pictures, there)
-        return pictures[chosen]
+        found = {view: self._memory.get((index, view)) for view in which}
+        if missing := [view for view, image in found.items() if image is None]:
+            made = self._made(index, missing)
+            for view, image in made.items():
+                self._memory.keep((index, view), image)
+            found |= made
+        return np.array([found[view] for view in which], np.uint8).reshape(-1, self.size, self.size, 3)
 
     def cloud(self, index: int, count: int, rng: np.random.Generator) -> Float32[np.ndarray, "n 6"]:
         """Points of the surface, x y z in [-1, 1], and their colours in the light, red green blue in [-1, 1]."""
@@ -250,31 +242,20 @@ class FurnitureViews:
         colours = lit(self.furniture.colours(index, points), normals)
         return np.concatenate([points, 2 * colours - 1], axis=1)
 
-    def _begun(self, index: int) -> tuple[UInt8[np.ndarray, "n h w 3"], Bool[np.ndarray, "n"]]:
-        """The pictures of a piece and which of them are taken: none, or all where there is a cache."""
-        pictures, there = np.zeros((self.views, self.size, self.size, 3), np.uint8), np.zeros(self.views, bool)
-        if self._cache.folder is not None:
-            made_of = (furniture.VERSION, LOOK, self.seed, index, self.views, self.size, self.elevation, self.radius)
-            name = key("furniture", *made_of)
-            found = (self._cache.read(name) or {}).get("pictures")
-            if found is not None and found.shape == pictures.shape:
-                pictures, there[:] = found, True
-            else:
-                with working("photographing furniture", self.names[index]):
-                    self._take(index, range(self.views), pictures, there)
-                self._cache.write(name, pictures=pictures)
-        with self._lock:
-            if index not in self._kept and pictures.nbytes <= self._budget:  # the first stay
-                self._budget -= pictures.nbytes
-                self._kept[index] = pictures, there
-        return self._kept.get(index, (pictures, there))
+    def _made(self, index: int, which: Sequence[int]) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
+        """Views of a piece: those asked for, or all where there is a cache."""
+        if self._cache.folder is None:
+            return self._rendered(index, which)
+        made_of = (furniture.VERSION, LOOK, self.seed, index, self.views, self.size, self.elevation, self.radius)
+        name, shape = key("furniture", *made_of), (self.views, self.size, self.size, 3)
+        images = (self._cache.read(name) or {}).get("pictures")
+        if images is None or images.shape != shape:
+            with working("rendering furniture", self.names[index]):
+                images = np.stack(list(self._rendered(index, range(self.views)).values()))
+            self._cache.write(name, pictures=images)
+        return dict(enumerate(images))
 
-    def _take(
-        self, index: int, which: Sequence[int] | np.ndarray, pictures: UInt8[np.ndarray, "n h w 3"], there: np.ndarray
-    ) -> None:
-        """Photograph some of the views into their places."""
-        views, subject = self.cameras(index), TracedMesh(self.furniture.mesh(index))
-        for view in which:
-            camera = Camera(torch.from_numpy(views.poses[view]), float(views.focal[view]), views.size)
-            pictures[view] = render_view(subject, camera).colour
-            there[view] = True
+    def _rendered(self, index: int, which: Sequence[int]) -> dict[int, UInt8[np.ndarray, "h w 3"]]:
+        views, mesh = self.cameras(index), TracedMesh(self.furniture.mesh(index))
+        cameras = {k: Camera(torch.from_numpy(views.poses[k]), float(views.focal[k]), views.size) for k in which}
+        return {view: render_view(mesh, camera).colour for view, camera in cameras.items()}

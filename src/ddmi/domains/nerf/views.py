@@ -63,7 +63,7 @@ class ViewSource(Protocol):
         """The cameras of object `index`, in the signal's coordinates."""
         ...
 
-    def pictures(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
+    def images(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
         """Views of object `index` by number, in the order asked for, composited on the background."""
         ...
 
@@ -241,7 +241,7 @@ class ViewFolder:
         """The cameras of object `index`, in the signal's coordinates; OpenGL's axes, camera-to-world."""
         return self._objects[index].views
 
-    def pictures(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
+    def images(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
         """Views of object `index` by number, in the order asked for; one may be asked for twice. The array is new.
 
         Raises:
