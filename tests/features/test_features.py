@@ -231,7 +231,7 @@ def test_names_and_files_that_do_not_exist(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.safetensors"):
         load_perceptual(str(tmp_path / "absent.safetensors"))
     save_file({"stem.conv.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match="is no EfficientNet-Lite0"):
+    with pytest.raises(UserError, match="is not EfficientNet-Lite0"):
         features.load(tmp_path / "other.safetensors")
 
 

@@ -1,4 +1,4 @@
-"""Frozen picture networks: pooled features for metrics, and perceptual distances for training.
+"""Frozen image networks: pooled features for metrics, and perceptual distances for training.
 
 `efficientnet.py` the offline default; `inception.py` the network of FID, from a file of weights; `vgg.py` VGG-16 and
 LPIPS from weights the user has; `perceptual.py` the choice between distances as a training loss; `weights.py` reads

@@ -1,4 +1,4 @@
-"""CLIP as a judge: how well a picture, or one of several views of a shape, goes with a text."""
+"""CLIP as an evaluator: how well a picture, or one of several views of a shape, goes with a text."""
 
 from __future__ import annotations
 

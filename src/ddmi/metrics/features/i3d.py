@@ -5,12 +5,15 @@ table 1). FVD (Unterthiner et al. 2018, arXiv:1812.01717) takes the 400 class sc
 Kinetics-400; with the weights of another training, numbers are not FVD. Convolutions and pools pad as TensorFlow's
 "SAME" does (an odd cell goes to the end), and batch normalisation adds 1e-3 to the variance.
 
+Hand-written because no package of a fitting licence has it; ports on GitHub are copies of one file.
+
 The weights are a file of the user's, in the names of the usual PyTorch port; nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.base.errors import UserError
-from ddmi.metrics.features.weights import fill, read_weights
+from ddmi.metrics.features.weights import Frozen, fill, read_weights
 
 FILE = "i3d_pretrained_400.pt"
 ORIGIN = f"{FILE}, the state dict that the project VideoGPT (wilson1yan) on GitHub takes for FVD"
@@ -53,12 +56,17 @@ class Pool(NamedTuple):
 class Block(NamedTuple):
     """Widths of an inception block: 1x1; 1x1, then 3x3; 1x1, then 3x3 (in GoogLeNet 5x5); 1x1 after a pool."""
 
-    one: int
-    narrow: int
-    three: int
-    slim: int
-    five: int
-    pooled: int
+    b0: int
+    b1a: int
+    b1b: int
+    b2a: int
+    b2b: int
+    b3b: int
+
+    @property
+    def width(self) -> int:
+        """Channels of the four results side by side."""
+        return self.b0 + self.b1b + self.b2b + self.b3b
 
 
 # The whole network in order: 16 frames of 224x224 become 8 of 112, 56, 28; 4 of 14; 2 of 7.
@@ -109,7 +117,6 @@ class ConvNorm(nn.Module):
         self.bn = nn.BatchNorm3d(step.width, eps=1e-3)
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d _ _ _"]:
-        """(B, inputs, T, H, W) -> (B, width, T', H', W'), ceil(cells / stride) of them along each axis."""
         return F.relu(self.bn(self.conv3d(padded(x, self.kernel, self.stride))))
 
 
@@ -118,37 +125,17 @@ class Mixed(nn.Module):
 
     def __init__(self, inputs: int, block: Block) -> None:
         super().__init__()
-        self.b0 = ConvNorm(inputs, Step(block.one, 1))
-        self.b1a = ConvNorm(inputs, Step(block.narrow, 1))
-        self.b1b = ConvNorm(block.narrow, Step(block.three, 3))
-        self.b2a = ConvNorm(inputs, Step(block.slim, 1))
-        self.b2b = ConvNorm(block.slim, Step(block.five, 3))
-        self.b3b = ConvNorm(inputs, Step(block.pooled, 1))
-        self.width = block.one + block.three + block.five + block.pooled
+        for name, width in block._asdict().items():
+            three, before = name in ("b1b", "b2b"), {"b1b": block.b1a, "b2b": block.b2a}.get(name, inputs)
+            self.add_module(name, ConvNorm(before, Step(width, 3 if three else 1)))
 
     def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b d t h w"]:
-        """(B, inputs, T, H, W) -> (B, width, T, H, W)."""
-        largest = pool(x, (3, 3, 3), (1, 1, 1))
-        return torch.cat([self.b0(x), self.b1b(self.b1a(x)), self.b2b(self.b2a(x)), self.b3b(largest)], dim=1)
+        b0, b1a, b1b, b2a, b2b, b3b = self.children()
+        return torch.cat([b0(x), b1b(b1a(x)), b2b(b2a(x)), b3b(pool(x, (3, 3, 3), (1, 1, 1)))], dim=1)
 
 
-class Scores(nn.Module):
-    """The last layer."""
-
-    def __init__(self, inputs: int) -> None:
-        super().__init__()
-        self.conv3d = nn.Conv3d(inputs, CLASSES, 1)
-
-    def forward(self, x: Float[Tensor, "b c t h w"]) -> Float[Tensor, "b 400 t h w"]:
-        """(B, inputs, ...) -> (B, 400, ...)."""
-        return self.conv3d(x)
-
-
-class I3D(nn.Module):
-    """Frozen scores of clips in [-1, 1]; always in evaluation mode.
-
-    Without `load`, the weights are random: only the architecture is there.
-    """
+class I3D(Frozen):
+    """Frozen scores of clips in [-1, 1]. Without `load`, the weights are random."""
 
     name = "i3d"
     num_features = CLASSES
@@ -158,16 +145,11 @@ class I3D(nn.Module):
         super().__init__()
         width = 3
         for name, layer in LAYERS.items():
-            if isinstance(layer, Step):
-                self.add_module(name, ConvNorm(width, layer))
+            if not isinstance(layer, Pool):
+                self.add_module(name, ConvNorm(width, layer) if isinstance(layer, Step) else Mixed(width, layer))
                 width = layer.width
-            elif isinstance(layer, Block):
-                block = Mixed(width, layer)
-                self.add_module(name, block)
-                width = block.width
-        self.logits = Scores(width)
-        self.requires_grad_(False)
-        self.train(False)
+        self.logits = nn.Sequential(OrderedDict(conv3d=nn.Conv3d(width, CLASSES, 1)))
+        self.frozen()
 
     @classmethod
     def load(cls, path: str | Path) -> I3D:
@@ -185,10 +167,6 @@ class I3D(nn.Module):
                 "where the archive is trusted, torch.save(torch.jit.load(FILE).state_dict(), 'i3d.pth')"
             )
         return fill(cls(), read_weights(path), path, "I3D of Kinetics-400", ORIGIN)
-
-    def train(self, mode: bool = True) -> I3D:
-        """Evaluation mode whatever is asked: the statistics of batch normalisation stay those of training."""
-        return super().train(False)
 
     def forward(self, x: Float[Tensor, "b 3 t h w"]) -> Float[Tensor, "b 400"]:
         """Class scores of clips in [-1, 1] of any size, averaged over time, before any softmax.

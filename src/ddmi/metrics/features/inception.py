@@ -1,9 +1,11 @@
 """Inception-v3 as FID uses it: the network of TensorFlow's graph of 2015-12-05, in the names published for PyTorch.
 
+Hand-written because torchvision does not work with every build of torch, and its Inception-v3 is not the one of FID.
+
 Architecture: Szegedy et al. 2016 (arXiv:1512.00567, sec. 6). FID is defined on one training of it, with 1008 classes,
 whose graph differs from the usual Inception-v3 in two ways; with any other, numbers are not FID:
 
-- average pooling divides by the cells inside the picture, not by nine (`count_include_pad=False`);
+- average pooling divides by the cells inside the image, not by nine (`count_include_pad=False`);
 - the pooling branch of the last block takes the maximum.
 
 The weights are a file of the user's; nothing is downloaded.
@@ -11,6 +13,7 @@ The weights are a file of the user's; nothing is downloaded.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddmi.metrics.features.weights import fill, read_weights
+from ddmi.metrics.features.weights import Frozen, fill, read_weights
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 ORIGIN = f"{FILE}, in the release fid_weights of the project pytorch-fid (mseitzer) on GitHub"
@@ -28,12 +31,19 @@ CLASSES = 1008
 
 
 class Step(NamedTuple):
-    """One convolution, its kernel as (rows, columns): padded to keep the size, or not, as where it strides."""
+    """One convolution, its kernel as (rows, columns), with the size kept, or not padded."""
 
     width: int
     kernel: tuple[int, int] = (1, 1)
     stride: int = 1
     padded: bool = True
+
+    def after(self, inputs: int) -> nn.Module:
+        """The convolution of so many channels, batch normalisation and ReLU."""
+        padding = (self.kernel[0] // 2, self.kernel[1] // 2) if self.padded else (0, 0)
+        convolution = nn.Conv2d(inputs, self.width, self.kernel, self.stride, padding, bias=False)
+        norm = nn.BatchNorm2d(self.width, eps=1e-3)
+        return nn.Sequential(OrderedDict(conv=convolution, bn=norm, relu=nn.ReLU()))
 
 
 Fork = tuple[Step, Step]  # two convolutions of the same map, their results side by side
@@ -42,7 +52,7 @@ Pool = Callable[[Tensor], Tensor]
 
 
 def average_pool(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Mean of the 3x3 cells around each, of those inside the picture: 4 in a corner, 6 at a side."""
+    """Mean of the 3x3 cells around each, of those inside the image: 4 in a corner, 6 at a side."""
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
@@ -56,21 +66,6 @@ def halve(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c p q"]:
     return F.max_pool2d(x, 3, stride=2)
 
 
-class ConvNorm(nn.Module):
-    """Convolution, batch normalisation with the statistics of training, ReLU."""
-
-    def __init__(self, inputs: int, step: Step) -> None:
-        super().__init__()
-        rows, columns = step.kernel
-        padding = (rows // 2, columns // 2) if step.padded else (0, 0)
-        self.conv = nn.Conv2d(inputs, step.width, step.kernel, step.stride, padding, bias=False)
-        self.bn = nn.BatchNorm2d(step.width, eps=1e-3)
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
-        """(B, inputs, H, W) -> (B, width, H', W')."""
-        return F.relu(self.bn(self.conv(x)))
-
-
 class Mixed(nn.Module):
     """Branches of convolutions over one map, and one that pools first; all results side by side.
 
@@ -79,27 +74,24 @@ class Mixed(nn.Module):
 
     def __init__(self, inputs: int, branches: Branches, pool: Pool) -> None:
         super().__init__()
-        self.pool = pool
+        self.pool, self.width = pool, 0
         self.paths: list[list[list[str]]] = []  # names of the convolutions: branch, then step, then one or two
-        self.width = 0
         for branch, steps in branches.items():
             width, path = inputs, []
             for number, step in enumerate(steps, start=1):
-                fork = step if isinstance(step, tuple) and not isinstance(step, Step) else (step,)
+                fork = (step,) if isinstance(step, Step) else step
                 stem = branch if len(steps) == 1 else f"{branch}_{number}"
-                names = [stem] if len(fork) == 1 else [stem + letter for letter in "ab"]
-                for name, one in zip(names, fork, strict=True):
-                    self.add_module(name, ConvNorm(width, one))
+                path.append([stem] if len(fork) == 1 else [f"{stem}a", f"{stem}b"])
+                for name, one in zip(path[-1], fork, strict=True):
+                    self.add_module(name, one.after(width))
                 width = sum(one.width for one in fork)
-                path.append(names)
             self.paths.append(path)
             self.width += width
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
-        """(B, inputs, H, W) -> (B, width, H', W'), the size halved where the branches stride."""
         results = []
-        for branch, path in enumerate(self.paths):
-            y = self.pool(x) if branch == len(self.paths) - 1 else x
+        for path in self.paths:
+            y = self.pool(x) if path is self.paths[-1] else x
             for names in path:
                 y = torch.cat([self.get_submodule(name)(y) for name in names], dim=1)
             results.append(y)
@@ -178,11 +170,8 @@ BLOCKS: Mapping[str, tuple[Branches, Pool]] = {
 }
 
 
-class InceptionV3(nn.Module):
-    """Frozen features of pictures in [-1, 1] (pool3 of the graph); always in evaluation mode.
-
-    Without `load`, the weights are random: only the architecture is there.
-    """
+class InceptionV3(Frozen):
+    """Frozen features of images in [-1, 1] (pool3 of the graph). Without `load`, the weights are random."""
 
     name = "inception-v3"
     num_features = 2048
@@ -194,15 +183,14 @@ class InceptionV3(nn.Module):
         width = 3
         for name, layer in STEM.items():
             if isinstance(layer, Step):
-                self.add_module(name, ConvNorm(width, layer))
+                self.add_module(name, layer.after(width))
                 width = layer.width
         for name, (branches, pool) in BLOCKS.items():
             block = Mixed(width, branches, pool)
             self.add_module(name, block)
             width = block.width
         self.fc = nn.Linear(self.num_features, CLASSES)
-        self.requires_grad_(False)
-        self.train(False)
+        self.frozen()
 
     @classmethod
     def load(cls, path: str | Path) -> InceptionV3:
@@ -216,12 +204,8 @@ class InceptionV3(nn.Module):
             raise FileNotFoundError(f"no weights file at {path}: for FID it is {ORIGIN}; nothing is downloaded")
         return fill(cls(), read_weights(path), path, "the Inception-v3 of FID", ORIGIN)
 
-    def train(self, mode: bool = True) -> InceptionV3:
-        """Evaluation mode whatever is asked: the statistics of batch normalisation stay those of training."""
-        return super().train(False)
-
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2048"]:
-        """Pooled features of pictures in [-1, 1] of any size."""
+        """Pooled features of images in [-1, 1] of any size."""
         x = (x.float().clamp(-1, 1) * 127.5 + 127.5).round()  # 8 bit: FID compares picture files (Parmar et al. 2022)
         size = (self.input_size, self.input_size)
         if x.shape[-2:] != size:  # bilinear without antialiasing, cell centres kept: as pytorch-fid, and so its numbers
@@ -234,5 +218,5 @@ class InceptionV3(nn.Module):
         return x.mean(dim=(2, 3))
 
     def logits(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1008"]:
-        """Scores of the graph's 1008 classes, of pictures in [-1, 1]."""
+        """Scores of the graph's 1008 classes, of images in [-1, 1]."""
         return self.fc(self(x))

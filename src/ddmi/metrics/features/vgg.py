@@ -1,5 +1,7 @@
-"""VGG-16 (Simonyan and Zisserman 2015): features of pictures, and LPIPS, a distance in them (Zhang et al. 2018,
+"""VGG-16 (Simonyan and Zisserman 2015): features of images, and LPIPS, a distance in them (Zhang et al. 2018,
 arXiv:1801.03924).
+
+Hand-written because torchvision does not work with every build of torch, and the package lpips needs it.
 
 No weights come with it; the user names a file, for LPIPS also a folder with several (VGG-16 and the five linear layers
 are usually published apart).
@@ -8,6 +10,7 @@ are usually published apart).
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -16,41 +19,34 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.base.errors import UserError
-from ddmi.metrics.features.weights import fill, read_weights
+from ddmi.metrics.features.weights import Frozen, fill, read_weights
 
 # VGG-16, configuration D (Simonyan and Zisserman 2015): convolutions per stage; a tap follows each stage's last ReLU.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 SIDE, HIDDEN = 224, 4096  # what the fully connected layers of the classifier read, and give
 ORIGIN = "the file vgg16-397923af.pth of torchvision, with its classifier"
 SMALLEST = 16  # cells on the shorter side: the features are halved four times
-SHIFT = (-0.030, -0.088, -0.188)  # of pictures in [-1, 1]; the ImageNet mean and deviation in that range
+SHIFT = (-0.030, -0.088, -0.188)  # of images in [-1, 1]; the ImageNet mean and deviation in that range
 SCALE = (0.458, 0.448, 0.450)
 
 _CONVOLUTION = re.compile(r"(?:features\.|net\.slice\d\.)(\d+)\.(weight|bias)")
 _LINEAR = re.compile(r"lin(\d)(?:\.model\.1)?(?:\.weight)?")
 
 
-class LpipsVgg(nn.Module):
-    """Frozen LPIPS distance; differentiable in both pictures. Without `load`, the weights are random."""
+class LpipsVgg(Frozen):
+    """Frozen LPIPS distance; differentiable in both images. Without `load`, the weights are random."""
 
     name = "lpips-vgg16"
 
     def __init__(self) -> None:
         super().__init__()
-        stages, inputs = [], 3
+        self.stages, inputs = nn.ModuleList(), 3
         for widths in STAGES:
-            convolutions = []
-            for width in widths:
-                convolutions.append(nn.Conv2d(inputs, width, 3, padding=1))
-                inputs = width
-            stages.append(nn.ModuleList(convolutions))
-        self.stages = nn.ModuleList(stages)
+            before = (inputs, *widths)
+            self.stages.append(nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(before)))
+            inputs = widths[-1]
         self.linear = nn.ModuleList(nn.Conv2d(widths[-1], 1, 1, bias=False) for widths in STAGES)
-        self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1), persistent=False)
-        self.register_buffer("scale", torch.tensor(SCALE).view(3, 1, 1), persistent=False)
-        self.shift: Tensor
-        self.scale: Tensor
-        self.requires_grad_(False)
+        self.frozen()
 
     @classmethod
     def load(cls, path: str | Path) -> LpipsVgg:
@@ -79,12 +75,10 @@ class LpipsVgg(nn.Module):
         return network
 
     def features(self, x: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
-        """The maps after relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, of pictures in [-1, 1] of size >= 16."""
+        """The maps after relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, of images in [-1, 1] of size >= 16."""
         if min(x.shape[-2:]) < SMALLEST:
-            raise UserError(
-                f"pictures of {x.shape[-1]}x{x.shape[-2]} are too small for LPIPS: at least 16x16 is needed"
-            )
-        x = (x - self.shift) / self.scale
+            raise UserError(f"images of {x.shape[-1]}x{x.shape[-2]} are too small for LPIPS: at least 16x16 is needed")
+        x = scaled(x)
         taps: list[Tensor] = []
         for stage in self.stages:
             x = F.max_pool2d(x, 2) if taps else x
@@ -95,7 +89,7 @@ class LpipsVgg(nn.Module):
         return taps
 
     def forward(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        """The distance of each pair of pictures in [-1, 1]: 0 for equal ones (LPIPS eq. 1)."""
+        """The distance of each pair of images in [-1, 1]: 0 for equal ones (LPIPS eq. 1)."""
         distances = [
             linear((unit(u) - unit(v)).square()).mean(dim=(1, 2, 3))
             for linear, u, v in zip(self.linear, self.features(a), self.features(b), strict=True)
@@ -115,10 +109,10 @@ class LpipsVgg(nn.Module):
         return names | {f"lin{index}": weight for index, weight in enumerate(self.linear.parameters())}
 
 
-class Vgg16(nn.Module):
-    """Frozen features of pictures in [-1, 1] for neighbours (Fig. 13), precision and recall (arXiv:1904.06991).
+class Vgg16(Frozen):
+    """Frozen features of images in [-1, 1] for neighbours (Fig. 13), precision and recall (arXiv:1904.06991).
 
-    The second fully connected layer behind its ReLU, 4,096 numbers, of pictures that are brought to 224 x 224
+    The second fully connected layer behind its ReLU, 4,096 numbers, of images that are brought to 224 x 224
     bilinearly, with antialiasing. Parameters are named as in torchvision. Without `load`, the weights are random.
     """
 
@@ -137,11 +131,7 @@ class Vgg16(nn.Module):
         self.num_features = HIDDEN
         first, second = nn.Linear(inputs * (SIDE // 32) ** 2, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
         self.classifier = nn.Sequential(first, nn.ReLU(inplace=True), nn.Identity(), second, nn.ReLU(inplace=True))
-        self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1), persistent=False)
-        self.register_buffer("scale", torch.tensor(SCALE).view(3, 1, 1), persistent=False)
-        self.shift: Tensor
-        self.scale: Tensor
-        self.requires_grad_(False).eval()
+        self.frozen()
 
     @classmethod
     def load(cls, path: str | Path) -> Vgg16:
@@ -151,7 +141,13 @@ class Vgg16(nn.Module):
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b f"]:
         if tuple(x.shape[-2:]) != (SIDE, SIDE):
             x = F.interpolate(x, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)
-        return self.classifier(self.features((x - self.shift) / self.scale).flatten(1))
+        return self.classifier(self.features(scaled(x)).flatten(1))
+
+
+def scaled(x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Images of [-1, 1] in the range that VGG-16 was trained in."""
+    shift, scale = (x.new_tensor(values).view(3, 1, 1) for values in (SHIFT, SCALE))
+    return (x - shift) / scale
 
 
 def unit(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

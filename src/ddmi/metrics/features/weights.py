@@ -14,6 +14,17 @@ from ddmi.base.errors import UserError
 N = TypeVar("N", bound=nn.Module)
 
 
+class Frozen(nn.Module):
+    """A network of fixed weights, always in evaluation mode: its statistics stay those of its training."""
+
+    def train(self: N, mode: bool = True) -> N:
+        return nn.Module.train(self, False)
+
+    def frozen(self: N) -> N:
+        """Itself, without gradients of its weights; called at the end of a constructor."""
+        return self.requires_grad_(False).eval()
+
+
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The named tensors of a `.safetensors` file, or of a `.pth`/`.pt` file read as weights only, on the CPU.
 
