@@ -13,11 +13,10 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -240,22 +239,16 @@ def _work(
         for model in models:
             yield model.name, _attempt(one, model, target)
         return
-    waiting = iter(models)
-    running: dict[Future[str | None], Model] = {}
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_alone)
     try:
-        while True:
-            for model in islice(waiting, 2 * processes - len(running)):
-                running[pool.submit(_attempt, one, model, target)] = model
-            if not running:
-                break
-            for ended in wait(running, return_when=FIRST_COMPLETED).done:
-                try:
-                    reason = ended.result()
-                except BrokenProcessPool as error:
-                    names = ", ".join(sorted(model.name for model in running.values()))
-                    raise WorkError(f"a process died (out of memory?) on one of {names}; what is done stays") from error
-                yield running.pop(ended).name, reason
+        left = {pool.submit(_attempt, one, model, target): model.name for model in models}
+        for ended in as_completed(list(left)):
+            try:
+                reason = ended.result()
+            except BrokenProcessPool as error:
+                names = ", ".join(list(left.values())[:processes])  # the next ones in order were at work
+                raise WorkError(f"a process died (out of memory?) on one of {names}; what is done stays") from error
+            yield left.pop(ended), reason
     except BaseException:  # interrupted: a model may take minutes, and whatever is half done is beside its place
         for process in multiprocessing.active_children():
             process.terminate()
