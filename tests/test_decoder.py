@@ -100,3 +100,13 @@ def test_planes_exchange_behind_the_first_middle_block():
         part.register_forward_hook(lambda *_, name=name: order.append(name))
     model(latents())
     assert list(dict.fromkeys(order)) == ["block 0", "exchange", "block 1", "block 2"]
+
+
+def test_attention_stands_behind_the_first_block_of_the_middle():
+    """Between it and the others, which then mix what came from elsewhere."""
+    called, model = [], decoder(replace(CONFIG, middle=3))
+    for name, module in model.named_modules():
+        if name in ("enter", "middle.0", "middle.1", "middle.2", "exchange"):
+            module.register_forward_hook(lambda *_, name=name: called.append(name))
+    model(latents(LAYOUT[:1]))
+    assert called == ["enter", "middle.0", "exchange", "middle.1", "middle.2"]

@@ -161,3 +161,21 @@ def test_the_mean_of_the_words_is_added_to_the_time():
     assert torch.allclose(model(z, TIMES, turned)["xy"], before, atol=1e-5)
     mean = Condition(given.tokens.mean(1, keepdim=True), given.mask[:, :1])
     assert torch.allclose(model(z, TIMES, mean)["xy"], before, atol=1e-5)
+
+
+def test_the_pooled_condition_matters_without_attention_to_its_tokens():
+    """The mean over the tokens that the mask keeps goes the way of time, into every block."""
+    model, z = network(text=6), latents()
+    for module in model.modules():
+        if isinstance(getattr(module, "text", None), TextAttention):
+            module.text = None
+    tokens, mask = torch.randn(2, 4, 6), torch.tensor([[True] * 4, [True, True, False, False]])
+
+    def out(tokens):
+        return model(z, TIMES, Condition(tokens, mask))["xy"]
+
+    plain = out(tokens)
+    assert ((out(tokens.flip(2)) - plain).abs().amax(dim=(1, 2, 3)) > 1e-3).all()
+    assert torch.allclose(out(tokens[:, [1, 0, 2, 3]]), plain, atol=1e-5)  # a mean knows no order
+    padding = (~mask)[:, :, None].float()
+    assert torch.allclose(out(tokens + 5 * padding), plain, atol=1e-5)

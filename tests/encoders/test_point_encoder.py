@@ -124,3 +124,11 @@ def test_offsets_say_where_in_its_cell_a_point_lies():
     at = torch.tensor([[-0.75, -0.5], [-0.95, -0.75], [-0.55, -0.1], [0.1, 0.9]])
     found = Cells(at[None], (2, 4)).offsets[0]
     assert torch.allclose(found, torch.tensor([[0.0, 0.0], [-0.8, -0.5], [0.8, 0.8], [-0.6, 0.8]]), atol=1e-5)
+
+
+def test_the_offset_runs_from_edge_to_edge_of_every_cell():
+    """By hand on 4 x 2 cells: -1 at the low edge, 0 in the middle, nearly 1 before the next cell."""
+    at = torch.tensor([[[-1.0, -1.0], [-0.75, 0.5], [-0.501, 0.25], [-0.5, 0.75], [0.125, -0.25]]])
+    expected = torch.tensor([[[-1.0, -1.0], [0.0, 0.0], [0.996, -0.5], [-1.0, 0.5], [-0.5, 0.5]]])
+    assert torch.allclose(Cells(at, (2, 4)).offsets, expected, atol=1e-4)
+    assert torch.allclose(Cells(grid((3, 5))[None], (3, 5)).offsets, torch.zeros(1, 15, 2), atol=1e-5)
