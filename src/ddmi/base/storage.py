@@ -279,6 +279,27 @@ def append(line: str, path: Path) -> None:
         raise WorkError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def read_arrays(path: Path, *names: str, optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Arrays of an npz file by name, in the order asked for; nothing is unpickled.
+
+    Raises:
+        UserError: the file is missing or damaged, or lacks an array that is not optional; it is named.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if missing := [name for name in names if name not in file.files]:
+                raise UserError(f"{path} has no array `{missing[0]}`, only {', '.join(file.files) or 'none'}")
+            return {name: file[name] for name in (*names, *optional) if name in file.files}
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except UserError:
+        raise
+    except Exception as error:  # a broken file raises nearly every kind of error
+        raise UserError(f"{path} is damaged or no npz file of numbers: {' '.join(str(error).split())[:200]}") from error
+
+
 def read_json(path: Path, most: int | None = None) -> Any:
     """Read a JSON file.
 

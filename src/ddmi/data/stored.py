@@ -5,7 +5,6 @@ Points are float16 or float32 in [-0.55, 0.55], occupancies packed bits or one v
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer
 
 from ddmi.base.errors import UserError
+from ddmi.base.storage import read_arrays
 from ddmi.data.preparation import CLOUD, NEAR, SPACE, UNIT
 
 FEWEST_POINTS = 100
@@ -53,17 +53,7 @@ def load(folder: Path) -> Stored:
 
 def _read(path: Path, beside: str) -> tuple[Float[np.ndarray, "n 3"], np.ndarray]:
     """The points of a file, checked, and the array `beside` them as it is."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if missing := [key for key in ("points", beside) if key not in file.files]:
-                raise UserError(f"{path} has no array `{missing[0]}`, only {', '.join(file.files) or 'none'}")
-            points, other = file["points"], file[beside]
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile, MemoryError) as error:
-        raise UserError(f"{path} is damaged or no npz file: {' '.join(str(error).split())[:200]}") from error
+    points, other = read_arrays(path, "points", beside).values()
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind != "f":
         raise UserError(f"{path}: `points` must be (n, 3) numbers, not {points.dtype} {points.shape}")
     if len(points) < FEWEST_POINTS:

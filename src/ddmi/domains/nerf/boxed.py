@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int, UInt8
 
 from ddmi.base.errors import UserError
-from ddmi.data.meshes import Up
 from ddmi.domains.nerf.hull import silhouettes
 from ddmi.domains.nerf.posed import Views, in_view, meeting
 from ddmi.domains.nerf.scene import Scene, shrunk
@@ -37,19 +36,18 @@ class BoxedScene:
     scene: Scene
     radius: float
     centre: tuple[float, float, float]
-    up: Up
 
     def moved(self, points: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
         """Points of the scene in the signal's coordinates."""
         moved = (points - self.centre) / self.radius
-        return moved @ TURN.T if self.up == "z" else moved
+        return moved @ TURN.T if self.scene.up == "z" else moved
 
     @cached_property
     def views(self) -> Views:
         """Its cameras, in the signal's coordinates."""
         poses = self.scene.views.poses.copy()
         poses[:, :3, 3] = self.moved(self.scene.views.eyes)
-        if self.up == "z":
+        if self.scene.up == "z":
             poses[:, :3, :3] = TURN @ poses[:, :3, :3]
         return replace(self.scene.views, poses=poses)
 
@@ -86,7 +84,7 @@ class BoxedScene:
         return text if text.startswith(str(self.scene.place)) else f"{self.scene.place}: {text}"
 
 
-def boxed_scenes(scenes: dict[str, Scene], radius: float | None, up: Up | None) -> list[BoxedScene]:
+def boxed_scenes(scenes: dict[str, Scene], radius: float | None) -> list[BoxedScene]:
     """Each scene in its box: as given, as its files say, or estimated from the cameras, then one radius for all."""
     centres = [_middle(scene.views) if scene.centre is None else scene.centre for scene in scenes.values()]
     estimated = [
@@ -96,7 +94,7 @@ def boxed_scenes(scenes: dict[str, Scene], radius: float | None, up: Up | None) 
     ]
     estimate = float(np.median([ball for ball in estimated if ball > 0] or [1.0]))
     return [
-        BoxedScene(name=name, scene=scene, radius=radius or scene.radius or estimate, centre=centre, up=up or scene.up)
+        BoxedScene(name=name, scene=scene, radius=radius or scene.radius or estimate, centre=centre)
         for (name, scene), centre in zip(scenes.items(), centres, strict=True)
     ]
 

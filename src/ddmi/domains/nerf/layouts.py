@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,13 +30,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from ddmi.base.errors import UserError
-from ddmi.base.storage import read_json, read_text
+from ddmi.base.storage import read_arrays, read_json, read_text
 from ddmi.data.catalogues import ARCHIVES
 from ddmi.data.meshes import EXTENSIONS as MESHES
 from ddmi.data.meshes import Up
 from ddmi.data.pictures import EXTENSIONS
 from ddmi.domains.nerf.posed import Views, pose_error
-from ddmi.domains.nerf.scene import Scene, arrays, common_size, npz_images
+from ddmi.domains.nerf.scene import Scene, common_size, npz_images
 
 SRN_RADIUS, NPZ_RADIUS = 0.5, 1.1
 """Half the side of the box in the units of the poses, where nothing else is given."""
@@ -49,7 +49,6 @@ _COUNTING = (
 )
 _DEPTH = 5
 _OTHERS = ("points.npz", "pointcloud.npz", "near.npz")
-_PARTS = ("train", "val", "test")
 _OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 _PINHOLES = ("PINHOLE", "SIMPLE_PINHOLE", "PERSPECTIVE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV")
 """Camera models of COLMAP and nerfstudio that are a pinhole but for their distortion."""
@@ -255,7 +254,7 @@ def _intrinsics(path: Path, size: tuple[int, int]) -> _Intrinsics:
 
 def _read_npz(path: Path, box: _Box) -> Scene:
     count, height, width, _ = npz_images(path).shape
-    found = arrays(path, "cam_poses", optional=("focal", "data"))
+    found = read_arrays(path, "cam_poses", optional=("focal", "data"))
     poses = found["cam_poses"]
     if poses.shape != (count, 4, 4) or poses.dtype.kind != "f":
         raise UserError(f"{path}: {count} `images` go with `cam_poses` ({count}, 4, 4), not {poses.shape}")
@@ -278,19 +277,19 @@ def _read_npz(path: Path, box: _Box) -> Scene:
 # NeRF-synthetic -------------------------------------------------------------------------------------------------------
 
 
-def _tables(folder: Path) -> dict[Path, str]:
-    """The files of transforms in a folder, each with the part that it is ("": all); {} where the layout is another."""
+def _tables(folder: Path) -> list[Path]:
+    """The files of transforms in a folder: one for all views, or one a part; [] where the layout is another."""
     if (folder / "transforms.json").is_file():
-        return {folder / "transforms.json": ""}
-    files = {folder / f"transforms_{part}.json": part for part in _PARTS}
-    return {path: part for path, part in files.items() if path.is_file()}
+        return [folder / "transforms.json"]
+    files = [folder / f"transforms_{part}.json" for part in ("train", "val", "test")]
+    return [path for path in files if path.is_file()]
 
 
 def _read_transforms(path: Path, box: _Box) -> Scene:
     """The object in a folder, or the views of it that one file lists."""
-    tables, folder = ({path: ""}, path.parent) if path.is_file() else (_tables(path), path)
-    files, poses, lenses, parts = [], [], [], []
-    for table, part in tables.items():
+    tables, folder = ([path], path.parent) if path.is_file() else (_tables(path), path)
+    files, poses, lenses = [], [], []
+    for table in tables:
         content = read_json(table)
         frames = content.get("frames") if isinstance(content, dict) else None
         if not isinstance(frames, list) or not frames:
@@ -310,13 +309,11 @@ def _read_transforms(path: Path, box: _Box) -> Scene:
             files.append(_image_file(table, named))
             poses.append(_pose(f"{table}: frame {number}", pose))
             lenses.append((where, content | frame))
-            parts += [part] if part else []
     size = common_size(files)
     focal, centres = zip(*(_lens(where, given, size) for where, given in lenses), strict=True)
-    views = _views(poses, focal, centres, size)
     return Scene(
         place=folder,
-        views=replace(views, parts=tuple(parts) if parts else None),
+        views=_views(poses, focal, centres, size),
         up=box.up,
         radius=box.radius,
         centre=box.centre,

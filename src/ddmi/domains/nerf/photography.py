@@ -33,6 +33,10 @@ from ddmi.rendering.shader import TracedMesh, lit, render_view, spacing
 if TYPE_CHECKING:
     import trimesh
 
+ELEVATION = (-10.0, 80.0)
+"""Degrees, of the lowest and of the highest camera."""
+FURNITURE_RADIUS = 1.4
+"""Of the ball that cameras just see; of some large tables it cuts off the corners in a few views."""
 CLOUD, SCENE, INTRINSICS = "points.npz", "scene.json", "intrinsics.txt"
 
 LOOK = 1
@@ -49,7 +53,7 @@ class Settings:
     views: int
     size: int  # pixels, height and width
     points: int
-    elevation: tuple[float, float]  # degrees, lowest and highest
+    elevation: tuple[float, float] = ELEVATION
     up: Up
     seed: int
     fov: float = VIEW_FOV
@@ -63,7 +67,6 @@ def prepare_views(
     views: int = 50,
     size: int = 128,
     points: int = 30_000,
-    elevation: tuple[float, float] = (-10.0, 80.0),
     up: Up = "y",
     processes: int = 1,
     seed: int = 0,
@@ -80,7 +83,6 @@ def prepare_views(
         views: of each object, from cameras of `ddmi.rendering.cameras.sphere`.
         size: pixels, height and width.
         points: of the surface of each object, with colours.
-        elevation: degrees, of the lowest and of the highest camera.
         up: the axis that points up in the meshes.
         processes: how many work at once; with 1 this one does.
         progress: called with (models done, models in all).
@@ -92,8 +94,7 @@ def prepare_views(
     if min(views, size) < 1 or points < 100:
         raise UserError(f"views and size are at least 1 and points at least 100, not {views}, {size} and {points}")
     check_up(up)
-    settings = Settings(views=views, size=size, points=points, elevation=elevation, up=up, seed=seed)
-    sphere(1, elevation=elevation)  # raises when it is no range
+    settings = Settings(views=views, size=size, points=points, up=up, seed=seed)
     one = partial(render_one, settings=settings)
     files = (SCENE,)  # folders are put in place as a whole
     target = Path(target)
@@ -174,8 +175,6 @@ class FurnitureViews:
         views: of each piece.
         size: pixels, height and width.
         seed: another seed, other pieces and other cameras.
-        elevation: degrees, of the lowest and of the highest camera.
-        radius: of the ball that the cameras just see; of some large tables it cuts off the corners in a few views.
         cache: a folder for what was rendered.
         memory: bytes of images that are kept; of what is beyond, each is rendered (or read) again.
 
@@ -190,19 +189,17 @@ class FurnitureViews:
         size: int = 64,
         seed: int = 0,
         *,
-        elevation: tuple[float, float] = (-10.0, 80.0),
-        radius: float = 1.4,
         cache: str | Path | None = None,
         memory: int = 1_500_000_000,
     ):
         self.furniture = furniture.Furniture(pieces, seed)
-        self.views, self.size, self.seed, self.elevation, self.radius = views, size, seed, elevation, radius
+        self.views, self.size, self.seed = views, size, seed
         self.names, self.groups, self.parts = self.furniture.names, self.furniture.groups, self.furniture.parts
         self.captions, self.labels = self.furniture.captions, self.furniture.labels
         self.classes = self.furniture.classes
         self.bad: list[tuple[str, str]] = []
         self.counts = [views] * pieces
-        sphere(views, size=size, elevation=elevation, radius=radius)  # raises where that is impossible
+        sphere(views, size=size)  # raises where that is impossible
         self._cache = Kept(None if cache is None else Path(cache))
         self._memory = Memory(memory)
         self._cameras: dict[int, Views] = {}
@@ -211,7 +208,7 @@ class FurnitureViews:
         """Where the views of a piece are rendered from."""
         if index not in self._cameras:
             seed = derive(self.seed, "cameras", self.names[index])
-            cameras = sphere(self.views, size=self.size, elevation=self.elevation, radius=self.radius, seed=seed)
+            cameras = sphere(self.views, size=self.size, radius=FURNITURE_RADIUS, seed=seed)
             self._cameras[index] = Views(
                 poses=torch.stack([camera.pose for camera in cameras]).numpy(),
                 focal=np.array([camera.focal for camera in cameras]),
@@ -246,7 +243,7 @@ class FurnitureViews:
         """Views of a piece: those asked for, or all where there is a cache."""
         if self._cache.folder is None:
             return self._rendered(index, which)
-        made_of = (furniture.VERSION, LOOK, self.seed, index, self.views, self.size, self.elevation, self.radius)
+        made_of = (furniture.VERSION, LOOK, self.seed, index, self.views, self.size, ELEVATION, FURNITURE_RADIUS)
         name, shape = key("furniture", *made_of), (self.views, self.size, self.size, 3)
         images = (self._cache.read(name) or {}).get("pictures")
         if images is None or images.shape != shape:

@@ -29,8 +29,6 @@ class Views:
     """Principal points (x, y) in pixels."""
     size: tuple[int, int]
     """(height, width) of all images."""
-    parts: tuple[str, ...] | None = None
-    """"train", "val" or "test" of each view where the files say so."""
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -59,8 +57,7 @@ class Views:
 
     def only(self, which: Int[np.ndarray, "k"]) -> Views:
         """Some of the views."""
-        parts = None if self.parts is None else tuple(self.parts[view] for view in which)
-        return replace(self, poses=self.poses[which], focal=self.focal[which], centre=self.centre[which], parts=parts)
+        return replace(self, poses=self.poses[which], focal=self.focal[which], centre=self.centre[which])
 
     def shrunk(self, factor: int) -> Views:
         """The cameras of images of which `factor` x `factor` pixels became one."""

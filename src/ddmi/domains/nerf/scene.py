@@ -11,6 +11,7 @@ from jaxtyping import Float64, UInt8
 from PIL import Image, UnidentifiedImageError
 
 from ddmi.base.errors import UserError
+from ddmi.base.storage import read_arrays
 from ddmi.data.meshes import Up
 from ddmi.data.pictures import channels
 from ddmi.domains.nerf.posed import Views
@@ -62,7 +63,7 @@ class Scene:
         """
         assert self.cloud is not None
         if self.files is None:
-            data = arrays(self.cloud, "data")["data"]
+            data = read_arrays(self.cloud, "data")["data"]
             if data.ndim != 2 or data.shape[1] != 6 or data.dtype.kind not in "fiu":
                 given = f"{data.dtype} {data.shape}"
                 raise UserError(f"{self.cloud}: `data` must be (n, 6), coloured points, not {given}")
@@ -70,7 +71,7 @@ class Scene:
             values = values * 255 if values.max(initial=0) <= 1.001 else values
             colours = np.clip(values.round(), 0, 255).astype(np.uint8)
         else:
-            points, colours = arrays(self.cloud, "points", "colours").values()
+            points, colours = read_arrays(self.cloud, "points", "colours").values()
             numbers = points.dtype.kind in "fiu" and colours.dtype == np.uint8
             if not numbers or points.ndim != 2 or points.shape[1] != 3 or colours.shape != points.shape:
                 given = f"{points.dtype} {points.shape} with {colours.dtype} {colours.shape}"
@@ -88,23 +89,6 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def arrays(path: Path, *keys: str, optional: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
-    """Arrays of an npz file by name, in the order asked for.
-
-    Raises:
-        UserError: the file is damaged, or lacks one that is not optional.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if missing := [key for key in keys if key not in file.files]:
-                raise UserError(f"{path} has no array `{missing[0]}`, only {', '.join(file.files) or 'none'}")
-            return {key: file[key] for key in (*keys, *optional) if key in file.files}
-    except UserError:
-        raise
-    except Exception as error:  # a broken file raises nearly every kind of error
-        raise UserError(f"{path} is damaged or no npz file of numbers: {one_line(error)}") from error
-
-
 @lru_cache(maxsize=8)
 def npz_images(path: Path) -> UInt8[np.ndarray, "n h w c"]:
     """All `images` of an npz file; numbers become 8 bits, grey becomes RGB.
@@ -112,7 +96,7 @@ def npz_images(path: Path) -> UInt8[np.ndarray, "n h w c"]:
     Raises:
         UserError: the file is damaged, or its array is none of images.
     """
-    images = arrays(path, "images")["images"]
+    images = read_arrays(path, "images")["images"]
     if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or images.dtype.kind not in "fu" or 0 in images.shape:
         given = f"{images.dtype} {images.shape}"
         raise UserError(f"{path}: `images` must be (n, h, w, 3), 8 bits or numbers in [0, 1], not {given}")

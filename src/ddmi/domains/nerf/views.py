@@ -23,7 +23,6 @@ from ddmi.base.randomness import derive
 from ddmi.data.captions import SYNSETS, TABLE, json_captions, matched
 from ddmi.data.kept import Kept, key
 from ddmi.data.memory import Memory
-from ddmi.data.meshes import Up
 from ddmi.data.pictures import NOT_TEXT, is_text, printable, warn_left_out
 from ddmi.data.stored import some
 from ddmi.domains.nerf import layouts
@@ -35,7 +34,6 @@ from ddmi.domains.nerf.scene import Scene, composited, one_line
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
 A = TypeVar("A")
 B = TypeVar("B")
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -78,7 +76,7 @@ class ViewFolder:
     Parts: folders above an object that are called train, val or test, or end so, as `cars_train` (`cars_train_val` has
     other views of what is trained on, and counts as train). Classes: the folders above, without that word, when there
     are two or more, ShapeNet's in words. Captions: `captions.jsonl` at the root, one {"model": name, "text": caption} a
-    line. One object's views that come in parts (`transforms_test.json`) are told apart by `cameras(index).parts`.
+    line.
 
     Poses, the headers of images, and points are read when a source is opened, so that a bad object is known before
     training: views without poses, poses that are no rotations, a focal length of 0, images of different sizes, files
@@ -89,14 +87,12 @@ class ViewFolder:
     Args:
         path: a folder of objects at any depth, one object's folder, an npz or a json file.
         radius: half the side of the box in the units of the poses; None: `scene.json`, or as the layout says.
-        up: the axis of the poses that points up; None: `scene.json`, or as the layout says.
         background: grey on which images with alpha are composited, 0 (black) to 1 (white). Others stay as they are.
         on_bad: "skip" leaves bad objects out and lists them in `bad` as (name, reason); "stop" raises at the first.
         memory: bytes of images that stay in memory; for points, a quarter as many.
         checked: how many objects are checked as `checks.check` does: what is found is a warning, or an error where
             nothing could be trained on any of them. 0: none.
         hulls: a folder that keeps the points of hulls; None: they stay in memory alone.
-        progress: called with (objects opened, objects in all).
 
     Raises:
         UserError: nothing is there, raw meshes, no object that can be used, or bad captions.
@@ -107,20 +103,16 @@ class ViewFolder:
         path: str | Path,
         *,
         radius: float | None = None,
-        up: Up | None = None,
         background: float = 1.0,
         on_bad: Literal["skip", "stop"] = "skip",
         memory: int = 2 << 30,
         checked: int = 3,
         hulls: str | Path | None = None,
-        progress: Progress | None = None,
     ):
         if on_bad not in ("skip", "stop"):
             raise UserError(f"unknown on_bad {on_bad!r}: allowed are skip, stop")
         if radius is not None and not 0 < radius < math.inf:
             raise UserError(f"radius must be a positive number, not {radius}")
-        if up not in (None, "y", "z"):
-            raise UserError(f"unknown up {up!r}: allowed are y, z")
         if not 0 <= background <= 1:
             raise UserError(f"background must lie between 0 (black) and 1 (white), not {background}")
         self.root = Path(path)
@@ -137,14 +129,12 @@ class ViewFolder:
 
         places = layouts.find(self.root)
         scenes: dict[str, Scene] = {}
-        for done, (name, scene) in enumerate(zip(places, _in_threads(self._open, places.items()), strict=True), 1):
+        for name, scene in zip(places, _in_threads(self._open, places.items()), strict=True):
             if isinstance(scene, str):
                 leave_out(name, scene)
             else:
                 scenes[name] = scene
-            if progress is not None:
-                progress(done, len(places))
-        boxed = boxed_scenes(scenes, radius, up)
+        boxed = boxed_scenes(scenes, radius)
         self._npz_turn = npz_turn(boxed)
         self._objects: list[BoxedScene] = []
         for one, given in zip(boxed, _in_threads(self._given, boxed), strict=True):
