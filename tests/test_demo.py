@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import tiny
 
-from ddmi import presets
+from ddmi import domains, presets
 from ddmi.base.errors import UserError
 from ddmi.base.interruption import Interruption
 from ddmi.cli import demonstration as demo
@@ -19,7 +21,12 @@ def test_an_unknown_demonstration_names_the_known_ones():
 
 
 def test_every_demonstration_has_a_preset():
-    assert {shown.preset for shown in demo.DEMONSTRATIONS.values()} <= set(presets.functions())
+    assert presets.demos() == domains.names()
+    for name in domains.names():
+        shown = presets.demo(name)
+        preset = presets.find(shown.config.name)
+        training = replace(shown.config.training, autoencoder_steps=preset.training.autoencoder_steps)
+        assert replace(shown.config, training=training) == preset and domains.name_of(preset.domain) == name
 
 
 def test_it_trains_reports_and_goes_on(tmp_path, monkeypatch, capsys, pictures):
@@ -37,8 +44,9 @@ def test_it_trains_reports_and_goes_on(tmp_path, monkeypatch, capsys, pictures):
         return asked[-1]
 
     write = report.write
-    monkeypatch.setattr(demo.presets, "find", lambda name: config)
-    monkeypatch.setattr(demo, "paced", lambda config, steps, minutes: config)
+    shown = presets.Demo(config=config, minutes=0.0, samples=2)
+    monkeypatch.setattr(demo.presets, "demo", lambda name: shown)
+    monkeypatch.setattr(demo, "paced", lambda config, minutes: config)
     monkeypatch.setattr(demo, "train", train)
     monkeypatch.setattr(demo.report, "write", lambda folder, protocol: write(folder, pictures, protocol))
     protocol = Protocol(samples=2, sampling=SamplingConfig(steps=1))
@@ -63,6 +71,5 @@ def test_the_pace_is_the_machines_within_bounds(monkeypatch, seconds, steps):
     step = Step()
     step.seconds = seconds
     monkeypatch.setattr(demo, "steps", lambda config: {"diffusion": step})
-    paced = demo.paced(tiny.config(diffusion_steps=50), 7, 6.0)
-    assert paced.training.diffusion_steps == steps and paced.training.autoencoder_steps == 7
-    assert paced.autoencoder == tiny.config().autoencoder
+    paced = demo.paced(tiny.config(diffusion_steps=50), 6.0)
+    assert paced == tiny.config(diffusion_steps=steps)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,11 @@ import tiny
 import torch
 import toy_wave
 
-from ddmi import Field, domains, train
+from ddmi import Field, domains, presets, train
 from ddmi.base.coordinates import axis
 from ddmi.base.errors import UserError
 from ddmi.base.planes import unpack
+from ddmi.cli import main
 from ddmi.config import from_dict, to_dict
 from ddmi.domains.base import Evidence
 from ddmi.field import fields_of
@@ -24,17 +26,10 @@ from ddmi.pretrained import load_autoencoder, load_diffusion, open_folder
 WAVE = toy_wave.Wave()
 
 
-def wave_config(**training):
-    readout = replace(tiny.AUTOENCODER.readout, width=24)
-    settings = {"autoencoder_steps": 60, "diffusion_steps": 20, "batch_size": 12, "checkpoint_every": 100}
-    config = tiny.config(WAVE, **{**settings, "autoencoder_learning_rate": 5e-3, "warmup_steps": 10, **training})
-    return replace(config, autoencoder=replace(config.autoencoder, readout=readout))
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wave")
-    assert train(wave_config(), folder)
+    assert train(toy_wave.config(), folder)
     return folder
 
 
@@ -51,8 +46,43 @@ def test_it_is_found_by_its_name_but_never_imported_for_a_file():
         domains.find("never_imported")
 
 
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """As an installed package would announce the domain."""
+    about = tmp_path / "waves-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: waves\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[ddmi.domains]\nwave = toy_wave\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_the_command_line_serves_it_once_it_is_installed(installed, tmp_path, monkeypatch, capsys):
+    """Demonstrated (trained and reported), sampled and evaluated."""
+    assert domains.find("wave") is toy_wave.Wave and presets.demo("wave") == toy_wave.demo()
+    monkeypatch.delitem(sys.modules, "toy_wave")  # its run names the module, which a new process has not imported
+    assert domains.find("toy_wave").__name__ == "Wave"
+    monkeypatch.setitem(sys.modules, "toy_wave", toy_wave)
+    run = tmp_path / "run"
+    assert main(["demo", "wave", "--out", str(run)]) == 0
+    assert capsys.readouterr().out.strip() == str(run / "report.html")
+    page = (run / "report.html").read_text()
+    assert "mean squared error" in page and "Stage 2" in page
+    assert main(["sample", str(run), "--count", "2", "--steps", "2", "--out", str(tmp_path / "samples")]) == 0
+    assert len(list((tmp_path / "samples").glob("*.npy"))) == 2
+    assert main(["evaluate", str(run), "--samples", "2", "--metrics", "error", "--out", str(tmp_path / "m.json")]) == 0
+    assert json.loads((tmp_path / "m.json").read_text())["error"]["mean_squared_error"] < 1
+
+
+def test_an_installed_domain_without_a_demonstration_says_so(installed, capsys, monkeypatch):
+    monkeypatch.delattr(toy_wave, "demo")
+    assert main(["demo", "wave"]) == 2
+    assert "the domain wave has no demonstration" in capsys.readouterr().err
+    assert main(["demo", "wav"]) == 2
+    assert "did you mean 'wave'" in capsys.readouterr().err
+
+
 def test_its_settings_survive_json():
-    config = wave_config()
+    config = toy_wave.config()
     assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
 
 
@@ -96,8 +126,8 @@ def test_samples_are_functions_at_any_size_and_survive_a_file(models, tmp_path):
 
 
 def test_a_run_of_other_settings_is_refused(run):
-    other = replace(wave_config(), domain=toy_wave.Wave(samples=32))
+    other = replace(toy_wave.config(), domain=toy_wave.Wave(samples=32))
     with pytest.raises(UserError, match=r"domain.samples was 16, not 32"):
         train(other, run, resume=True)
     with pytest.raises(UserError, match="already holds a run"):
-        train(wave_config(), run)
+        train(toy_wave.config(), run)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiny
 import torch
 from torch import Tensor, nn
 
@@ -15,9 +16,11 @@ from ddmi.base.coordinates import axis
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, Plane, Planes
 from ddmi.base.randomness import generator
+from ddmi.config import Config
 from ddmi.domains.base import Batch, Domain, Evidence, Formats, Metric, Score, Split
 from ddmi.model.losses import gaussian
 from ddmi.model.signal import Signal
+from ddmi.presets import Demo
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,19 @@ class Wave(Domain[Sound, "Waves"]):
         at = axis(64)
         errors = [(f(at[:, None])[:, 0] - held_out.value(i, at)).square().mean() for i, f in enumerate(fields)]
         return {"mean_squared_error": float(torch.stack(errors).mean())}
+
+
+def config(**training: Any) -> Config:
+    """A run of some seconds."""
+    readout = replace(tiny.AUTOENCODER.readout, width=24)
+    settings = {"autoencoder_steps": 60, "diffusion_steps": 20, "batch_size": 12, "checkpoint_every": 100}
+    whole = tiny.config(Wave(), **{**settings, "autoencoder_learning_rate": 5e-3, "warmup_steps": 10, **training})
+    return replace(whole, name="wave", autoencoder=replace(whole.autoencoder, readout=readout))
+
+
+def demo() -> Demo:
+    """What `ddmi demo` shows of it."""
+    return Demo(config=config(), minutes=0.0, samples=2)
 
 
 class WaveEncoder(nn.Module):

@@ -1,15 +1,14 @@
-"""Demonstrations: a small model of a domain, trained, sampled and reported in some minutes on a processor."""
+"""Demonstrations: a small model of a domain, trained, sampled and reported in some minutes on a CPU."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
 from ddmi import presets, report
-from ddmi.base.errors import unknown
 from ddmi.config import Config, load
 from ddmi.evaluation import Protocol
 from ddmi.training.estimate import steps
@@ -18,34 +17,6 @@ from ddmi.training.run import train
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Demonstration:
-    """A preset whose data comes with the installed packages.
-
-    Args:
-        steps: of stage 1.
-        minutes: time that stage 2 is given: it always gets better with more steps, so a faster machine does more.
-        samples: that metrics look at.
-    """
-
-    preset: str
-    steps: int
-    minutes: float
-    samples: int
-
-    @property
-    def protocol(self) -> Protocol:
-        """How the samples of the report are drawn."""
-        return Protocol(samples=self.samples)
-
-
-DEMONSTRATIONS = {
-    "image": Demonstration("emoji-32", 1000, 7.5, 256),
-    "shape": Demonstration("furniture-small", 1100, 6.0, 48),
-    "video": Demonstration("clips-small", 1800, 3.0, 48),
-    "nerf": Demonstration("furniture-views-small", 1400, 2.5, 48),
-}
-"""Domain -> what is shown of it."""
 MOST = 6.0
 """At most so many times the steps of the preset."""
 
@@ -70,19 +41,17 @@ def run(
     Raises:
         UserError: no such demonstration, or the folder holds another run.
     """
-    if domain not in DEMONSTRATIONS:
-        raise unknown("demo", domain, DEMONSTRATIONS)
-    shown = DEMONSTRATIONS[domain]
+    shown = presets.demo(domain)
     folder = Path(out) if out is not None else Path("runs") / f"demo-{domain}"
     started = (folder / "config.json").exists()
-    config = load(folder / "config.json") if started else paced(presets.find(shown.preset), shown.steps, shown.minutes)
+    config = load(folder / "config.json") if started else paced(shown.config, shown.minutes)
     finished = train(config, folder, resume=True, max_minutes=max_minutes)
     if not finished:
         log.warning("%s: training stopped before its end; the same command goes on with it", folder)
         stopped = max_minutes is None  # by somebody who wants no report now
         if stopped or not (folder / "model").is_dir():
             return folder
-    page = report.write(folder, protocol=protocol or shown.protocol)
+    page = report.write(folder, protocol=protocol or Protocol(samples=shown.samples))
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     for line in report.headlines(folder):
         console.print(line, markup=False)
@@ -90,13 +59,13 @@ def run(
     return page
 
 
-def paced(config: Config, steps_before: int, minutes: float) -> Config:
-    """The configuration with so many steps of stage 1, and of stage 2 as many as this machine does in some minutes.
+def paced(config: Config, minutes: float) -> Config:
+    """The configuration with as many steps of stage 2 as this machine does in some minutes.
 
-    Never fewer than the preset has, and at most `MOST` times as many; rounded to hundreds.
+    Never fewer than it has, and at most `MOST` times as many; rounded to hundreds.
     """
     step = steps(config)["diffusion"]
     least = config.training.diffusion_steps
     count = int(60 * minutes / max(step.seconds, 1e-3)) // 100 * 100
     count = min(max(count, least), int(MOST * least))
-    return replace(config, training=replace(config.training, autoencoder_steps=steps_before, diffusion_steps=count))
+    return replace(config, training=replace(config.training, diffusion_steps=count))

@@ -16,8 +16,6 @@ from ddmi.cli.options import Data, Sampler, Seed, Steps
 
 log = logging.getLogger(__name__)
 
-DEMOS = ("image", "shape", "video", "nerf")
-
 
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder, or a model; with --ablation also a preset.")],
@@ -118,17 +116,18 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder.")], data: Dat
 
 
 def demo(
-    domain: Annotated[str, typer.Argument(help="image, shape, video or nerf.")] = "image",
+    domain: Annotated[str, typer.Argument(help="image, shape, video or nerf, or one of another package.")] = "image",
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Default: runs/demo-DOMAIN.")] = None,
 ) -> None:
     """Train, sample and report in some minutes.
 
     On data that comes with the installed packages: nothing is downloaded.
     """
+    from ddmi import presets
     from ddmi.cli.rendering import check_folder
 
-    if domain not in DEMOS:
-        raise unknown("demo", domain, DEMOS)
+    if domain not in presets.demos():
+        raise unknown("demo", domain, presets.demos())
     target = out or Path("runs") / f"demo-{domain}"
     check_folder(target)
     from ddmi.cli import demonstration

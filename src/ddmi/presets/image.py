@@ -13,6 +13,7 @@ from ddmi.model.encoders.image import ConvEncoderConfig
 from ddmi.model.losses import ElboConfig
 from ddmi.model.readout import ReadoutConfig
 from ddmi.model.unet import UNetConfig
+from ddmi.presets import Demo
 
 THREE_FIELDS = (Level(multiplier=4), Level(multiplier=2, enlarge=2), Level(multiplier=1, enlarge=2))
 
@@ -195,3 +196,10 @@ def images_64() -> Config:
             preview_every=1000,
         ),
     )
+
+
+def demo() -> Demo:
+    """The demonstration of `ddmi demo image`."""
+    small = emoji_32()
+    training = replace(small.training, autoencoder_steps=1000)
+    return Demo(config=replace(small, training=training), minutes=7.5, samples=256)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from ddmi.config import Config
 from ddmi.domains.nerf import Nerf
+from ddmi.presets import Demo
 from ddmi.presets.shape import furniture_small, shapenet_chair
 
 
@@ -56,3 +57,10 @@ def furniture_views() -> Config:
         domain=replace(small.domain, pieces=1000),  # type: ignore[type-var]
         training=training,
     )
+
+
+def demo() -> Demo:
+    """The demonstration of `ddmi demo nerf`."""
+    small = furniture_views_small()
+    training = replace(small.training, autoencoder_steps=1400)
+    return Demo(config=replace(small, training=training), minutes=2.5, samples=48)

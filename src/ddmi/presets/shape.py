@@ -13,6 +13,7 @@ from ddmi.model.encoders.image import ConvEncoderConfig
 from ddmi.model.encoders.points import PointEncoderConfig
 from ddmi.model.readout import ReadoutConfig
 from ddmi.model.unet import UNetConfig
+from ddmi.presets import Demo
 
 THREE_FIELDS = (Level(multiplier=4), Level(multiplier=2, enlarge=2), Level(multiplier=1, enlarge=2))
 NARROW = (Level(multiplier=2), Level(multiplier=1, enlarge=2), Level(multiplier=1, enlarge=2))
@@ -176,3 +177,10 @@ def meshes_small() -> Config:
         ),
         training=replace(pieces.training, autoencoder_steps=3000, diffusion_steps=3000, checkpoint_every=250),
     )
+
+
+def demo() -> Demo:
+    """The demonstration of `ddmi demo shape`."""
+    small = furniture_small()
+    training = replace(small.training, autoencoder_steps=1100)
+    return Demo(config=replace(small, training=training), minutes=6.0, samples=48)

@@ -12,6 +12,7 @@ from ddmi.model.diffusion import DiffusionConfig
 from ddmi.model.encoders.video import VideoEncoderConfig
 from ddmi.model.readout import ReadoutConfig
 from ddmi.model.unet import UNetConfig
+from ddmi.presets import Demo
 
 
 def skytimelapse_256() -> Config:
@@ -113,3 +114,10 @@ def clips() -> Config:
     small = clips_small()
     training = replace(small.training, autoencoder_steps=4000, diffusion_steps=3500, warmup_steps=200)
     return replace(small, name="clips", training=training)
+
+
+def demo() -> Demo:
+    """The demonstration of `ddmi demo video`."""
+    small = clips_small()
+    training = replace(small.training, autoencoder_steps=1800)
+    return Demo(config=replace(small, training=training), minutes=3.0, samples=48)

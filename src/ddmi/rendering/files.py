@@ -41,6 +41,7 @@ def save(rendering: Any, path: str | Path) -> None:
     if isinstance(rendering, Image.Image):
         save_image(rendering, path)
     else:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         rendering.save(path)
 
 
