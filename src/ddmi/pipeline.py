@@ -1,4 +1,4 @@
-"""The public pipeline: a trained model that draws, encodes and interpolates continuous signals."""
+"""The public pipeline: a trained model that samples, encodes and interpolates continuous signals."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BEYOND = 1.1
 
 
 class DDMIPipeline:
-    """Draws latents, decodes them to fields.
+    """Samples latents, decodes them to fields.
 
     ```python
     pipe = DDMIPipeline.from_pretrained("runs/demo-image")

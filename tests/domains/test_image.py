@@ -261,7 +261,7 @@ def test_the_layout_is_the_encoders_size():
     assert plane.size == (8, 8) and plane.axes == (0, 1)
     encoder = tiny.image().encoder()
     assert encoder(torch.zeros(2, 3, 8, 8))["xy"].shape == (2, encoder.width, 4, 4)
-    with pytest.raises(UserError, match=r"pictures of shape \(3, 8, 8\), not \(3, 8, 10\)"):
+    with pytest.raises(UserError, match=r"images of shape \(3, 8, 8\), not \(3, 8, 10\)"):
         encoder(torch.zeros(1, 3, 8, 10))
 
 

@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Let glibc keep large freed blocks for the next tensor instead of returning them to the kernel.
 
     By default every tensor above 32 MB is mapped anew, and the kernel clears it page by page: a training step on a
-    processor, which allocates the same tensors over and over, spends a quarter of its time so. The price is that
+    CPU, which allocates the same tensors over and over, spends a quarter of its time so. The price is that
     the process keeps its peak memory until it ends. A person's own MALLOC_ settings stay.
 
     Returns:

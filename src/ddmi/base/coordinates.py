@@ -1,7 +1,7 @@
 """The one coordinate convention: cell centres of a grid over [-1, 1], x before y before z or t.
 
 A grid of n cells along an axis has its samples at -1 + (2 i + 1) / n. A point inside a cell reads from that cell, and a
-field rendered at another size or in another window is asked at the centres of that picture's own cells.
+field rendered at another size or in another window is asked at the centres of that image's own cells.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ddmi.base.errors import UserError
 from ddmi.base.planes import Plane
 
 Window = Sequence[float]
-"""Low corner, then high corner, each x first: (x0, y0, x1, y1) for a picture. Inside [-1, 1]."""
+"""Low corner, then high corner, each x first: (x0, y0, x1, y1) for an image. Inside [-1, 1]."""
 
 
 def check_window(window: Window | None, axes: int) -> tuple[float, ...]:
@@ -89,7 +89,7 @@ def cell_of(at: Float[Tensor, "*n 2"], shape: tuple[int, int]) -> Int[Tensor, "*
 def lookup(field: Float[Tensor, "b c h w"], at: Float[Tensor, "#b n 2"]) -> Float[Tensor, "b n c"]:
     """Bilinear interpolation gamma(c; Xi) of the four nearest basis vectors; beyond the outermost centres, their value.
 
-    At least in float32: 8 bits of a bfloat16 coordinate do not tell the cells of a 512-pixel picture apart.
+    At least in float32: 8 bits of a bfloat16 coordinate do not tell the cells of a 512-pixel image apart.
     """
     wide = torch.promote_types(field.dtype, torch.float32)
     at = at.to(wide).expand(field.shape[0], -1, -1)

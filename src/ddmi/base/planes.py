@@ -61,7 +61,7 @@ def triplane(side: int) -> Layout:
 
 
 def dimensions(layout: Layout) -> int:
-    """Number of coordinates that the planes of a layout are laid over: 2 of a picture, 3 of a cube."""
+    """Number of coordinates that the planes of a layout are laid over: 2 of an image, 3 of a cube."""
     return 1 + max(axis for plane in layout for axis in plane.axes)
 
 

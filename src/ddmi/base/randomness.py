@@ -1,4 +1,4 @@
-"""Random numbers that depend on a seed and a name alone: never on batch size, processes or what was drawn before."""
+"""Random numbers that depend on a seed and a name alone: never on batch size, processes or what was sampled before."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class D2CVAE(nn.Module):
         return Signal(self.decoder(z), self.readout, self.head, self.layout)
 
     def forward(self, x: Tensor, noise: Tensor | None = None) -> tuple[Posterior, Signal]:
-        """Encode, draw z with the noise (b, c, l) (None: the mode), decode."""
+        """Encode, sample z with the noise (b, c, l) (None: the mode), decode."""
         posterior = self.encode(x)
         z = posterior.mode if noise is None else posterior.sample(noise)
         return posterior, self.decode(z)
@@ -86,5 +86,5 @@ def freeze(module: nn.Module) -> nn.Module:
 
 
 def as_channels_last(module: nn.Module) -> nn.Module:
-    """Convolution weights laid out channels-last: several times faster on processors, never slower on accelerators."""
+    """Convolution weights laid out channels-last: several times faster on CPUs, never slower on accelerators."""
     return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

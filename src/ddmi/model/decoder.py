@@ -30,7 +30,7 @@ class Level:
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """Table 9, rows "Decoder". Defaults are those of the 256x256 pictures.
+    """Table 9, rows "Decoder". Defaults are those of the 256x256 images.
 
     `hierarchical=False` is the first row of Table 8: a single basis field, from the last level.
     `middle` counts residual blocks before the first level; `exchange` puts attention across planes behind the first of

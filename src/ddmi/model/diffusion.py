@@ -44,7 +44,7 @@ class DiffusionConfig:
             autoguidance (Karras et al. 2024, arXiv:2406.02507): its averaged weights, whose warm-up makes early
             averages short, in half precision; 0: none.
         autoguidance: default w of autoguidance, within the same interval, at one evaluation more a step; 1: none.
-        sampler, sampling_steps: how samples are drawn where nothing else is asked for; 0 for the sampler's own number.
+        sampler, sampling_steps: how samples are made where nothing else is asked for; 0 for the sampler's own number.
         ema_decay: of the averaged weights that are sampled from, reached by a warm-up.
         ema_lengths: lengths of more averages, as shares of the training, e.g. 0.05 and 0.1 (Karras et al. 2024,
             arXiv:2312.02696): afterwards, those of other lengths are made of them, and the one with the least loss on

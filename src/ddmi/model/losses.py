@@ -132,9 +132,9 @@ class PatchDiscriminator(nn.Module):
         parts.append(nn.Conv2d(width * min(2 ** (layers - 1), 8), 1, 3, padding=1))
         self.layers = nn.Sequential(*parts)
 
-    def forward(self, picture: Float[Tensor, "b 3 h w"], period: float) -> Float[Tensor, "b 1 p q"]:
-        scale = torch.full_like(picture[:, :1], period)
-        return self.layers(torch.cat([picture, scale], dim=1))
+    def forward(self, image: Float[Tensor, "b 3 h w"], period: float) -> Float[Tensor, "b 1 p q"]:
+        scale = torch.full_like(image[:, :1], period)
+        return self.layers(torch.cat([image, scale], dim=1))
 
 
 def hinge_discriminator(real: Tensor, fake: Tensor) -> Float[Tensor, ""]:

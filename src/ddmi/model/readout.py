@@ -23,7 +23,7 @@ SLOPE = 0.2
 GAIN = math.sqrt(2.0 / (1.0 + SLOPE**2))
 """He gain of a leaky rectifier of slope 0.2: it keeps the variance of unit-norm rows."""
 ROWS = 4096
-"""Points that go through the MLP together: their features stay in a processor's cache (4 MB at the paper's width)."""
+"""Points that go through the MLP together: their features stay in a CPU's cache (4 MB at the paper's width)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50, "dpm": 25, "unipc": 20, "heun": 25, "
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How samples are drawn: the one way to say so, from the command line to the sampler.
+    """How to sample: the one way to say so, from the command line to the sampler.
 
     None, and 0 steps, stand for the model's own; `of` fills them in.
 

@@ -42,10 +42,6 @@ class TextStates:
     tokens: Float[Tensor, "b l width"]
     mask: Bool[Tensor, "b l"]  # True where the token is real; at least one in every row
 
-    def to(self, device: torch.device | str) -> TextStates:
-        """The same states on another device."""
-        return TextStates(self.tokens.to(device), self.mask.to(device))
-
 
 class TextEncoder(ABC):
     """What every text encoder offers. It is frozen and no nn.Module: its weights never enter a checkpoint.
@@ -84,10 +80,6 @@ class TextEncoder(ABC):
     def encode(self, texts: Sequence[str]) -> TextStates:
         """The token states of each text, float32, without gradients. The empty text has real tokens too."""
 
-    def null(self) -> TextStates:
-        """The null condition, one row: what guidance starts from."""
-        return self.encode([""])
-
     @abstractmethod
     def to(self, device: torch.device | str) -> TextEncoder:
         """Moves the encoder, in place; its states are made there."""
@@ -118,7 +110,7 @@ class HashEncoder(TextEncoder):
         for text in _checked(texts):
             words = ["", *re.findall(r"\w+", text.lower())][: self.max_tokens]
             rows.append(torch.stack([_word_vector(word, self.width) for word in words]))
-        return _padded(rows, self.width).to(self.device)
+        return _padded(rows, self.width, self.device)
 
     def to(self, device: torch.device | str) -> TextEncoder:
         """States are made there from now on."""
@@ -144,7 +136,7 @@ class FrozenEncoder(TextEncoder):
         """The last hidden states, special tokens included."""
         texts = _checked(texts)
         rows = [row for start in range(0, len(texts), BATCH) for row in self._encode(texts[start : start + BATCH])]
-        return _padded(rows, self.width).to(self.device)
+        return _padded(rows, self.width, self.device)
 
     def to(self, device: torch.device | str) -> TextEncoder:
         """Moves the model; states are made there from now on."""
@@ -249,29 +241,22 @@ def _load_minilm() -> BertEncoder:
 def _load_clip(place: str, fetch: bool) -> TransformerEncoder:
     otherwise = 'connect once, name a folder with "clip:<folder>", or use "minilm", which needs no network'
     if not fetch:
-        otherwise = f"if you trust it, python -c \"from ddmi import text; text.load('clip:{place}')\" does"
+        otherwise = f"if you trust it, python -c \"from ddmi.model import text; text.load('clip:{place}')\" does"
     folder = hub.folder_of(place, "CLIP text model", otherwise, fetch=fetch)
-    return _from_folder(f"clip:{place}", folder, "CLIPTextModel", "CLIPTokenizer", max_tokens=77)
-
-
-def _from_folder(
-    name: str, folder: Path, model_class: str, tokenizer_class: str, max_tokens: int
-) -> TransformerEncoder:
-    """Model and tokenizer of a folder in transformers' layout; anything missing there is an error, never random."""
     if lacking := hub.lacking(folder):
-        raise UserError(f"{folder} holds no text model for {name}: it lacks {lacking}")
+        raise UserError(f"{folder} holds no text model for clip:{place}: it lacks {lacking}")
     try:
         import transformers
     except ImportError as error:
         raise missing_extra("transformers", "text") from error
     with hub.quiet():
-        tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder, local_files_only=True)
-        model, report = getattr(transformers, model_class).from_pretrained(
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        model, report = transformers.CLIPTextModel.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True
         )
-    if missing := sorted(report["missing_keys"]):
-        raise UserError(f"{folder} holds no {model_class}: {len(missing)} tensors are missing, first {missing[0]}")
-    return TransformerEncoder(name, model, tokenizer, max_tokens)
+    if missing := sorted(report["missing_keys"]):  # never random weights
+        raise UserError(f"{folder} holds no CLIPTextModel: {len(missing)} tensors are missing, first {missing[0]}")
+    return TransformerEncoder(f"clip:{place}", model, tokenizer, max_tokens=77)
 
 
 def _checked(texts: Sequence[str]) -> list[str]:
@@ -280,12 +265,11 @@ def _checked(texts: Sequence[str]) -> list[str]:
     return list(texts)
 
 
-def _padded(rows: list[Tensor], width: int) -> TextStates:
+def _padded(rows: list[Tensor], width: int, device: torch.device) -> TextStates:
     """Rows (L_i, width) to one tensor, zeros after the end of each."""
     if not rows:
-        return TextStates(torch.zeros(0, 0, width), torch.zeros(0, 0, dtype=torch.bool))
-    tokens = pad_sequence(rows, batch_first=True)
-    return TextStates(tokens, _real([len(row) for row in rows], tokens.device))
+        return TextStates(torch.zeros(0, 0, width, device=device), torch.zeros(0, 0, dtype=torch.bool, device=device))
+    return TextStates(pad_sequence(rows, batch_first=True).to(device), _real([len(row) for row in rows], device))
 
 
 def _real(lengths: list[int], device: torch.device) -> Bool[Tensor, "b l"]:

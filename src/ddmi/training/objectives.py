@@ -103,7 +103,7 @@ class AutoencoderObjective(nn.Module):
             return terms
         if score.prediction is None or score.target is None:
             raise UserError(
-                "perceptual and adversarial losses look at pictures: set domain.sampling=patch or domain.points=0"
+                "perceptual and adversarial losses look at images: set domain.sampling=patch or domain.points=0"
             )
         for network in self.perceptual:
             distance = network.to(score.target.device)(score.prediction, score.target)
@@ -125,7 +125,7 @@ class AutoencoderObjective(nn.Module):
 
 
 class DiffusionObjective(nn.Module):
-    """Stage 2, Eq. 10, on cached posteriors: z is drawn anew at each visit, and the encoder never runs."""
+    """Stage 2, Eq. 10, on cached posteriors: z is sampled anew at each visit, and the encoder never runs."""
 
     def __init__(self, config: Config, model: Diffusion) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The convolutional encoder: a picture, or any feature plane, to features at the latent's resolution (section A)."""
+"""The convolutional encoder: an image, or any feature plane, to features at the latent's resolution (section A)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ConvEncoderConfig:
     """Widths are base * multiplier; every level but the last halves the resolution.
 
     `middle` blocks follow, with attention behind the first. `patch` pixels along each axis are folded into channels at
-    the entrance: the finest level, which costs most, is then left out. Defaults are those of 256x256 pictures.
+    the entrance: the finest level, which costs most, is then left out. Defaults are those of 256x256 images.
     """
 
     base: int = 128
@@ -84,7 +84,7 @@ class ConvEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """A picture (b, 3, r, r) in [-1, 1] -> {plane: features}."""
+    """An image (b, 3, r, r) in [-1, 1] -> {plane: features}."""
 
     axes = 3
     reach = 1.0
@@ -97,7 +97,7 @@ class ImageEncoder(nn.Module):
         self.width = self.network.width
 
     def forward(self, x: Float[Tensor, "b 3 H W"]) -> Planes:
-        """Raises UserError for a picture of another size."""
+        """Raises UserError for an image of another size."""
         if tuple(x.shape[1:]) != self.shape:
-            raise UserError(f"the encoder reads pictures of shape {self.shape}, not {tuple(x.shape[1:])}")
+            raise UserError(f"the encoder reads images of shape {self.shape}, not {tuple(x.shape[1:])}")
         return {self.plane: self.network(x.contiguous(memory_format=torch.channels_last))}

@@ -24,7 +24,7 @@ class ScaleEmbedding(nn.Module):
     """Fourier embedding of the sampling periods s with fully connected layers behind it (section B.1).
 
     Args:
-        periods: how many sampling periods a query has (1 for a picture: it is sampled alike along x and y).
+        periods: how many sampling periods a query has (1 for an image: it is sampled alike along x and y).
         width: of the embedding.
     """
 
