@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ddmi.base.errors import UserError
-from ddmi.metrics.sliced import sliced_clips, sliced_pictures, sliced_wasserstein
+from ddmi.metrics.sliced import sliced_clips, sliced_wasserstein
 
 
 def moving(count, frames=8, size=(32, 32), seed=0):
@@ -49,8 +49,6 @@ def test_still_clips_against_clips_that_flip():
 def test_an_order_of_frames_is_seen_that_frames_alone_do_not_show():
     a, b = moving(64, size=(16, 16)), moving(64, size=(16, 16), seed=1)
     shuffled = a[:, :, [5, 2, 7, 0, 3, 6, 1, 4]]
-    frames = [x.transpose(1, 2).flatten(0, 1) for x in (a, shuffled)]
-    assert sliced_pictures(*frames, directions=32) == pytest.approx(0, abs=1e-3)
     settings = {"directions": 64, "patches": 16}
     assert sliced_clips(shuffled, a, **settings)["mean"] > 1.5 * sliced_clips(b, a, **settings)["mean"]
     wrong, right = (sliced_clips(x.diff(dim=2), a.diff(dim=2), **settings)["mean"] for x in (shuffled, b))

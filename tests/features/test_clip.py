@@ -1,4 +1,4 @@
-"""CLIP as a judge: against transformers' own forward and its own preparation of pictures."""
+"""CLIP as an evaluator: against transformers' own forward and its own preparation of pictures."""
 
 import json
 
@@ -103,13 +103,14 @@ def test_clip_s_is_that_of_the_best_view(scorer):
     each = [float(scorer.similarity([view], ["a chair"])) for view in views]
     assert clip.clip_s(scorer, views, "a chair") == pytest.approx(max(each), abs=1e-5)
     assert max(each) - min(each) > 1e-3
-    with pytest.raises(UserError, match="one picture"):
+    with pytest.raises(UserError, match="one image"):
         clip.clip_s(scorer, [], "a chair")
 
 
 def test_long_texts_are_cut(scorer):
     long = "a chair with four legs " * 40
-    torch.testing.assert_close(scorer.embedded_texts([long]), scorer.embedded_texts([long + "and a table"]))
+    one, other = (scorer.similarity([picture(0)], [text]) for text in (long, long + "and a table"))
+    torch.testing.assert_close(one, other)
 
 
 def test_the_scorer_is_named_and_frozen(folder, scorer):
@@ -138,7 +139,7 @@ def test_errors_name_what_is_needed(tmp_path, monkeypatch, scorer):
     assert clip.CLIP_DEFAULT in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_text_model_alone_is_no_judge(folder, tmp_path):
+def test_a_text_model_alone_is_no_evaluator(folder, tmp_path):
     from safetensors.torch import load_file, save_file
 
     for file in ("config.json", "vocab.json", "merges.txt"):

@@ -48,38 +48,28 @@ class Sizes(TorchDispatchMode):
 # -- the Gaussian of a set
 
 
-@pytest.mark.parametrize("sizes", [[37], [1, 36], [20, 0, 16, 1], [1] * 37])
-def test_statistics_in_chunks_are_those_of_the_whole(sizes):
-    features = randn(37, 6) @ randn(6, 6, seed=1) + 3
-    found = gaussian(features) if len(sizes) == 1 else gaussian(part for part in features.split(sizes))
-    assert found.count == 37
-    torch.testing.assert_close(found.mean, features.mean(dim=0))
-    torch.testing.assert_close(found.covariance, torch.cov(features.T))
-
-
 def test_statistics_of_more_rows_than_are_taken_at_a_time():
     features = randn(3000, 3) + torch.linspace(0, 5, 3000, dtype=torch.float64)[:, None]
     with Sizes() as sizes:
         found = gaussian(features)
     assert sizes.largest <= 3000 * 3 and found.count == 3000
+    torch.testing.assert_close(found.mean, features.mean(dim=0))
     torch.testing.assert_close(found.covariance, torch.cov(features.T))
 
 
 def test_statistics_far_from_the_origin_keep_their_digits():
     """Sums of squares would leave 1e16 - 1e16, nothing of a variance of 1."""
     features = randn(400, 3)
-    found = gaussian((features + 1e8).split(7))
+    found = gaussian(features + 1e8)
     torch.testing.assert_close(found.covariance, torch.cov(features.T), atol=1e-6, rtol=0)
     single = (randn(400, 3) + 1000).float()
     torch.testing.assert_close(gaussian(single).covariance, torch.cov(single.double().T), atol=1e-12, rtol=1e-12)
 
 
 def test_sets_that_have_no_covariance():
-    for features in (randn(1, 3), [], [randn(1, 3)], iter([randn(0, 3)])):
+    for features in (randn(1, 3), randn(0, 3)):
         with pytest.raises(UserError, match="at least 2 features"):
             gaussian(features)
-    with pytest.raises(UserError, match="differ in width: 3 and 4"):
-        gaussian([randn(5, 3), randn(5, 4)])
 
 
 # -- Fréchet

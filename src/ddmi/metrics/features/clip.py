@@ -1,8 +1,8 @@
-"""CLIP as an evaluator: how well a picture, or one of several views of a shape, goes with a text."""
+"""CLIP as an evaluator: how well an image, or one of several views of a shape, goes with a text."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from ddmi.base.errors import UserError, missing_extra
 from ddmi.base.storage import read_json
 
 CLIP_DEFAULT = "hub:openai/clip-vit-large-patch14"  # the paper names none
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the pictures that every published CLIP was trained on
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # of the images that every published CLIP was trained on
 STD = (0.26862954, 0.26130258, 0.27577711)
-BATCH = 32  # pictures or texts at a time
+BATCH = 32  # images or texts at a time
 
 
 class ClipScorer:
@@ -45,67 +45,55 @@ class ClipScorer:
         self.image_size = int(self.model.config.vision_config.image_size)
         self.max_tokens = int(self.model.config.text_config.max_position_embeddings)
 
-    def similarity(self, pictures: Sequence[Image.Image], texts: Sequence[str]) -> Float[Tensor, "p t"]:
-        """The cosine of every picture with every text, float32, on the CPU. Longer texts are cut.
+    def similarity(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Float[Tensor, "p t"]:
+        """The cosine of every image with every text, float32, on the CPU. Longer texts are cut.
 
-        A picture that is not square is cut to its middle, as CLIP saw pictures in training.
+        An image that is not square is cut to its middle, as CLIP saw images in training.
         """
         if isinstance(texts, str):
             raise UserError("texts must be a list of texts, not one text")
-        return self.embedded_pictures(pictures) @ self.embedded_texts(texts).T
+        return self._embedded(images, self._images) @ self._embedded(texts, self._texts).T
 
     @torch.no_grad()
-    def embedded_pictures(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "p d"]:
-        """Unit vectors of pictures, on the CPU."""
+    def _embedded(self, items: Sequence[Any], features: Callable[[Sequence[Any]], Tensor]) -> Float[Tensor, "n d"]:
+        """Unit vectors of items, on the CPU."""
         rows = [torch.zeros(0, int(self.model.config.projection_dim))]
-        for start in range(0, len(pictures), BATCH):
-            x = torch.stack([pixels(picture, self.image_size) for picture in pictures[start : start + BATCH]])
-            with torch.autocast(self.model.device.type, enabled=False):
-                pooled = self.model.vision_model(pixel_values=x.to(self.model.device)).pooler_output
-                rows.append(F.normalize(self.model.visual_projection(pooled), dim=1).cpu())
+        with torch.autocast(self.model.device.type, enabled=False):
+            for start in range(0, len(items), BATCH):
+                rows.append(F.normalize(features(items[start : start + BATCH]), dim=1).cpu())
         return torch.cat(rows)
 
-    @torch.no_grad()
-    def embedded_texts(self, texts: Sequence[str]) -> Float[Tensor, "t d"]:
-        """Unit vectors of texts, on the CPU."""
-        rows = [torch.zeros(0, int(self.model.config.projection_dim))]
-        for start in range(0, len(texts), BATCH):
-            tokens = self.tokenizer(
-                list(texts[start : start + BATCH]),
-                padding=True,
-                truncation=True,
-                max_length=self.max_tokens,
-                padding_side="right",
-                return_tensors="pt",
-            ).to(self.model.device)
-            with torch.autocast(self.model.device.type, enabled=False):
-                pooled = self.model.text_model(
-                    input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-                ).pooler_output
-                rows.append(F.normalize(self.model.text_projection(pooled), dim=1).cpu())
-        return torch.cat(rows)
+    def _images(self, images: Sequence[Image.Image]) -> Tensor:
+        x = torch.stack([pixels(image, self.image_size) for image in images]).to(self.model.device)
+        return self.model.visual_projection(self.model.vision_model(pixel_values=x).pooler_output)
+
+    def _texts(self, texts: Sequence[str]) -> Tensor:
+        settings = {"padding": True, "truncation": True, "max_length": self.max_tokens, "padding_side": "right"}
+        tokens = self.tokenizer(list(texts), return_tensors="pt", **settings).to(self.model.device)
+        pooled = self.model.text_model(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
+        return self.model.text_projection(pooled.pooler_output)
 
 
 def clip_s(scorer: ClipScorer, views: Sequence[Image.Image], text: str) -> float:
     """CLIP-S of one shape (section C.2): the highest cosine of its views with the text; the paper has five views."""
     if not views:
-        raise UserError("CLIP-S needs one picture of a shape or more")
+        raise UserError("CLIP-S needs one image of a shape or more")
     return float(scorer.similarity(views, [text]).max())
 
 
-def pixels(picture: Image.Image, size: int) -> Float[Tensor, "3 s s"]:
+def pixels(image: Image.Image, size: int) -> Float[Tensor, "3 s s"]:
     """What CLIP takes: the shorter side brought to `size` (bicubic), the middle cut out, each channel standardised."""
-    picture = picture.convert("RGB")
-    width, height = picture.size
+    image = image.convert("RGB")
+    width, height = image.size
     if width <= height:
         wide, high = size, int(size * height / width)
     else:
         wide, high = int(size * width / height), size
     if (wide, high) != (width, height):
-        picture = picture.resize((wide, high), Image.Resampling.BICUBIC)
+        image = image.resize((wide, high), Image.Resampling.BICUBIC)
     left, top = (wide - size) // 2, (high - size) // 2
-    picture = picture.crop((left, top, left + size, top + size))
-    x = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
+    image = image.crop((left, top, left + size, top + size))
+    x = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
     return (x - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
 
 
@@ -133,6 +121,6 @@ def _load(place: str) -> tuple[Any, Any]:
         raise UserError(f"{folder} cannot be read as a CLIP model: {str(error).splitlines()[0]}") from error
     if missing := sorted(report["missing_keys"]):
         raise UserError(
-            f"{folder} holds no whole CLIP (pictures and texts): {len(missing)} tensors are missing, first {missing[0]}"
+            f"{folder} holds no whole CLIP (images and texts): {len(missing)} tensors are missing, first {missing[0]}"
         )
     return model, tokenizer
