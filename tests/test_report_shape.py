@@ -16,6 +16,7 @@ import trimesh
 from PIL import Image
 from test_report import HOSTILE, Page
 
+from ddmi.data.shapes import ShapeSource
 from ddmi.domains.shape import Shape, ShapeDataset
 from ddmi.evaluation import Evaluated
 from ddmi.field import Field
@@ -35,11 +36,11 @@ DOMAIN = Shape(resolution=8, cloud=50, encode=ENCODE)
 PROTOCOL = {"seed": 5, "sampler": "dpm", "steps": 2, "guidance_scale": 2.0}
 
 
-class Balls:
+class Balls(ShapeSource):
     """Balls around the middle; the last two are held out."""
 
     def __init__(self, told: bool = True) -> None:
-        self.names, self.groups = ["a", "b", "c", "d"], [[0], [1], [2], [3]]
+        self.names = ["a", "b", "c", "d"]
         self.parts = ["train", "train", "test", "test"]
         self.captions = [[f"{HOSTILE} {k}", "a ball"] for k in range(4)] if told else None
         self.labels, self.classes = ([0, 1, 0, 1], ["small <b>", "large"]) if told else (None, [])
