@@ -157,7 +157,7 @@ def _covered(views: Views, masks: Bool[np.ndarray, "n h w"], centres: Float[np.n
         if seen.any():
             columns, rows = np.floor(pixel[seen]).astype(int).T
             hidden[rows, columns] = True
-            half = math.ceil(views.focal[view] / COARSE / depth[seen].min() + 0.5)
+            half = math.ceil(views.focal[view] / COARSE / depth[seen].min())
             hidden = widened(hidden, half)
         shares.append((hidden & mask).sum() / mask.sum())
     return float(np.mean(shares))
