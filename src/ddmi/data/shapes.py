@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from ddmi.base.errors import missing_extra
 from ddmi.base.randomness import derive
+
+if TYPE_CHECKING:
+    import trimesh
 
 UNIFORM, NEAR = 3, 2
 """Query points of each kind, a cell of the grid, from which a shape's voxels are made."""
@@ -42,6 +45,10 @@ class ShapeSource(ABC):
         self, index: int, uniform: int, near: int, rng: np.random.Generator
     ) -> tuple[Float[np.ndarray, "n 3"], Bool[np.ndarray, "n"]]:
         """`uniform` points of the cube, float32, then `near` points close to the surface; and which are inside."""
+
+    def mesh(self, index: int) -> trimesh.Trimesh | None:
+        """The shape as a mesh, where the source has one."""
+        return None
 
     def voxels(self, index: int, size: int = 32) -> Bool[np.ndarray, "n n n"]:
         """Which cells of the grid of `size` cells over [-1, 1] lie inside a shape, in array order (z, y, x).

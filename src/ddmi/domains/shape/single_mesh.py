@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -16,6 +17,9 @@ from ddmi.data.meshes import Rejected, normalised, placement, read
 from ddmi.data.preparation import MOST_AMBIGUOUS
 from ddmi.data.shapes import ShapeSource
 from ddmi.data.stored import some
+
+if TYPE_CHECKING:
+    import trimesh
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +44,7 @@ class SingleMesh(ShapeSource):
             raise UserError(f"{path} does not exist")
         raw = read(path)
         try:
-            self.mesh, self.placement = normalised(raw), placement(raw)
+            self._mesh, self.placement = normalised(raw), placement(raw)
         except Rejected as error:
             raise UserError(f"{path} cannot be used: {error}") from error
         self.names = [path.name]
@@ -61,7 +65,11 @@ class SingleMesh(ShapeSource):
         if near:
             points = np.concatenate([points, solids.near(self._pool[0], near, rng)])
         points = points.astype(np.float32)
-        return points, solids.enclosed(solids.winding(self.mesh, points))
+        return points, solids.enclosed(solids.winding(self._mesh, points))
+
+    def mesh(self, index: int) -> trimesh.Trimesh:
+        """The mesh in our frame."""
+        return self._mesh
 
     @cached_property
     def _pool(self) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
@@ -69,12 +77,12 @@ class SingleMesh(ShapeSource):
 
         rng = np.random.default_rng(derive("surface", self.names[0]))
         try:
-            share = solids.ambiguous(solids.winding(self.mesh, rng.uniform(-1, 1, (5000, 3)))).mean()
+            share = solids.ambiguous(solids.winding(self._mesh, rng.uniform(-1, 1, (5000, 3)))).mean()
             if share > MOST_AMBIGUOUS:
                 raise Rejected(f"of {share:.1%} of the cube it is open whether they are inside")
-            return solids.boundary(self.mesh, self.POOL, rng)
+            return solids.boundary(self._mesh, self.POOL, rng)
         except Rejected as error:
             log.warning("%s is not closed (%s): all its faces count as surface", self.names[0], error)
-            points, face = sample_surface(self.mesh, self.POOL, seed=rng)
-            normals = np.asarray(self.mesh.face_normals)[face]
+            points, face = sample_surface(self._mesh, self.POOL, seed=rng)
+            normals = np.asarray(self._mesh.face_normals)[face]
             return np.asarray(points, np.float32), np.asarray(normals, np.float32)

@@ -59,8 +59,7 @@ class Scene(scene.Scene[Shape, ShapeDataset]):
 
     def true(self, index: int) -> Trimesh | None:
         """The mesh of a held-out shape, where its source has one."""
-        make = getattr(self.held_out.source, "mesh", None)
-        return None if make is None else make(self.held_out.kept[index])
+        return self.held_out.source.mesh(self.held_out.kept[index])
 
     @cached_property
     def subjects(self) -> list[int]:
