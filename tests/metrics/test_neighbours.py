@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ddmi.base.errors import UserError
-from ddmi.metrics.neighbours import memorisation, nearest
+from ddmi.metrics.neighbours import memorised, nearest
 
 
 def randn(*shape, seed=0):
@@ -20,6 +20,9 @@ def test_neighbours_are_those_of_brute_force(chunk, shape):
     found = nearest(queries, references, k=4, chunk=chunk)
     torch.testing.assert_close(found.distances, expected[:, :4])
     assert torch.equal(found.indices, indices[:, :4])
+    in_parts = nearest(queries, iter(references.split([20, 2, 7])), k=4, chunk=chunk)
+    assert torch.equal(in_parts.indices, found.indices)
+    torch.testing.assert_close(in_parts.distances, found.distances)
 
 
 def test_a_copy_is_at_distance_zero_even_far_from_the_origin():
@@ -36,6 +39,8 @@ def test_more_neighbours_than_a_chunk_and_than_references():
     for k in (0, 6):
         with pytest.raises(UserError, match=r"allowed are 1\.\.5"):
             nearest(queries, references, k=k)
+        with pytest.raises(UserError, match=r"allowed are 1\.\.5"):
+            nearest(queries, [references[:2], references[2:]], k=6)
     with pytest.raises(UserError, match="differ in shape"):
         nearest(queries, randn(5, 3))
 
@@ -43,14 +48,14 @@ def test_more_neighbours_than_a_chunk_and_than_references():
 def test_memorisation_is_zero_for_copies_and_one_for_new_items():
     train, held_out, new = randn(500, 4), randn(400, 4, seed=1), randn(400, 4, seed=2)
     to_train = nearest(held_out, train).distances
-    assert memorisation(nearest(train[:50], train).distances, to_train).ratio == 0
-    assert memorisation(nearest(new, train).distances, to_train).ratio == pytest.approx(1, abs=0.1)
-    assert memorisation(nearest(3 * new, train).distances, to_train).ratio > 2
+    assert memorised(nearest(train[:50], train).distances, to_train)["ratio"] == 0
+    assert memorised(nearest(new, train).distances, to_train)["ratio"] == pytest.approx(1, abs=0.1)
+    assert memorised(nearest(3 * new, train).distances, to_train)["ratio"] > 2
 
 
 def test_memorisation_is_a_ratio_of_medians():
-    summary = memorisation(torch.tensor([1.0, 2.0, 30.0]), torch.tensor([[4.0, 9.0], [8.0, 9.0]]))
-    assert (summary.sample_median, summary.held_out_median) == (2.0, 6.0)
-    assert summary.ratio == pytest.approx(1 / 3)
+    summary = memorised(torch.tensor([1.0, 2.0, 30.0]), torch.tensor([[4.0, 9.0], [8.0, 9.0]]))
+    assert (summary["sample_median"], summary["held_out_median"]) == (2.0, 6.0)
+    assert summary["ratio"] == pytest.approx(1 / 3)
     with pytest.raises(UserError, match="at least one"):
-        memorisation(torch.zeros(0), torch.ones(2))
+        memorised(torch.zeros(0), torch.ones(2))

@@ -24,7 +24,7 @@ from ddmi.domains.gallery import BATCH, Gallery, Renderings, data_digest
 from ddmi.domains.image.dataset import PictureDataset
 from ddmi.metrics import pixels
 from ddmi.metrics.distributions import Gaussian, frechet, gaussian, kernel_distance, precision_recall
-from ddmi.metrics.neighbours import Neighbours, memorised, nearest
+from ddmi.metrics.neighbours import memorised, nearest
 from ddmi.metrics.sliced import sliced_wasserstein
 from ddmi.metrics.uncertainty import jackknife, share_error
 from ddmi.metrics.words import PEOPLE, nouns
@@ -214,12 +214,14 @@ class ImageMetrics(Gallery["Image"]):
         count, seed = min(len(self.evidence.samples), COMPARED), self.evidence.seed
         chosen = [group[0] for group in self.held_out.groups][: self.limited(COMPARED)]
         both = torch.cat([self.samples.part(0, count), self.held_out.pictures(chosen, self.size)])
-        nearest_one = self._nearest_in_parts(both.flatten(1))
+        most, step = self.limited(len(self.train)), max(1, PART // both[0].numel())
+        parts = (self.train.pictures(range(k, min(k + step, most)), self.size) for k in range(0, most, step))
+        nearest_one = nearest(both, parts)
         mine, theirs = nearest_one.distances[:, 0].tensor_split([count])
         result: dict[str, Any] = memorised(mine, theirs, seed)
         result["neighbours"] = nearest_one.indices[:count, 0].tolist()
         protocol: dict[str, Any] = {"feature": "pixels", "distance": "l2", "size": self.size, "truth": self.truth}
-        protocol |= {"training_pictures": self.limited(len(self.train)), "held_out": len(chosen), "samples": count}
+        protocol |= {"training_pictures": most, "held_out": len(chosen), "samples": count}
         try:
             real = self.real  # of all that `distributions` looks at: one of each subject
             mine_seen = nearest(self.features[:count], real.features, min(NEAREST, len(real.indices)))
@@ -315,19 +317,6 @@ class ImageMetrics(Gallery["Image"]):
             "precision": shares.precision,
             "recall": shares.recall,
         }
-
-    def _nearest_in_parts(self, queries: Float[Tensor, "n f"]) -> Neighbours:
-        """The nearest training image of each query; only a part of the training images is in memory at a time."""
-        count, step = self.limited(len(self.train)), max(1, PART // queries.shape[1])
-        distances = queries.new_full((len(queries), 1), torch.inf)
-        indices = torch.zeros(len(queries), 1, dtype=torch.long)
-        for first in range(0, count, step):
-            part = self.train.pictures(range(first, min(first + step, count)), self.size)
-            here = nearest(queries, part.flatten(1))
-            nearer = here.distances < distances
-            distances = torch.where(nearer, here.distances, distances)
-            indices = torch.where(nearer, here.indices + first, indices)
-        return Neighbours(distances, indices)
 
 
 def _agreement(wanted: Sequence[Set[str]], seen: Sequence[Set[str]]) -> dict[str, Any]:

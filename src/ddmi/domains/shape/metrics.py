@@ -16,9 +16,9 @@ from ddmi.base.errors import UserError
 from ddmi.base.randomness import derive, generator
 from ddmi.domains.base import Evidence, FieldLike, Metric
 from ddmi.domains.shape.dataset import ShapeDataset
-from ddmi.metrics.neighbours import memorisation, nearest
+from ddmi.metrics.neighbours import memorised, nearest
 from ddmi.metrics.points import compare, unit_sphere
-from ddmi.metrics.uncertainty import bootstrap, share_error
+from ddmi.metrics.uncertainty import share_error
 from ddmi.metrics.volumes import f_score, iou, normal_consistency, total_mutual_difference
 
 if TYPE_CHECKING:
@@ -160,7 +160,6 @@ class ShapeMetrics:
             for voxels in (self._voxels(evidence), held_out.voxels(unseen, CELLS))
         )
         a, b = mine.distances[:, 0].double(), theirs.distances[:, 0].double()
-        error = bootstrap([a, b], lambda x, y: memorisation(x, y).ratio, seed=evidence.seed)
         protocol = {
             "feature": f"occupancy of {CELLS} cells along each axis",
             "distance": "square root of the number of cells that differ",
@@ -168,7 +167,7 @@ class ShapeMetrics:
             "held_out": len(unseen),
             "samples": len(a),
         }
-        found = {**vars(memorisation(a, b)), **({} if error is None else {"ratio_standard_error": error})}
+        found = memorised(a, b, evidence.seed)
         return {**found, "neighbours": [seen[i] for i in mine.indices[:, 0].tolist()], "protocol": protocol}
 
     def diversity(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
