@@ -74,8 +74,3 @@ def test_large_networks_are_counted_not_timed(monkeypatch):
     monkeypatch.setattr(estimate, "product_rate", lambda precision: 1e6)
     found = estimate.steps(tiny.config())["diffusion"]
     assert found.timed == 0 and found.seconds == pytest.approx(4 * found.operations / 1e6)
-
-
-def test_an_encoder_of_unknown_input_is_left_out():
-    config = tiny.config()
-    assert estimate.autoencoder_loss(config, nn.Linear(1, 1)) is None

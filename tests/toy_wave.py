@@ -18,6 +18,7 @@ from ddmi.base.planes import Layout, Plane, Planes
 from ddmi.base.randomness import generator
 from ddmi.config import Config
 from ddmi.domains.base import Batch, Domain, Evidence, Formats, Metric, Score, Split
+from ddmi.model.encoders.base import Encoder
 from ddmi.model.losses import gaussian
 from ddmi.model.signal import Signal
 from ddmi.presets import Demo
@@ -56,8 +57,8 @@ class Wave(Domain[Sound, "Waves"]):
     def layout(self) -> Layout:
         return (Plane(name="x", axes=(0,), size=(self.samples // 2,)),)
 
-    def encoder(self) -> nn.Module:
-        return WaveEncoder()
+    def encoder(self) -> WaveEncoder:
+        return WaveEncoder(self.samples)
 
     def head(self, width: int) -> nn.Module:
         return WaveHead(width)
@@ -100,11 +101,12 @@ def demo() -> Demo:
     return Demo(config=config(), minutes=0.0, samples=2)
 
 
-class WaveEncoder(nn.Module):
-    width, axes = 12, 2  # channels of its features; axes of one x: (1, samples)
+class WaveEncoder(Encoder):
+    width = 12
 
-    def __init__(self) -> None:
+    def __init__(self, samples: int) -> None:
         super().__init__()
+        self.shape = (1, samples)
         self.layers = nn.Sequential(nn.Conv1d(1, 12, 5, 2, 2), nn.GELU(), nn.Conv1d(12, 12, 3, padding=1))
 
     def forward(self, x: Tensor) -> Planes:

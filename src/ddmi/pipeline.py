@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -293,7 +292,7 @@ class DDMIPipeline:
 
     def _checked(self, x: Tensor) -> Tensor:
         """A tensor as a batch of one."""
-        axes = self.autoencoder.encoder.axes
+        axes = len(self.autoencoder.encoder.shape)
         if not x.is_floating_point():
             raise UserError(f"a tensor to encode has floating-point numbers in [-1, 1], not {x.dtype}")
         if x.dim() == axes:
@@ -301,7 +300,7 @@ class DDMIPipeline:
         if x.dim() == 0 or len(x) != 1 or x[0].dim() != axes:
             raise UserError(f"encode reads one item, a tensor with {axes} axes, not of shape {tuple(x.shape)}")
         reach = float(x.abs().max()) if x.numel() else 0.0
-        if reach > BEYOND * getattr(self.autoencoder.encoder, "reach", math.inf):
+        if reach > BEYOND * self.autoencoder.encoder.reach:
             raise UserError(f"a tensor to encode has numbers in [-1, 1], and these reach {reach:.4g}")
         return x
 

@@ -33,7 +33,7 @@ class Sets:
     def __init__(self, count: int, variants: int = 1):
         self.names = [f"{subject:05d}-{variant}" for subject in range(count) for variant in range(variants)]
         self.groups = [list(range(k * variants, (k + 1) * variants)) for k in range(count)]
-        self.captions, self.labels, self.classes, self.smallest = None, None, [], None
+        self.captions, self.labels, self.classes, self.smallest, self.parts = None, None, [], None, None
 
     def read(self, index: int, size: int) -> np.ndarray:
         raise NotImplementedError

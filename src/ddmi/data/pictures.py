@@ -45,6 +45,7 @@ class PictureSource(Protocol):
     labels: list[int] | None  # class of each picture, an index into `classes`
     classes: list[str]  # [] when there are none
     groups: list[list[int]]  # indices that are variants of one subject; [[0], [1], ...] when there are none
+    parts: list[str] | None  # "train", "val" or "test" of each where the set is split already, else None
     smallest: int | None  # shortest side in pixels over the set; None: vector drawings, exact at any size
 
     def read(self, index: int, size: int) -> Picture:

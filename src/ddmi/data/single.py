@@ -20,6 +20,7 @@ class SinglePicture:
 
     captions: list[str] | None = None
     labels: list[int] | None = None
+    parts: list[str] | None = None
 
     def __init__(self, picture: str | Path | Image.Image) -> None:
         self.classes: list[str] = []

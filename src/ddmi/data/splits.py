@@ -13,6 +13,7 @@ class Splittable(Protocol):
     """What every source has, whatever it holds."""
 
     names: list[str]  # stable, unique
+    parts: list[str] | None  # "train", "val" or "test" of each where the set is split already, else None
 
     @property
     def groups(self) -> list[list[int]]:
@@ -23,10 +24,10 @@ class Splittable(Protocol):
 def split(source: Splittable, part: Literal["train", "test", "all"], held_out: float = 0.05) -> list[int]:
     """Indices of one part of a source, in order; variants of one subject are always on one side.
 
-    A source that comes already split (`source.parts`: "train", "test" or "val" for each item) keeps its own parts;
-    "test" is then its test part, or its val part when it has no test part. Otherwise a group goes to the test part when
-    the SHA-256 of its first name, read as a fraction of 2^256, is below `held_out`: adding items moves no others.
-    With two groups or more neither part is empty; one group alone is all "train".
+    A source that comes already split keeps its own parts; "test" is then its test part, or its val part when it has no
+    test part. Otherwise a group goes to the test part when the SHA-256 of its first name, read as a fraction of 2^256,
+    is below `held_out`: adding items moves no others. With two groups or more neither part is empty; one group alone is
+    all "train".
     """
     if part not in ("train", "test", "all"):
         raise UserError(f"unknown part {part!r}: allowed are train, test, all")
@@ -34,10 +35,9 @@ def split(source: Splittable, part: Literal["train", "test", "all"], held_out: f
         raise UserError(f"held_out must lie between 0 and 1, not {held_out}")
     if part == "all":
         return list(range(len(source.names)))
-    parts: list[str] | None = getattr(source, "parts", None)
-    if parts is not None:
-        wanted = part if part in parts else "val"
-        return [index for index, given in enumerate(parts) if given == wanted]
+    if source.parts is not None:
+        wanted = part if part in source.parts else "val"
+        return [index for index, given in enumerate(source.parts) if given == wanted]
 
     digests = [hashlib.sha256(source.names[group[0]].encode()).digest() for group in source.groups]
     fractions = [int.from_bytes(digest[:8], "big") / 2**64 for digest in digests]

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.base.planes import Layout
+from ddmi.model.encoders.base import Encoder
 from ddmi.model.signal import Signal
 
 Split = Literal["train", "test", "all"]
@@ -238,8 +239,8 @@ class Domain(ABC, Generic[R, D]):
 
     # 2
     @abstractmethod
-    def encoder(self) -> nn.Module:
-        """x -> {plane: features}. Has `width`, its feature channels, and `axes`, the number of axes of one x."""
+    def encoder(self) -> Encoder:
+        """x -> {plane: features}."""
 
     # 3
     @abstractmethod
@@ -267,6 +268,11 @@ class Domain(ABC, Generic[R, D]):
         return self
 
     # 5
+    @property
+    def points(self) -> int:
+        """At how many points a step evaluates each signal; 0: at as many as the encoder reads."""
+        return 0
+
     @abstractmethod
     def likelihood(self, signal: Signal, batch: Any) -> Score:
         """Evaluate the signal where a batch of the domain's own data set says, and score the values."""

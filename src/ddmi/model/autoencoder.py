@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ddmi.base.planes import Layout, Planes
 from ddmi.model.decoder import Decoder, DecoderConfig
+from ddmi.model.encoders.base import Encoder
 from ddmi.model.losses import ElboConfig
 from ddmi.model.nn.blocks import convolution
 from ddmi.model.posterior import Posterior
@@ -37,7 +38,7 @@ class Modality(Protocol):
     @property
     def periods(self) -> int: ...
 
-    def encoder(self) -> nn.Module: ...
+    def encoder(self) -> Encoder: ...
 
     def head(self, width: int) -> nn.Module: ...
 
@@ -49,7 +50,7 @@ class D2CVAE(nn.Module):
         super().__init__()
         self.config, self.layout = config, domain.layout
         self.encoder = domain.encoder()
-        self.moments = convolution(int(self.encoder.width), 2 * config.latent_channels)  # type: ignore[arg-type]
+        self.moments = convolution(self.encoder.width, 2 * config.latent_channels)
         self.decoder = Decoder(config.decoder, config.latent_channels, domain.layout)
         self.readout = Readout(
             config.readout,

@@ -18,6 +18,7 @@ from ddmi.base.progress import working
 from ddmi.config import Config
 from ddmi.model.autoencoder import D2CVAE, as_channels_last
 from ddmi.model.diffusion import Diffusion
+from ddmi.model.encoders.base import Encoder
 from ddmi.model.unet import Condition
 from ddmi.training.precision import CANDIDATES, at_once, of_stage
 
@@ -89,15 +90,10 @@ def parameters(autoencoder: D2CVAE, denoiser: Diffusion) -> dict[str, int]:
     }
 
 
-def autoencoder_loss(config: Config, encoder: nn.Module) -> Loss | None:
-    """Stage 1 on random signals; None for an encoder that does not say the shape of what it reads (`shape`).
-
-    The signal is asked at `domain.points` points, or at as many as the encoder reads where that is 0.
-    """
-    shape: tuple[int, ...] | None = getattr(encoder, "shape", None)
-    if shape is None:
-        return None
-    points = getattr(config.domain, "points", 0) or math.prod(shape[1:])
+def autoencoder_loss(config: Config, encoder: Encoder) -> Loss:
+    """Stage 1 on random signals, evaluated at `domain.points` points, or at as many as the encoder reads."""
+    shape = encoder.shape
+    points = config.domain.points or math.prod(shape[1:])
     axes = dimensions(config.domain.layout)
 
     def loss(model: nn.Module, count: int) -> Tensor:
@@ -196,11 +192,11 @@ def time_step(loss: Loss, model: nn.Module, batch: int, precision: str) -> float
 
 @working("counting operations, and timing a few steps")
 def steps(config: Config) -> dict[str, Step]:
-    """The cost of a step of each stage; a stage whose input has no known shape is left out."""
+    """The cost of a step of each stage."""
     autoencoder, denoiser = networks(config)
     training = at_once(config.training)
     kept = int(config.diffusion.ema_decay > 0) + len(config.diffusion.ema_lengths)
-    stages: dict[str, tuple[nn.Module, Loss | None, int, int]] = {
+    stages: dict[str, tuple[nn.Module, Loss, int, int]] = {
         "autoencoder": (
             autoencoder,
             autoencoder_loss(config, autoencoder.encoder),
@@ -211,8 +207,6 @@ def steps(config: Config) -> dict[str, Step]:
     }
     found = {}
     for k, (name, (model, loss, batch, averages)) in enumerate(stages.items()):
-        if loss is None:
-            continue
         told = of_stage(training, name)
         rates = {precision: product_rate(precision) for precision in (CANDIDATES if told == "auto" else (told,))}
         rate = max(rates.values())

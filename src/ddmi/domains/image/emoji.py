@@ -85,6 +85,7 @@ class Twemoji:
         self.names = [file.stem for file in files]
         self.captions: list[str] | None = _captions(self.names)
         self.labels: list[int] | None = None
+        self.parts: list[str] | None = None
         self.classes: list[str] = []
         self.groups = _groups(self.names, texts)
         self.smallest: int | None = None

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ddmi.base.errors import UserError, check_count
 from ddmi.base.planes import Planes
+from ddmi.model.encoders.base import Encoder
 from ddmi.model.nn.attention import PlaneAttention
 from ddmi.model.nn.blocks import Downsample, ResidualBlock, convolution, norm
 
@@ -83,12 +84,10 @@ class ConvEncoder(nn.Module):
         return self.exit(x)
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Encoder):
     """An image (b, 3, r, r) in [-1, 1] -> {plane: features}."""
 
-    axes = 3
     reach = 1.0
-    """The largest absolute value of what it reads."""
 
     def __init__(self, config: ConvEncoderConfig, plane: str, resolution: int) -> None:
         super().__init__()

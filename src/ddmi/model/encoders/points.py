@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ddmi.base.coordinates import cell_of, project
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, Planes, each
+from ddmi.model.encoders.base import Encoder
 from ddmi.model.encoders.image import ConvEncoder, ConvEncoderConfig
 
 
@@ -90,7 +91,7 @@ class Cells:
         return plane.unflatten(0, (self.batch, *self.shape)).permute(0, 3, 1, 2)  # channels-last in memory
 
 
-class PointEncoder(nn.Module):
+class PointEncoder(Encoder):
     """Clouds (b, n, 3 + e): coordinates in [-1, 1], then e features a point -> {plane: features}.
 
     Points become features, which are pooled among the points that share a cell of a plane, and laid on the planes as
@@ -101,9 +102,7 @@ class PointEncoder(nn.Module):
         extras: features that a point carries beside its coordinates (a colour).
     """
 
-    axes = 2
     reach = 1.0
-    """The largest absolute value of what it reads."""
 
     def __init__(self, config: PointEncoderConfig, layout: Layout, points: int, extras: int = 0) -> None:
         super().__init__()

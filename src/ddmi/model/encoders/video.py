@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, Plane, Planes
+from ddmi.model.encoders.base import Encoder
 from ddmi.model.nn.transformer import TokenAttention, TransformerBlock
 
 
@@ -77,7 +78,7 @@ class AxisCollapse(nn.Module):
         return self.norm(self.blocks[-1](x, at, last=1)[:, 0])  # nobody reads the others after the last block
 
 
-class VideoEncoder(nn.Module):
+class VideoEncoder(Encoder):
     """A clip (b, 3, t, h, w) in [-1, 1] -> {plane: features}.
 
     Args:
@@ -86,9 +87,7 @@ class VideoEncoder(nn.Module):
         shape: (frames, height, width) of the clips that it reads.
     """
 
-    axes = 4
     reach = 1.0
-    """The largest absolute value of what it reads."""
 
     def __init__(self, config: VideoEncoderConfig, layout: Layout, shape: tuple[int, int, int]) -> None:
         super().__init__()
