@@ -158,7 +158,7 @@ def _covered(views: Views, masks: Bool[np.ndarray, "n h w"], centres: Float[np.n
             columns, rows = np.floor(pixel[seen]).astype(int).T
             hidden[rows, columns] = True
             half = math.ceil(views.focal[view] / COARSE / depth[seen].min())
-            hidden = widened(hidden, half)
+            hidden = widened(hidden, min(half, max(views.size)))
         shares.append((hidden & mask).sum() / mask.sum())
     return float(np.mean(shares))
 

@@ -120,8 +120,8 @@ class ViewMetrics(Gallery["Nerf"]):
                 depths = {} if mesh is None else depth_error(image, of_mesh(mesh, image.camera))
                 own.append({**_score(image.colour, true, background), **depths})
                 splatted.append(_score(of_cloud(cloud, image.camera, background), true, background))
-            scores.append({name: sum(values) / len(values) for name, values in _columns(own).items()})
-            points.append({name: sum(values) / len(values) for name, values in _columns(splatted).items()})
+            for rows, objects in ((own, scores), (splatted, points)):
+                objects.append({name: sum(values) / len(values) for name, values in _columns(rows).items()})
         protocol = {
             "objects": len(indices),
             "views": views,
