@@ -369,7 +369,7 @@ def test_large_views_are_shrunk_with_their_cameras(monkeypatch):
     shown = scene_of(known([]))
     camera, found = shown.view(shown.held_out, 0, 2)
     assert camera.size == (6, 8) and found.size == (8, 6)
-    whole = shown.held_out.pictures(0, [2])[0].astype(float)
+    whole = shown.held_out.images(0, [2])[0].astype(float)
     means = whole.reshape(6, 2, 8, 2, 3).mean(axis=(1, 3))
     assert np.abs(np.asarray(found) - means).max() <= 1
     here, there = (place.rays()[1].unflatten(0, place.size) for place in (camera, shown.held_out.camera(0, 2)))

@@ -170,7 +170,7 @@ def test_an_error_of_known_size_on_the_object_alone():
     assert found["psnr_inside"] == pytest.approx(inside, abs=1e-3)
     values = []
     for i in range(2):
-        seen = (evidence.held_out.pictures(i, [0, 1]) != 255).any(axis=3).mean(axis=(1, 2))
+        seen = (evidence.held_out.images(i, [0, 1]) != 255).any(axis=3).mean(axis=(1, 2))
         values.append(inside - np.mean(10 * np.log10(seen)))
     assert found["psnr"] == pytest.approx(np.mean(values), abs=1e-3)
     assert found["psnr_standard_error"] == pytest.approx(np.std(values, ddof=1) / math.sqrt(2), abs=1e-3)

@@ -75,7 +75,7 @@ class ViewDataset:
         middle = (float(views.centre[view][0]), float(views.centre[view][1]))
         return Camera(torch.from_numpy(views.poses[view]), float(views.focal[view]), views.size, middle)
 
-    def pictures(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
+    def images(self, index: int, which: Sequence[int]) -> UInt8[np.ndarray, "k h w 3"]:
         """Views of an item, on the background."""
         return self.source.images(self.kept[index], which)
 
@@ -99,8 +99,8 @@ class ViewDataset:
         which = torch.randperm(count, generator=own)[: self.domain.shown].tolist()
         shares = [len(part) for part in torch.arange(self.domain.rays).tensor_split(len(which))]
         found = []
-        for view, share, picture in zip(which, shares, self.pictures(index, which), strict=True):
-            colours = torch.from_numpy(picture).flatten(0, 1)
+        for view, share, image in zip(which, shares, self.images(index, which), strict=True):
+            colours = torch.from_numpy(image).flatten(0, 1)
             pixels = torch.randint(len(colours), (share,), generator=own)
             there = (colours != round(255 * self.domain.background)).any(dim=1).nonzero()[:, 0]
             aimed = round(share * self.domain.focus)

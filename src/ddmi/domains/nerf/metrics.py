@@ -116,7 +116,7 @@ class ViewMetrics(Gallery["Nerf"]):
             cameras = [held_out.camera(i, view) for view in chosen]
             own, splatted = [], []
             rendered = of_field(field, cameras, background)
-            for image, true in zip(rendered, held_out.pictures(i, chosen), strict=True):
+            for image, true in zip(rendered, held_out.images(i, chosen), strict=True):
                 depths = {} if mesh is None else depth_error(image, of_mesh(mesh, image.camera))
                 own.append({**_score(image.colour, true, background), **depths})
                 splatted.append(_score(of_cloud(cloud, image.camera, background), true, background))
@@ -294,7 +294,7 @@ class ViewMetrics(Gallery["Nerf"]):
     def views(self, dataset: ViewDataset, count: int, name: str) -> Iterator[UInt8[np.ndarray, "h w 3"]]:
         """True views of objects, chosen at random and shrunk as those of samples are."""
         for item, view in self.chosen(dataset, count, name):
-            true = dataset.pictures(item, [view])[0]
+            true = dataset.images(item, [view])[0]
             size, _ = small(true.shape[:2])
             if size != true.shape[:2]:
                 values = torch.from_numpy(true).permute(2, 0, 1)[None].float() / 255

@@ -86,7 +86,7 @@ class Scene(scene.Scene[Nerf, ViewDataset]):
         from PIL import Image
 
         camera = dataset.camera(index, view)
-        picture = Image.fromarray(dataset.pictures(index, [view])[0])
+        picture = Image.fromarray(dataset.images(index, [view])[0])
         share = LARGEST / max(camera.size)
         if share < 1:
             height, width = (max(1, round(side * share)) for side in camera.size)
