@@ -325,7 +325,7 @@ def test_an_ablation_takes_a_preset_and_a_budget(home, pictures, tmp_path, capsy
 
     def run(config, out, data, **options):
         asked.append((config.name, out, options["budget"], options["seeds"], options["protocol"].samples))
-        rows = [{**vars(v), "runs": [], "mean": {"psnr_1x": 1.5}, "deviation": {}} for v in ablation.VARIANTS]
+        rows = [{**v._asdict(), "runs": [], "mean": {"psnr_1x": 1.5}, "deviation": {}} for v in ablation.VARIANTS]
         out.mkdir(parents=True)
         found = {"protocol": {"preset": "tiny", "seeds": 1}, "rows": rows}
         (out / ablation.FILE).write_text(json.dumps(found))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ddmi import config as configuration
 from ddmi.base.errors import UserError, WorkError
@@ -27,8 +27,7 @@ FILE = "ablation.json"
 STAGES = ("autoencoder", "diffusion")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Variant:
+class Variant(NamedTuple):
     """A row of the table: with or without hierarchical basis fields (HDBF), and the coarse-to-fine read-out (CFC)."""
 
     name: str
@@ -44,10 +43,10 @@ class Variant:
 
 
 VARIANTS = (
-    Variant(name="full", hierarchical=True, coarse_to_fine=True),
-    Variant(name="no-cfc", hierarchical=True, coarse_to_fine=False),
-    Variant(name="no-hdbf", hierarchical=False, coarse_to_fine=True),
-    Variant(name="neither", hierarchical=False, coarse_to_fine=False),
+    Variant("full", hierarchical=True, coarse_to_fine=True),
+    Variant("no-cfc", hierarchical=True, coarse_to_fine=False),
+    Variant("no-hdbf", hierarchical=False, coarse_to_fine=True),
+    Variant("neither", hierarchical=False, coarse_to_fine=False),
 )
 
 
@@ -76,7 +75,7 @@ def run(
     seeds: int = 3,
     protocol: Protocol | None = None,
 ) -> dict[str, Any]:
-    """Train and judge every variant under every seed, each in a run folder of its own below `out`.
+    """Train and evaluate every variant under every seed, each in a run folder of its own below `out`.
 
     The same call goes on where it was interrupted. `out/ablation.json` is written after every run.
 
@@ -131,7 +130,7 @@ def summary(
     for variant in VARIANTS:
         own = trained_as(variant, config)
         runs = found.get(own.name, [])
-        row: dict[str, Any] = {**vars(variant), "runs": list(runs), "mean": {}, "deviation": {}}
+        row: dict[str, Any] = {**variant._asdict(), "runs": list(runs), "mean": {}, "deviation": {}}
         if own is not variant:
             row["same_network_as"] = own.name
         for name in runs[0]["scores"] if runs else ():
@@ -144,30 +143,25 @@ def summary(
 
 
 def lines(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The table as text, its head first."""
+    """The table as text, its head first; numbers as `mean ± deviation`."""
     names = list(table["rows"][0]["mean"])
     yield ("model", "HDBF", "CFC", *(name.replace("_", " ") for name in names))
     for row in table["rows"]:
-        cells = [spread(row["mean"].get(name), row["deviation"].get(name)) for name in names]
+        cells = []
+        for name in names:
+            mean, deviation = row["mean"].get(name), row["deviation"].get(name)
+            cells.append("" if mean is None else f"{mean:.4g}" + ("" if deviation is None else f" ± {deviation:.2g}"))
         yield (row["name"], *("yes" if row[s] else "no" for s in ("hierarchical", "coarse_to_fine")), *cells)
 
 
-def spread(mean: float | None, deviation: float | None) -> str:
-    """`mean ± deviation`."""
-    if mean is None:
-        return ""
-    return f"{mean:.4g}" if deviation is None else f"{mean:.4g} ± {deviation:.2g}"
-
-
 def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protocol) -> dict[str, Any]:
-    """Train one model, or go on with it, and judge it unless that was done."""
+    """Train one model, or go on with it, and evaluate it unless that was done."""
     _check(config, folder)
     log.warning("%s", folder.name)
     if not train(config, folder, data, resume=True):
         raise WorkError(f"stopped in {folder}; the same command goes on with it")
-    evaluated = replace(
-        opened(folder, data, denoiser=True), cache=folder.parent / "cache"
-    )  # one for features of the data
+    shared = folder.parent / "cache"  # features of the data are the same for all variants
+    evaluated = replace(opened(folder, data, denoiser=True), cache=shared)
     sampling = protocol.sampling.of(config.diffusion)
     told = {**identity(evaluated, protocol), "sampler": sampling.sampler, "steps": sampling.steps}
     told |= {"tolerance": sampling.tolerance, "size": protocol.size, "limit": protocol.limit, "eta": sampling.eta}

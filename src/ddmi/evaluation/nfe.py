@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ddmi.base.errors import UserError
 from ddmi.base.storage import digest, read_json
@@ -18,8 +18,7 @@ KEY = "nfe"
 COUNTED = "evaluations of the denoiser for one sample; with guidance each is two network calls"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Way:
+class Way(NamedTuple):
     """A sampler with its steps or, for "rk45", its tolerance."""
 
     sampler: str
@@ -33,17 +32,17 @@ class Way:
 
 
 WAYS = (
-    *(Way(sampler="dpm", steps=n) for n in (10, 20, 50)),
-    *(Way(sampler="ddim", steps=n) for n in (10, 20, 50)),
-    *(Way(sampler="rk45", tolerance=t) for t in (1e-2, 1e-3, 1e-4, 1e-5)),
-    Way(sampler="ddpm", steps=1000),
+    *(Way("dpm", n) for n in (10, 20, 50)),
+    *(Way("ddim", n) for n in (10, 20, 50)),
+    *(Way("rk45", tolerance=t) for t in (1e-2, 1e-3, 1e-4, 1e-5)),
+    Way("ddpm", 1000),
 )
 """The rows, those that take the least time first."""
 
 
 def ways_for(timesteps: int) -> list[Way]:
     """The rows that a model of so many diffusion times has: no sampler takes more steps than there are times."""
-    return list(dict.fromkeys(replace(way, steps=min(way.steps, timesteps)) for way in WAYS))
+    return list(dict.fromkeys(way._replace(steps=min(way.steps, timesteps)) for way in WAYS))
 
 
 def measure(
@@ -86,7 +85,7 @@ def measure(
         sampled = evaluated.drawn(replace(protocol, sampling=sampling))
         results = evaluate(sampled, metrics_of(quality)) if evaluated.processes.main else {}
         rates = ("evaluations", "sampling_seconds", "samples_per_second", "device")
-        row = {**asdict(way), **{name: sampled.protocol[name] for name in rates}, "scores": scores(results, quality)}
+        row = {**way._asdict(), **{name: sampled.protocol[name] for name in rates}, "scores": scores(results, quality)}
         if evaluated.processes.main and not row["scores"]:
             raise UserError(
                 f"--nfe: {protocol.samples} samples or the data are too few to compare: draw more (--samples)"
@@ -134,7 +133,7 @@ def lines(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def way_of(row: Mapping[str, Any]) -> Way:
     """How the samples of a row were drawn."""
-    return Way(sampler=row["sampler"], steps=row["steps"], tolerance=row["tolerance"])
+    return Way(row["sampler"], row["steps"], row["tolerance"])
 
 
 def scores(results: Mapping[str, Any], wanted: Mapping[str, str]) -> dict[str, float]:
