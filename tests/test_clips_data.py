@@ -501,7 +501,7 @@ def test_bad_clips_are_left_out_with_a_reason(tmp_path, kinds, caplog):
     assert found["few"] == "has 6 frames, at least 8 are needed" and found["short.mp4"].startswith("has 5 frames")
     assert found["still.gif"] == "has 1 frame, at least 8 are needed"
     assert found["sizes"] == "its frames change their size: 10x8 (0.png), 11x8 (3.png)"
-    assert found["broken"] == "7.png is not a picture" and found["sound.mp4"] == "no video stream"
+    assert found["broken"] == "7.png is not an image" and found["sound.mp4"] == "no video stream"
     for name in ("cut.mp4", "text.mp4", "list.mp4"):
         assert "not a video that can be read, or cut off" in found[name]
     for name in ("early.mp4", "open.mkv", "reordered.avi"):
@@ -510,7 +510,7 @@ def test_bad_clips_are_left_out_with_a_reason(tmp_path, kinds, caplog):
     (told,) = caplog.messages
     assert "12 of 13 clips" in told and "broken" in told
 
-    with pytest.raises(UserError, match=r"7\.png is not a picture"):
+    with pytest.raises(UserError, match=r"7\.png is not an image"):
         open_clips(tmp_path, shortest=8, on_bad="stop")
     with pytest.raises(UserError, match=r"few.*has 6 frames, at least 8"):
         open_clips(tmp_path / "few", shortest=8)

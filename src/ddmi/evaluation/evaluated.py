@@ -23,7 +23,7 @@ from ddmi.pretrained import data_of
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How the samples that are evaluated are drawn, and with what they are looked at.
+    """How the evaluated samples are drawn, and what metrics look at them with.
 
     Args:
         sampling: how; its seed is also that of whatever metrics draw.

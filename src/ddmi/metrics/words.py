@@ -1,8 +1,8 @@
-"""The nouns of a caption, by lists and endings: what its picture shows, without how much of it, how, and where.
+"""The nouns of a caption, by lists and endings: what its image shows, but not how many, how, or where.
 
 The lists are made from all words in the captions of the emoji, with everyday words of other captions beside them. They
 are strict, and when in doubt a word is no noun: so with one that is also an attribute ("orange"), that names nothing
-to be drawn ("speech", "health"), or that is part of the names of unlike things ("ice", "post").
+to be shown ("speech", "health"), or that is part of the names of unlike things ("ice", "post").
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def nouns(caption: str) -> frozenset[str]:
 
     No nouns are function words, attributes (colours and tones, sizes, shapes, quantities, places, states), owners
     ("man's"), words of fewer than three letters but "ox", words with digits, and words on -ing and -ed that are no
-    things ("smiling", not "ring"). Nor are "button", "symbol", "sign" and "mark": they stand in the names of pictures
+    things ("smiling", not "ring"). Nor are "button", "symbol", "sign" and "mark": they stand in the names of images
     that have nothing in common, and tell nothing of what is on them. "face", "hand", "flag" and "letter" tell what is
     to be seen, and count. What follows "flag of" is a name, and of a flag only "flag" counts: the Isle of Man is no
     man.

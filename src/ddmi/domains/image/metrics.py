@@ -178,7 +178,7 @@ class ImageMetrics(Gallery["Image"]):
             return {}
         real = self.real
         if min(count, len(real.indices)) <= k or len(real.indices) < 2:
-            log.warning("distributions: %d samples and %d pictures are too few", count, len(real.indices))
+            log.warning("distributions: %d samples and %d images are too few", count, len(real.indices))
             return {}
         features, network = self.features, self.seen.network
         distance = "fid" if network.fid else "frechet"

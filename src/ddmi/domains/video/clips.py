@@ -114,7 +114,7 @@ def open_clips(
 ) -> ClipSource:
     """The clips of a folder, at any depth; or one video file, or one folder of frames, as a source of one.
 
-    Video files end in mp4, m4v, mov, mkv, webm, avi or gif. A folder that itself holds pictures (png, jpg, jpeg,
+    Video files end in mp4, m4v, mov, mkv, webm, avi or gif. A folder that itself holds images (png, jpg, jpeg,
     webp, bmp) is one clip, its frames in the order of the numbers in their names; covers (a.jpg beside a.mp4,
     cover.jpg, folder.jpg, poster.jpg, thumbnail.jpg) are no frames. Both may be mixed. Hidden files and
     folders are passed over; links are followed. Parts: folders train, test, val at the top. Classes: the folders at

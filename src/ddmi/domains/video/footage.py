@@ -186,7 +186,7 @@ def header(path: Path) -> tuple[int, int]:
                 across = False
             return (image.width, image.height) if across else (image.height, image.width)
     except UnidentifiedImageError as error:
-        raise Unusable(f"{path.name} is not a picture") from error
+        raise Unusable(f"{path.name} is not an image") from error
     except Exception as error:  # a decompression bomb, a broken header
         raise Unusable(f"{path.name} is broken: {' '.join(str(error).split()) or type(error).__name__}") from error
 
@@ -209,7 +209,7 @@ _CONTAINERS = ("mov", "mp4", "matroska", "webm", "avi", "gif", "mpegts", "mpeg",
 
 
 def _stream(container: Any) -> Any:
-    """The first stream of video that is no cover picture."""
+    """The first stream of video that is no cover image."""
     from av.stream import Disposition
 
     for stream in container.streams.video:

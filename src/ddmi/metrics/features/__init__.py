@@ -20,7 +20,7 @@ from ddmi.metrics.features.weights import read_weights
 
 @runtime_checkable
 class FeatureNetwork(Protocol):
-    """A frozen network from pictures (B, 3, H, W) in [-1, 1] to features (B, num_features)."""
+    """A frozen network from images (B, 3, H, W) in [-1, 1] to features (B, num_features)."""
 
     name: str  # to record beside every number computed with it
     num_features: int
@@ -32,7 +32,7 @@ class FeatureNetwork(Protocol):
 def load(name_or_path: str | Path = EfficientNetLite0.name) -> FeatureNetwork:
     """The feature network of that name, "efficientnet-lite0", or the one whose weights are in a file of the user's.
 
-    A file is told by its tensors: Inception-v3, VGG-16 or EfficientNet-Lite0. The first two have no weights but from a
+    Its tensors say which network it is: Inception-v3, VGG-16 or EfficientNet-Lite0. The first two have no weights but from a
     file. A distance of distributions over features with `fid` False is not the published FID: never compare the two.
     Raises UserError for an unknown name or a wrong file, FileNotFoundError for a missing one.
     """

@@ -206,7 +206,7 @@ class InceptionV3(Frozen):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2048"]:
         """Pooled features of images in [-1, 1] of any size."""
-        x = (x.float().clamp(-1, 1) * 127.5 + 127.5).round()  # 8 bit: FID compares picture files (Parmar et al. 2022)
+        x = (x.float().clamp(-1, 1) * 127.5 + 127.5).round()  # 8 bit: FID compares image files (Parmar et al. 2022)
         size = (self.input_size, self.input_size)
         if x.shape[-2:] != size:  # bilinear without antialiasing, cell centres kept: as pytorch-fid, and so its numbers
             x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)

@@ -1,4 +1,4 @@
-"""The perceptual distance of two pictures, as a frozen loss term."""
+"""The perceptual distance of two images, as a frozen loss term."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Perceptual(nn.Module):
 
     At each stage the channels of a cell are brought to unit length; squared differences are summed over channels and
     averaged over space; the stages are averaged, so the distance lies in [0, 4]. Frozen, but differentiable in both
-    pictures. Where LPIPS weighs channels by human judgement, here every channel counts alike.
+    images. Where LPIPS weighs channels by human judgement, here every channel counts alike.
     """
 
     def __init__(self, network: EfficientNetLite0) -> None:
@@ -27,7 +27,7 @@ class Perceptual(nn.Module):
         self.network = network.requires_grad_(False)
 
     def forward(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
-        """The distance of each pair of pictures in [-1, 1], size >= 32: 0 for equal ones."""
+        """The distance of each pair of images in [-1, 1], size >= 32: 0 for equal ones."""
         distances = [
             (unit(u) - unit(v)).square().sum(dim=1).mean(dim=(1, 2))
             for u, v in zip(self.network.stages(a), self.network.stages(b), strict=True)
