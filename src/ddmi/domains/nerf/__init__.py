@@ -40,13 +40,13 @@ class Nerf(Domain[Shot, ViewDataset]):
 
     Args:
         resolution: cells along each axis of the planes that point features are laid on.
-        source: "folder" (photographs with their cameras) or "furniture" (pieces made by rule, photographed).
+        source: "folder" (images with their cameras) or "furniture" (procedural, rendered).
         pieces, views, size: of the furniture: how many, the views of each, and pixels a side of these.
         radius: half the side of the cube in the units of the data; 0: as its layout says.
         cloud: coloured points that the encoder reads.
         noise: standard deviation of the noise on where they are.
-        rays: of each object in a step. shown: the views that they are drawn from.
-        focus: share of the rays drawn where the views show the object; the others may hit anything.
+        rays: of each object in a step. shown: the views that they are taken from.
+        focus: share of the rays aimed where the views show the object; the others may hit anything.
         samples, fine: on a ray, in training: evenly spread ones, and those where these found something.
         background: what is behind the object: 1 white, 0 black.
         opening: opacity of the empty cube before training, seen straight through: neither opaque nor invisible.
@@ -124,7 +124,7 @@ class Nerf(Domain[Shot, ViewDataset]):
 
             return FurnitureViews(self.pieces, self.views, self.size, cache=kept.home() / "furniture")
         if path is None:
-            raise UserError("--data is missing: name a folder of objects with photographs and their cameras")
+            raise UserError("--data is missing: name a folder of objects with images and their cameras")
         from ddmi.domains.nerf.views import ViewFolder
 
         how: dict[str, Any] = {"radius": self.radius or None, "background": self.background, "on_bad": self.on_bad}
@@ -158,13 +158,13 @@ class Nerf(Domain[Shot, ViewDataset]):
         samples: int = 64,
         fine: int = 64,
     ) -> Shot:
-        """The object before a camera: a picture from there, a turntable, its depth, a mesh. Drawn when asked for.
+        """The object before a camera: an image from there, a turntable, its depth, a mesh. Rendered when asked for.
 
         Args:
             size: pixels, one number or (height, width); of a mesh, cells along each axis.
             camera: None: on a sphere around the object, as `view` says.
             view: (azimuth, elevation) in degrees; azimuth 0 looks from +z, 90 from +x.
-            window: (x0, y0, x1, y1) inside [-1, 1], y down: the part of the picture; None for all of it.
+            window: (x0, y0, x1, y1) inside [-1, 1], y down: the part of the image; None for all of it.
             samples, fine: on a ray: evenly spread ones, and those where these found something.
 
         Raises:
@@ -215,9 +215,9 @@ class RadianceHead(nn.Module):
         features = features.to(weight.dtype)
         if extras is None:
             extras = features.new_tensor([0.0, 0.0, -1.0]).expand(1, features.shape[1], 3)
-        told = harmonics(extras).to(weight.dtype).expand(*features.shape[:2], 9)
+        basis = harmonics(extras).to(weight.dtype).expand(*features.shape[:2], 9)
         density = self.SHARP * F.softplus(self.density(features).float() + self.shift)
-        colour = torch.sigmoid(self.colour(torch.cat([features, told], dim=2)).float())
+        colour = torch.sigmoid(self.colour(torch.cat([features, basis], dim=2)).float())
         return torch.cat([colour, density], dim=2)
 
 

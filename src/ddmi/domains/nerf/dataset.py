@@ -1,4 +1,4 @@
-"""Clouds and rays out of a source of posed photographs."""
+"""Clouds and rays out of a source of posed images."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class ViewDataset:
 
     def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> RayBatch:
         """A fresh cloud of each object, and rays through pixels of some of its views."""
-        drawn = [self._rays(i, generator(seed, "rays")) for i, seed in zip(indices, seeds, strict=True)]
-        origins, directions, colours = (torch.stack(part) for part in zip(*drawn, strict=True))
+        rays = [self._rays(i, generator(seed, "rays")) for i, seed in zip(indices, seeds, strict=True)]
+        origins, directions, colours = (torch.stack(part) for part in zip(*rays, strict=True))
         return RayBatch(
             x=torch.stack([self.cloud(i, seed) for i, seed in zip(indices, seeds, strict=True)]),
             origins=origins,
@@ -94,7 +94,7 @@ class ViewDataset:
     def _rays(
         self, index: int, own: torch.Generator
     ) -> tuple[Float[Tensor, "r 3"], Float[Tensor, "r 3"], Float[Tensor, "r 3"]]:
-        """Origins, directions and colours of rays that are spread over views drawn at random."""
+        """Origins, directions and colours of rays that are spread over views chosen at random."""
         count = self.views(index)
         which = torch.randperm(count, generator=own)[: self.domain.shown].tolist()
         shares = [len(part) for part in torch.arange(self.domain.rays).tensor_split(len(which))]

@@ -1,4 +1,4 @@
-"""A radiance field before a camera: pictures, turntables and meshes of it, drawn when they are asked for."""
+"""A radiance field before a camera: images, turntables and meshes of it, rendered when they are asked for."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Shot:
         return _image(torch.where(there, (view.normals + 1) / 2, 1.0))
 
     def turntable(self, count: int = TURN, fps: float | None = None) -> Clip:
-        """The object turning once, seen from the camera's height and distance. Its frames are drawn when asked for."""
+        """The object turning once, seen from the camera's height and distance; rendered when asked for."""
         height, width = self.camera.size
         step = 2 * torch.pi / count
 
