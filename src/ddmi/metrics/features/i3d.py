@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.base.errors import UserError
-from ddmi.metrics.features.weights import Frozen, fill, read_weights
+from ddmi.metrics.features.weights import Frozen, fill, padded, read_weights
 
 FILE = "i3d_pretrained_400.pt"
 ORIGIN = f"{FILE}, the state dict that the project VideoGPT (wilson1yan) on GitHub takes for FVD"
@@ -90,20 +90,8 @@ LAYERS: Mapping[str, Step | Pool | Block] = {
 }
 
 
-def padded(x: Float[Tensor, "b c t h w"], kernel: Cells, stride: Cells) -> Float[Tensor, "b c _ _ _"]:
-    """With zeros around it, so that ceil(cells / stride) boxes fit along each axis; the odd one of them at the end.
-
-    Maps are not negative after ReLU, so zeros change no maximum.
-    """
-    sides: list[int] = []
-    for cells, k, s in zip(x.shape[2:], kernel, stride, strict=True):
-        total = max((-(-cells // s) - 1) * s + k - cells, 0)
-        sides = [total // 2, total - total // 2, *sides]  # F.pad wants the last axis first
-    return F.pad(x, sides)
-
-
 def pool(x: Float[Tensor, "b c t h w"], kernel: Cells, stride: Cells) -> Float[Tensor, "b c _ _ _"]:
-    """The largest of each box of cells, padded as "SAME": ceil(cells / stride) along each axis."""
+    """The largest of each box of cells, padded as "SAME"; maps are not negative, so zeros change no maximum."""
     return F.max_pool3d(padded(x, kernel, stride), kernel, stride)
 
 

@@ -1,12 +1,15 @@
-"""Reading a file of weights into named tensors, without ever running code from it."""
+"""What all feature networks share: fixed weights, read from a file without ever running code from it, and padding."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.base.errors import UserError
@@ -23,6 +26,18 @@ class Frozen(nn.Module):
     def frozen(self: N) -> N:
         """Itself, without gradients of its weights; called at the end of a constructor."""
         return self.requires_grad_(False).eval()
+
+
+def padded(x: Float[Tensor, "b c *s"], kernel: Sequence[int], stride: Sequence[int]) -> Float[Tensor, "b c *p"]:
+    """With zeros around it as TensorFlow's "SAME" has them: ceil(cells / stride) boxes fit along each axis.
+
+    An odd cell goes to the end.
+    """
+    sides: list[int] = []
+    for cells, k, s in zip(x.shape[2:], kernel, stride, strict=True):
+        total = max((-(-cells // s) - 1) * s + k - cells, 0)
+        sides = [total // 2, total - total // 2, *sides]  # F.pad wants the last axis first
+    return F.pad(x, sides)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
