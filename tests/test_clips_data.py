@@ -9,6 +9,7 @@ import logging
 import os
 import pickle
 import sys
+from collections import Counter
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -16,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from ddmi.base.errors import UserError
-from ddmi.data.pictures import EXTENSIONS
+from ddmi.data.images import EXTENSIONS
 from ddmi.data.splits import split
 from ddmi.domains.video import footage, skvideo
 from ddmi.domains.video.clips import ClipSource, open_clips, shrunk
@@ -653,3 +655,34 @@ def test_a_movie_that_has_changed_is_not_mistaken(tmp_path):
     sound(path)
     with pytest.raises(UserError, match=r"a\.mp4 has changed: no video stream"):
         list(movie.frames([3]))
+
+
+def test_a_clip_is_checked_once_and_each_frame_of_it_decoded_once(tmp_path, monkeypatch):
+    """By both parts of the data and by all batches, as a command reads them."""
+    from ddmi.domains.video import Video
+
+    for name in ("a.mp4", "b.mp4", "c.mp4"):
+        encode(tmp_path / name, moving(12), "libx264")
+    checked, decoded_frames, plain, frames = Counter(), Counter(), VideoFile.open, VideoFile.frames
+
+    def counted(path: Path, *arguments: Any) -> VideoFile:
+        checked[path.name] += 1
+        return plain(path, *arguments)
+
+    def noted(self: VideoFile, numbers: Any) -> Any:
+        decoded_frames.update((self.path.name, number) for number in numbers)
+        return frames(self, numbers)
+
+    monkeypatch.setattr(VideoFile, "open", staticmethod(counted))
+    monkeypatch.setattr(VideoFile, "frames", noted)
+    domain = Video(size=(8, 8), frames=4, points=16, held_out=0.3)
+    source = domain.open(tmp_path)
+    domain = domain.fitted(source)
+    for part in ("train", "test"):
+        data = domain.dataset(source, part)
+        everything = range(len(data))
+        for seed in range(3):
+            data.inputs(everything)
+            data.batch(everything, torch.Generator(), [seed] * len(data))
+    assert checked == {"a.mp4": 1, "b.mp4": 1, "c.mp4": 1}
+    assert set(decoded_frames.values()) == {1} and {name for name, _ in decoded_frames} == set(checked)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ddmi.base.errors import UserError
 from ddmi.data.captions import json_captions, matched, one_of_each
-from ddmi.data.pictures import PictureFolder
+from ddmi.data.images import ImageFolder
 from ddmi.domains.nerf.views import captions_of
 from ddmi.domains.shape.shapes import _table_captions
 
@@ -49,7 +49,7 @@ def test_separators_of_unicode_end_no_line(tmp_path):
     text = SEPARATORS.join(("a", "red", "fox", "runs"))
     path = table(tmp_path / "captions.jsonl", {"file": "a.png", "text": text}, {"file": "b.png", "text": "sea"})
     assert list(json_captions(path, "file")) == [("a.png", "a red fox runs"), ("b.png", "sea")]
-    assert PictureFolder(pictures(tmp_path, "a.png", "b.png")).captions == ["a red fox runs", "sea"]
+    assert ImageFolder(pictures(tmp_path, "a.png", "b.png")).captions == ["a red fox runs", "sea"]
     table(tmp_path / "captions.jsonl", {"model": "chair", "text": text})
     assert captions_of(tmp_path, ["chair"]) == [["a red fox runs"]]
     (tmp_path / "t.csv").write_text(f"modelId,description\na1,{text}\nb2,blue\n", encoding="utf-8")
@@ -63,13 +63,13 @@ def test_accents_match_however_they_are_encoded(tmp_path, form):
     assert on_disk != told
     pictures(tmp_path, on_disk)
     table(tmp_path / "captions.jsonl", {"file": told, "text": "tea"})
-    source = PictureFolder(tmp_path)
+    source = ImageFolder(tmp_path)
     assert source.captions == ["tea"] and source.names == [on_disk]
     (tmp_path / "captions.jsonl").unlink()
     beside = (tmp_path / told).with_suffix(".txt")
     beside.parent.mkdir(exist_ok=True)
     beside.write_text("coffee")
-    assert PictureFolder(tmp_path).captions == ["coffee"]
+    assert ImageFolder(tmp_path).captions == ["coffee"]
 
 
 def test_one_line_counts_what_does_not_match(tmp_path, caplog):
@@ -79,16 +79,16 @@ def test_one_line_counts_what_does_not_match(tmp_path, caplog):
     table(tmp_path / "captions.jsonl", *lines)
     told = "captions name none of the images, 2 of 3 images have no caption"
     with caplog.at_level(logging.WARNING):
-        assert PictureFolder(tmp_path).captions == ["x", "", ""]
+        assert ImageFolder(tmp_path).captions == ["x", "", ""]
         assert [r.getMessage() for r in caplog.records] == [
-            "1 of 4 images are left out: bad.png: not a picture",
+            "1 of 4 images are left out: bad.png: not an image",
             f"{tmp_path / 'captions.jsonl'}: 2 of 4 {told}",
         ]
         caplog.clear()
         (tmp_path / "captions.jsonl").unlink()
         for name in ("b", "gone", "bad"):
             (tmp_path / f"{name}.txt").write_text("y")
-        assert PictureFolder(tmp_path).captions == ["", "y", ""]
+        assert ImageFolder(tmp_path).captions == ["", "y", ""]
         assert [r.getMessage() for r in caplog.records][1:] == [f"{tmp_path}: 1 of 3 {told}"]
         caplog.clear()
         assert matched(tmp_path, [("a", "x"), ("b", "y"), ("b", "z")], ["a", "b"], "shapes") == [["x"], ["y", "z"]]
@@ -100,20 +100,20 @@ def test_one_line_counts_what_does_not_match(tmp_path, caplog):
 def test_no_word_is_no_caption(tmp_path):
     pictures(tmp_path, "a.png", "b.png")
     (tmp_path / "a.txt").write_text(" \n")
-    assert PictureFolder(tmp_path).captions is None
+    assert ImageFolder(tmp_path).captions is None
     (tmp_path / "README.txt").write_text("about this data")
     (tmp_path / "a.txt").unlink()
-    assert PictureFolder(tmp_path).captions is None
+    assert ImageFolder(tmp_path).captions is None
     table(tmp_path / "captions.jsonl", {"file": "a.png", "text": ""})
-    assert PictureFolder(tmp_path).captions is None
+    assert ImageFolder(tmp_path).captions is None
 
 
 def test_the_metadata_of_image_folders_counts(tmp_path):
     pictures(tmp_path, "a.png", "train/b.png", "train/c.png")
     table(tmp_path / "metadata.jsonl", {"file_name": "a.png", "text": "sea", "width": 8})
     table(tmp_path / "train" / "metadata.jsonl", *({"file_name": f"{n}.png", "text": n} for n in "bc"))
-    assert PictureFolder(tmp_path).captions == ["sea", "b", "c"]
+    assert ImageFolder(tmp_path).captions == ["sea", "b", "c"]
     table(tmp_path / "train" / "metadata.jsonl", {"file_name": "b.png", "label": 1})  # no captions: nothing to read
-    assert PictureFolder(tmp_path).captions == ["sea", "", ""]
+    assert ImageFolder(tmp_path).captions == ["sea", "", ""]
     table(tmp_path / "captions.jsonl", {"file": "train/c.png", "text": "goes first"})
-    assert PictureFolder(tmp_path).captions == ["", "", "goes first"]
+    assert ImageFolder(tmp_path).captions == ["", "", "goes first"]

@@ -12,7 +12,7 @@ import pytest
 
 from ddmi.base.errors import UserError
 from ddmi.data.cifar import CifarBatches
-from ddmi.data.pictures import PictureFolder, open_pictures
+from ddmi.data.images import ImageFolder, open_images
 from ddmi.data.splits import split
 
 
@@ -38,8 +38,8 @@ def test_batches_read_back(tmp_path, protocol):
     for name, content in contents.items():
         write(folder / name, content, protocol)
     write(folder / "batches.meta", {b"label_names": [f"class{k}".encode() for k in range(10)]}, protocol)
-    source = open_pictures(tmp_path)
-    assert isinstance(source, CifarBatches) and source.names == open_pictures(folder).names == sorted(source.names)
+    source = open_images(tmp_path)
+    assert isinstance(source, CifarBatches) and source.names == open_images(folder).names == sorted(source.names)
     assert len(source.names) == 19 and source.names[12] == "data_batch_2/00000" and source.smallest == 32
     assert source.labels == [*range(10), 0, 1, 0, 1, 2, 0, 1, 2, 3] and source.classes[3] == "class3"
     rows = contents["test_batch"][b"data"]
@@ -84,7 +84,7 @@ def test_a_malicious_pickle_is_refused_before_it_runs(tmp_path, function, argume
             protocol,
         )
         with pytest.raises(UserError, match=r"data_batch_1.*refused.*only arrays") as caught:
-            open_pictures(tmp_path)
+            open_images(tmp_path)
         assert not mark.exists() and "\n" not in str(caught.value)
 
 
@@ -117,4 +117,4 @@ def test_other_folders_are_picture_folders(tmp_path):
     from PIL import Image
 
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
-    assert isinstance(open_pictures(tmp_path), PictureFolder)
+    assert isinstance(open_images(tmp_path), ImageFolder)

@@ -14,7 +14,7 @@ from PIL import Image as Pictures
 from ddmi.base.coordinates import axis, grid
 from ddmi.base.errors import UserError
 from ddmi.domains.base import PixelBatch
-from ddmi.domains.image import Image, PictureDataset
+from ddmi.domains.image import Image, ImageDataset
 from ddmi.model.signal import Signal
 from ddmi.rendering import files
 
@@ -45,12 +45,9 @@ class Ramp:
         blue = np.full((size, size), 2 * index / 255 - 1)
         return np.round((np.stack([x, y, blue], axis=2) + 1) * 127.5).astype(np.uint8)
 
-    def prefetch(self, sizes):
-        self.prefetched = set(sizes)
-
 
 def batch_of(domain, source=None, indices=(0, 1, 2), seed=0, seeds=(11, 12, 13)):
-    dataset = PictureDataset(domain, source or Ramp(), "train")
+    dataset = ImageDataset(domain, source or Ramp(), "train")
     return dataset.batch(list(indices), torch.Generator().manual_seed(seed), list(seeds))
 
 
@@ -124,9 +121,9 @@ def test_a_subset_of_pixels_estimates_the_whole(sampling, points):
     domain = tiny.image(scales=(1.0,), points=points, sampling=sampling)
 
     signal = Function(lambda at, periods: at.prod(dim=2, keepdim=True).expand(-1, -1, 3))
-    whole = PictureDataset(tiny.image(scales=(1.0,), points=0), Ramp(), "train")
+    whole = ImageDataset(tiny.image(scales=(1.0,), points=0), Ramp(), "train")
     exact = float(domain.likelihood(signal, whole.batch([2], torch.Generator(), [0])).loss)
-    dataset = PictureDataset(domain, Ramp(), "train")
+    dataset = ImageDataset(domain, Ramp(), "train")
     losses = [float(domain.likelihood(signal, dataset.batch([2], torch.Generator(), [s])).loss) for s in range(400)]
     error = np.std(losses) / np.sqrt(len(losses))
     if sampling == "points":
@@ -151,8 +148,7 @@ def test_scales_beyond_the_source_are_left_out_with_one_warning(caplog):
     caplog.set_level(logging.WARNING)
     source = Ramp(smallest=12)
     domain = tiny.image().fitted(source)
-    domain.dataset(source, "train")
-    assert domain.sizes == [8, 12] and source.prefetched == {8, 12}
+    assert domain.sizes == [8, 12]
     assert len(caplog.records) == 1 and "without the scales [2.0]" in caplog.text
     assert {float(batch_of(domain, source, seed=s).periods) for s in range(20)} <= {
         1.0,
@@ -166,7 +162,7 @@ def test_a_source_below_the_resolution_is_enlarged_and_says_so(caplog):
 
 def test_an_epoch_shows_each_subject_once():
     source = Ramp(6, groups=[[0, 1, 2], [3], [4, 5]])
-    dataset = PictureDataset(tiny.image(), source, "train")
+    dataset = ImageDataset(tiny.image(), source, "train")
     numbers = torch.Generator().manual_seed(0)
     counts = Counter()
     for _ in range(600):
@@ -181,7 +177,7 @@ def test_mirrored_pictures_are_items_of_their_own():
     class Named(Ramp):
         captions = list("abcd")  # noqa: RUF012
 
-    plain, both = (PictureDataset(tiny.image(flip=flip), Named(), "train") for flip in (False, True))
+    plain, both = (ImageDataset(tiny.image(flip=flip), Named(), "train") for flip in (False, True))
     assert len(plain) == 4 and len(both) == 8
     assert np.array_equal(both.pixels(5, 8), plain.pixels(1, 8)[:, ::-1])
     assert both.captions == ["a", "b", "c", "d"] * 2
@@ -252,7 +248,7 @@ def test_impossible_settings_are_named(settings, message):
 def test_missing_data_is_named(tmp_path):
     with pytest.raises(UserError, match="--data is missing"):
         tiny.dataset(tiny.image(), None, "train")
-    with pytest.raises(UserError, match="no pictures in"):
+    with pytest.raises(UserError, match="no images in"):
         tiny.dataset(tiny.image(), tmp_path, "train")
 
 

@@ -342,7 +342,7 @@ def test_real_pictures_at_a_size_are_those_of_the_data(files, network, monkeypat
     monkeypatch.setattr("ddmi.metrics.features.cache.SMALLEST", 8)
     domain, given = evidence(files)
     at = ImageMetrics(domain, replace(given, size=16))
-    real = network(given.train.pictures(at.real.indices, 16))
+    real = network(given.train.images(at.real.indices, 16))
     assert torch.allclose(at.real.features, real, atol=1e-5)
     drawn = network(at.samples.part(0, COUNT))
     found = ImageMetrics(domain, replace(given, size=16)).distributions()

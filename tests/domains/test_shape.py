@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -253,3 +254,22 @@ def test_pieces_made_by_rule_stand_beside_a_folder(tmp_path):
     assert len(tiny.dataset(domain, tmp_path / "one.ply", "all")) == 1
     with pytest.raises(UserError, match="--data is missing"):
         tiny.dataset(domain, None, "train")
+
+
+def test_every_file_of_prepared_shapes_is_read_once(tmp_path, monkeypatch):
+    """By both parts of the data and by all batches."""
+    points = np.random.default_rng(0).uniform(-0.5, 0.5, (400, 3)).astype(np.float32)
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "pointcloud.npz", points=points, normals=np.tile(np.float32([0, 1, 0]), (400, 1)))
+        np.savez(tmp_path / name / "points.npz", points=points, occupancies=np.abs(points).max(axis=1) < 0.3)
+    opened, plain = Counter(), np.load
+    monkeypatch.setattr(np, "load", lambda path, **how: opened.update([path]) or plain(path, **how))
+    domain = shape(cloud=50, points=20)
+    source = domain.open(tmp_path)
+    for part in ("train", "test"):
+        data = domain.dataset(source, part)
+        everything = range(len(data))
+        data.inputs(everything)
+        data.batch(everything, torch.Generator(), everything)
+    assert opened == dict.fromkeys(tmp_path.rglob("*.npz"), 1)

@@ -23,7 +23,7 @@ from ddmi.base.errors import UserError, WorkError
 from ddmi.base.interruption import Interruption
 from ddmi.base.storage import load_tensors, locked, verify
 from ddmi.config import load
-from ddmi.domains.image import PictureDataset
+from ddmi.domains.image import ImageDataset
 from ddmi.evaluation import Protocol, evaluate, prepare
 from ddmi.model.sampling import SamplingConfig, draw, sample_seeds
 from ddmi.pretrained import export, load_autoencoder, load_diffusion, open_folder
@@ -342,12 +342,12 @@ def test_one_picture_is_learnt_by_heart(tmp_path):
     assert train(config, tmp_path / "run", tmp_path / "one.png", stage="autoencoder")
     folder, config = open_folder(tmp_path / "run")
     model = load_autoencoder(folder, config)
-    dataset: PictureDataset = tiny.dataset(config.domain, tmp_path / "one.png", "all")
+    dataset: ImageDataset = tiny.dataset(config.domain, tmp_path / "one.png", "all")
     with torch.no_grad():
         field = fields_of(model.decode(model.encode(dataset.inputs([0])).mode), config.domain)[0]
     for size in (8, 12, 16):
         drawn = torch.from_numpy(np.array(field.render(size))).float()[None].permute(0, 3, 1, 2) / 127.5 - 1
-        assert float(psnr(drawn, dataset.pictures([0], size))) > OVERFIT, size
+        assert float(psnr(drawn, dataset.images([0], size))) > OVERFIT, size
 
 
 OVERFIT = 30.0
@@ -358,17 +358,17 @@ SCRIPT = """
 import os, signal, sys
 sys.path.insert(0, {tests!r})
 import tiny
-from ddmi.domains.image import PictureDataset
+from ddmi.domains.image import ImageDataset
 from ddmi.evaluation import Protocol, evaluate, prepare
 from ddmi.training.run import train
 
-batch, calls = PictureDataset.batch, []
+batch, calls = ImageDataset.batch, []
 def counted(self, *arguments):
     calls.append(1)
     if {kill} and len(calls) == {kill}:
         os.kill(os.getpid(), signal.SIGTERM)
     return batch(self, *arguments)
-PictureDataset.batch = counted
+ImageDataset.batch = counted
 
 if {processes} > 1:
     assert os.environ["WORLD_SIZE"] == "{processes}"
@@ -475,7 +475,7 @@ def test_the_time_limit_includes_loading_and_what_lies_between_the_stages(
         while True:
             pass
 
-    monkeypatch.setattr(type(config.domain) if slow == "open" else PictureDataset, slow, never)
+    monkeypatch.setattr(type(config.domain) if slow == "open" else ImageDataset, slow, never)
     stage = "all" if slow == "open" else "diffusion"
     assert not train(config, tmp_path, pictures, stage=stage, resume=True, max_minutes=0.5 / 60)
     monkeypatch.undo()

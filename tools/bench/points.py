@@ -62,7 +62,7 @@ def trained(config: Config) -> tuple[float, dict[int, float]]:
 
     import numpy as np
 
-    from ddmi.domains.image import PictureDataset
+    from ddmi.domains.image import ImageDataset
     from ddmi.metrics.pixels import psnr
     from ddmi.pipeline import DDMIPipeline
     from ddmi.rendering.grid import to_signal
@@ -74,14 +74,14 @@ def trained(config: Config) -> tuple[float, dict[int, float]]:
         took = time.perf_counter() - began
         pipe = DDMIPipeline.from_pretrained(Path(scratch), device="cpu")
     held_out = config.domain.dataset(config.domain.open(None), "test")
-    assert isinstance(held_out, PictureDataset)
+    assert isinstance(held_out, ImageDataset)
     indices = [group[0] for group in held_out.groups][:JUDGED]
     fields = pipe.decode(pipe.posterior_modes(held_out.inputs(indices)))
     found = {}
     for scale in (1, 2):
         size = scale * held_out.domain.resolution
         drawn = to_signal(np.stack([np.array(field.render(size)) for field in fields]))
-        found[scale] = float(psnr(drawn.permute(0, 3, 1, 2), held_out.pictures(indices, size)).mean())
+        found[scale] = float(psnr(drawn.permute(0, 3, 1, 2), held_out.images(indices, size)).mean())
     return took, found
 
 

@@ -1,1 +1,1 @@
-"""Where pictures come from: folders of files, CIFAR-10 batches and the emoji drawings; each is a `PictureSource`."""
+"""Where images come from: folders of files, CIFAR-10 batches and the emoji drawings; each is an `ImageSource`."""

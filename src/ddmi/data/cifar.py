@@ -1,6 +1,6 @@
-"""CIFAR-10 in its python layout: five training batches and a test batch, each a pickle of 32x32 pictures.
+"""CIFAR-10 in its python layout: five training batches and a test batch, each a pickle of 32x32 images.
 
-Layout: https://www.cs.toronto.edu/~kriz/cifar.html: a dictionary with `data`, uint8 (N, 3072), one row a picture,
+Layout: https://www.cs.toronto.edu/~kriz/cifar.html: a dictionary with `data`, uint8 (N, 3072), one row an image,
 channel by channel, and `labels`, N integers. A pickle may run anything when it is read, so these are read by an
 unpickler that knows arrays and nothing else.
 """
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import _codecs
 import pickle
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from ddmi.base.errors import UserError
+from ddmi.data.images import Pixels, fit
 from ddmi.data.memory import Memory
-from ddmi.data.pictures import Picture, fit
 
 BATCHES = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 SIDE = 32
@@ -58,7 +57,7 @@ def unpickle_arrays(path: Path) -> dict[str, Any]:
 
 
 class CifarBatches:
-    """The pictures of CIFAR-10, labelled, already in parts: `test_batch` is the test part.
+    """The images of CIFAR-10, labelled, already in parts: `test_batch` is the test part.
 
     `root` holds `data_batch_1` ... `data_batch_5` and `test_batch` (any of them), or a `cifar-10-batches-py` that does.
     Names are "<batch>/<row>". Class names come from `batches.meta` when it is there.
@@ -73,7 +72,7 @@ class CifarBatches:
             raise UserError(f"no CIFAR-10 batch in {root}: expected {', '.join(BATCHES)}")
         self.names: list[str] = []
         labels: list[int] = []
-        rows: list[Picture] = []
+        rows: list[Pixels] = []
         for name in BATCHES:
             if (folder / name).is_file():
                 data, given = _batch(folder / name)
@@ -90,7 +89,7 @@ class CifarBatches:
         parts = ["test" if name.startswith("test") else "train" for name in self.names]
         self.parts: list[str] | None = parts if len(set(parts)) == 2 else None
         self.smallest: int | None = SIDE
-        self._pictures = np.concatenate(rows).reshape(-1, 3, SIDE, SIDE)
+        self._images = np.concatenate(rows).reshape(-1, 3, SIDE, SIDE)
         self._memory = Memory(memory)
 
     @staticmethod
@@ -98,15 +97,12 @@ class CifarBatches:
         """Whether a folder holds batches."""
         return _folder(Path(root)) is not None
 
-    def read(self, index: int, size: int) -> Picture:
-        """Picture `index` as (size, size, 3) uint8; at 32 the stored pixels themselves."""
+    def read(self, index: int, size: int) -> Pixels:
+        """Image `index` as (size, size, 3) uint8; at 32 the stored pixels themselves."""
         return self._memory.read(index, size, self._resized)
 
-    def prefetch(self, sizes: Iterable[int]) -> None:
-        """Nothing to prepare: what has been read once is kept in memory."""
-
-    def _resized(self, index: int, size: int) -> Picture:
-        pixels = np.ascontiguousarray(self._pictures[index].transpose(1, 2, 0))  # (32, 32, 3)
+    def _resized(self, index: int, size: int) -> Pixels:
+        pixels = np.ascontiguousarray(self._images[index].transpose(1, 2, 0))  # (32, 32, 3)
         return fit(Image.fromarray(pixels), size)
 
 
@@ -117,7 +113,7 @@ def _folder(root: Path) -> Path | None:
     return None
 
 
-def _batch(path: Path) -> tuple[Picture, list[int]]:
+def _batch(path: Path) -> tuple[Pixels, list[int]]:
     """Pixels (N, 3072) uint8 and N labels of one file."""
     content = unpickle_arrays(path)
     data, labels = content.get("data"), content.get("labels")

@@ -1,4 +1,4 @@
-"""Decoded pictures and frames that stay in memory, within a budget."""
+"""Decoded images and frames that stay in memory, within a budget."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 
 class Memory:
-    """Pictures by numbers, as (index, size), in at most `budget` bytes; when it is full, nothing leaves for others.
+    """Images by numbers, as (index, size), in at most `budget` bytes; when it is full, nothing leaves for others.
 
     `compressed` keeps them deflated: of drawings, which are mostly flat, fifty times as many fit.
     """
@@ -35,19 +35,19 @@ class Memory:
         shape, kept = self._kept.get(key, ((), None))
         return np.frombuffer(zlib.decompress(kept), np.uint8).reshape(shape) if isinstance(kept, bytes) else kept
 
-    def keep(self, key: tuple[int, ...], picture: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Keep a picture if there is room for it."""
-        kept = zlib.compress(picture.tobytes(), 1) if self.compressed else picture
+    def keep(self, key: tuple[int, ...], image: UInt8[np.ndarray, "h w 3"]) -> None:
+        """Keep an image if there is room for it."""
+        kept = zlib.compress(image.tobytes(), 1) if self.compressed else image
         size = len(kept) if isinstance(kept, bytes) else kept.nbytes
         with self._lock:
             if key not in self._kept and self.used + size <= self.budget:
-                self._kept[key] = picture.shape, kept
+                self._kept[key] = image.shape, kept
                 self.used += size
 
     def read(
         self, index: int, size: int, make: Callable[[int, int], UInt8[np.ndarray, "h w 3"]]
     ) -> UInt8[np.ndarray, "h w 3"]:
-        """A copy of the kept picture, or of what `make(index, size)` gives."""
+        """A copy of the kept image, or of what `make(index, size)` gives."""
         kept = self.get((index, size))
         if kept is None:
             kept = make(index, size)

@@ -1,39 +1,38 @@
-"""One picture as a source: a file, or an image that is already open."""
+"""One image as a source: a file, or an image that is already open."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
 
 from ddmi.base.errors import UserError
-from ddmi.data.pictures import SHORTEST_SIDE, Picture, fit, opened, printable, to_rgb, upright
+from ddmi.data.images import SHORTEST_SIDE, Pixels, fit, opened, printable, to_rgb, upright
 
 
-class SinglePicture:
-    """A source of one picture, with neither caption nor class; it is turned as its EXIF orientation says.
+class SingleImage:
+    """A source of one image, with neither caption nor class; it is turned as its EXIF orientation says.
 
     Raises:
-        UserError: the file does not exist or cannot be read as a picture; it is named, with the reason.
+        UserError: the file does not exist or cannot be read as an image; it is named, with the reason.
     """
 
     captions: list[str] | None = None
     labels: list[int] | None = None
     parts: list[str] | None = None
 
-    def __init__(self, picture: str | Path | Image.Image) -> None:
+    def __init__(self, given: str | Path | Image.Image) -> None:
         self.classes: list[str] = []
         self.groups = [[0]]
-        if isinstance(picture, Image.Image):
+        if isinstance(given, Image.Image):
             try:
-                self.names, image = ["image"], to_rgb(upright(picture))
+                self.names, image = ["image"], to_rgb(upright(given))
             except Exception as error:  # decoders raise nearly every kind of error on a broken file
                 raise UserError(f"the image cannot be used: {error}") from error
             if min(image.size) < SHORTEST_SIDE:
                 raise UserError(f"the image has {image.width}x{image.height} pixels, at least {SHORTEST_SIDE} a side")
         else:
-            path = Path(picture)
+            path = Path(given)
             if not path.is_file():
                 raise UserError(f"{path} does not exist")
             found = opened(path, lambda image: image)
@@ -43,9 +42,6 @@ class SinglePicture:
         self.image = image
         self.smallest: int | None = min(image.size)
 
-    def read(self, index: int, size: int) -> Picture:
-        """The picture as (size, size, 3) uint8, cut to its central square."""
+    def read(self, index: int, size: int) -> Pixels:
+        """The image as (size, size, 3) uint8, cut to its central square."""
         return fit(self.image, size)
-
-    def prefetch(self, sizes: Iterable[int]) -> None:
-        """Nothing to prepare."""

@@ -15,9 +15,9 @@ import torch
 from ddmi.base.coordinates import check_size, check_window
 from ddmi.base.errors import UserError, check_share
 from ddmi.base.planes import Layout, Plane
-from ddmi.data.pictures import PictureSource, open_pictures
+from ddmi.data.images import ImageSource, open_images
 from ddmi.domains.base import Domain, FieldLike, Formats, Metric, PixelBatch, Score, Split
-from ddmi.domains.image.dataset import PictureDataset
+from ddmi.domains.image.dataset import ImageDataset
 from ddmi.model.encoders.image import ConvEncoderConfig, ImageEncoder
 from ddmi.model.losses import laplace
 from ddmi.model.readout import ColourHead
@@ -26,17 +26,17 @@ from ddmi.rendering.grid import image_rows
 from ddmi.rendering.tiff import TIFF, StreamedImage
 
 if TYPE_CHECKING:
-    from PIL import Image as Pictures
+    from PIL import Image as PILImage
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image(Domain["Pictures.Image | StreamedImage", PictureDataset]):
-    """Pictures in [-1, 1], seen by the encoder at `resolution` and scored at `resolution * scales` (section B.1).
+class Image(Domain["PILImage.Image | StreamedImage", ImageDataset]):
+    """Images in [-1, 1], seen by the encoder at `resolution` and scored at `resolution * scales` (section B.1).
 
     Args:
-        source: "folder" (pictures of your own, or CIFAR-10's batches) or "emoji" (the Twemoji drawings, exact at any
+        source: "folder" (images of your own, or CIFAR-10's batches) or "emoji" (the Twemoji drawings, exact at any
             size).
         scales: target resolutions, as multiples of `resolution`; one is drawn for each batch.
         equivariance: share of the steps that decode planes of half or a quarter of the size against the image at an
@@ -45,9 +45,9 @@ class Image(Domain["Pictures.Image | StreamedImage", PictureDataset]):
         points: pixels of each target at which the read-out is evaluated in a step (Eq. 9 is an expectation over
             coordinates); 0 for a full crop of resolution x resolution.
         sampling: "points" scattered over the whole frame, or one square "patch" of about as many.
-        flip: also show every picture mirrored.
-        held_out: share of the pictures kept for testing.
-        on_bad: what to do with a file that is no picture: "skip" it with a count, or "stop".
+        flip: also show every image mirrored.
+        held_out: share of the images kept for testing.
+        on_bad: what to do with a file that is no image: "skip" it with a count, or "stop".
     """
 
     resolution: int = 256
@@ -110,19 +110,21 @@ class Image(Domain["Pictures.Image | StreamedImage", PictureDataset]):
         """Pixels a side of the targets, one for each of `scales`."""
         return [round(self.resolution * scale) for scale in self.scales]
 
-    def open(self, path: Any) -> PictureSource:  # a path, or a PIL image: a source of one
+    def open(self, path: Any) -> ImageSource:  # a path, or a PIL image: a source of one
         if path is None and self.source == "emoji":
             from ddmi.domains.image.emoji import Twemoji
 
-            return Twemoji()
+            drawings = Twemoji()
+            drawings.prefetch({self.resolution, *self.sizes})
+            return drawings
         if path is None:
             raise UserError("--data is missing: name a folder of images (png, jpg, webp, bmp)")
-        return open_pictures(path, on_bad=self.on_bad, sizes={self.resolution, *self.sizes})
+        return open_images(path, on_bad=self.on_bad, sizes={self.resolution, *self.sizes})
 
-    def dataset(self, source: PictureSource, split: Split) -> PictureDataset:
-        return PictureDataset(self, source, split)
+    def dataset(self, source: ImageSource, split: Split) -> ImageDataset:
+        return ImageDataset(self, source, split)
 
-    def fitted(self, source: PictureSource) -> Image:
+    def fitted(self, source: ImageSource) -> Image:
         smallest = source.smallest
         allowed = [smallest is None or size <= smallest for size in self.sizes]
         scales = tuple(scale for scale, fits in zip(self.scales, allowed, strict=True) if fits)
@@ -165,7 +167,7 @@ class Image(Domain["Pictures.Image | StreamedImage", PictureDataset]):
         window: Sequence[float] | None = None,
         period: float | None = None,
         streamed: Literal[False] = False,
-    ) -> Pictures.Image: ...
+    ) -> PILImage.Image: ...
 
     @overload
     def render(
@@ -186,7 +188,7 @@ class Image(Domain["Pictures.Image | StreamedImage", PictureDataset]):
         window: Sequence[float] | None = None,
         period: float | None = None,
         streamed: bool = False,
-    ) -> Pictures.Image | StreamedImage:
+    ) -> PILImage.Image | StreamedImage:
         """An image of any size, of the whole frame or of a window.
 
         Args:
@@ -204,9 +206,9 @@ class Image(Domain["Pictures.Image | StreamedImage", PictureDataset]):
         rows = image_rows(field, (height, width), corners, s)
         if streamed:
             return StreamedImage(rows, (height, width))
-        from PIL import Image as Pictures
+        from PIL import Image as PILImage
 
-        return Pictures.fromarray(np.concatenate(list(rows)))
+        return PILImage.fromarray(np.concatenate(list(rows)))
 
     def metrics(self) -> Mapping[str, Metric]:
         from ddmi.domains.image.metrics import ImageMetrics
@@ -214,4 +216,4 @@ class Image(Domain["Pictures.Image | StreamedImage", PictureDataset]):
         return ImageMetrics.of(self)
 
 
-__all__ = ["Image", "PictureDataset"]
+__all__ = ["Image", "ImageDataset"]

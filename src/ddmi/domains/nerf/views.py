@@ -21,9 +21,9 @@ from ddmi.base.errors import UserError
 from ddmi.base.progress import working
 from ddmi.base.randomness import derive
 from ddmi.data.captions import SYNSETS, TABLE, json_captions, matched
+from ddmi.data.images import NOT_TEXT, is_text, printable, warn_left_out
 from ddmi.data.kept import Kept, key
 from ddmi.data.memory import Memory
-from ddmi.data.pictures import NOT_TEXT, is_text, printable, warn_left_out
 from ddmi.data.stored import some
 from ddmi.domains.nerf import layouts
 from ddmi.domains.nerf.boxed import BoxedScene, Points, boxed_scenes, evenly, npz_turn

@@ -22,8 +22,8 @@ from ddmi.base.randomness import derive
 from ddmi.base.storage import read_text
 from ddmi.data.captions import SYNSETS, json_captions, matched
 from ddmi.data.catalogues import ARCHIVES
+from ddmi.data.images import NOT_TEXT, is_text, printable, warn_left_out
 from ddmi.data.meshes import EXTENSIONS
-from ddmi.data.pictures import NOT_TEXT, is_text, printable, warn_left_out
 from ddmi.data.preparation import CAPTIONS, CLOUD, SPACE
 from ddmi.data.shapes import ShapeSource
 from ddmi.data.stored import Stored, load, ours, some

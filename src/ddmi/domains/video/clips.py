@@ -20,8 +20,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ddmi.base.errors import UserError
-from ddmi.data.memory import Memory
-from ddmi.data.pictures import (
+from ddmi.data.images import (
     EXTENSIONS,
     NOT_TEXT,
     captions_of,
@@ -31,6 +30,7 @@ from ddmi.data.pictures import (
     printable,
     warn_left_out,
 )
+from ddmi.data.memory import Memory
 from ddmi.domains.video.footage import FORMATS, Footage, FrameFolder, Unusable, VideoFile, header, too_short
 
 log = logging.getLogger(__name__)

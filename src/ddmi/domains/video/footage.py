@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from PIL import Image, UnidentifiedImageError
 
 from ddmi.base.errors import UserError, missing_extra
-from ddmi.data.pictures import to_rgb, upright
+from ddmi.data.images import to_rgb, upright
 
 FORMATS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 """Endings of video files."""

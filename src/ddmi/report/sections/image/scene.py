@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ddmi.domains.image import Image, PictureDataset
+from ddmi.domains.image import Image, ImageDataset
 from ddmi.report import scene
 
 if TYPE_CHECKING:
     from PIL import Image as Pictures
 
 
-class Scene(scene.Scene[Image, PictureDataset]):
+class Scene(scene.Scene[Image, ImageDataset]):
     """An evaluated run of the image domain, and the numbers of its page."""
 
     @property
@@ -36,7 +36,7 @@ class Scene(scene.Scene[Image, PictureDataset]):
         known = self.held_out.source.smallest
         return {s: s * self.base for s in scales if s == 1 or known is None or s * self.base <= known}
 
-    def true(self, dataset: PictureDataset, index: int, size: int) -> Pictures.Image:
+    def true(self, dataset: ImageDataset, index: int, size: int) -> Pictures.Image:
         """A picture of the data."""
         from PIL import Image as Pictures
 

@@ -6,7 +6,6 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from ddmi.base.errors import UserError
-from ddmi.data.pictures import PictureFolder, fit, open_pictures
+from ddmi.data.images import ImageFolder, fit, open_images
 from ddmi.data.splits import split
 from ddmi.domains.nerf.scene import decoded as views_decoded
 
@@ -38,14 +37,11 @@ class Sets:
     def read(self, index: int, size: int) -> np.ndarray:
         raise NotImplementedError
 
-    def prefetch(self, sizes: Iterable[int]) -> None:
-        raise NotImplementedError
-
 
 def test_a_solid_colour_reads_back_exactly_at_any_size(tmp_path):
     solid(tmp_path / "a.png")
     solid(tmp_path / "b.BMP")
-    source = PictureFolder(tmp_path)
+    source = ImageFolder(tmp_path)
     assert source.names == ["a.png", "b.BMP"] and source.smallest == 9
     for index in range(2):
         for size in (4, 9, 31):
@@ -58,7 +54,7 @@ def test_pixels_at_their_own_size_are_the_file(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     Image.fromarray(pixels).save(tmp_path / "b.webp", lossless=True)
-    source = PictureFolder(tmp_path)
+    source = ImageFolder(tmp_path)
     assert (source.read(0, 8) == pixels).all() and (source.read(1, 8) == pixels).all()
 
 
@@ -68,7 +64,7 @@ def test_what_is_kept_at_opening_is_what_is_read_later(tmp_path, budget):
     (tmp_path / "a.png").write_bytes(b"bad")
     for name, one in zip(("b.png", "c.jpg"), pixels, strict=True):
         Image.fromarray(one).save(tmp_path / name)
-    plain, early = PictureFolder(tmp_path), PictureFolder(tmp_path, sizes={4, 8, 16}, memory=budget)
+    plain, early = ImageFolder(tmp_path), ImageFolder(tmp_path, sizes={4, 8, 16}, memory=budget)
     if budget:
         for name in ("b.png", "c.jpg"):
             (tmp_path / name).rename(tmp_path / f"{name}.gone")
@@ -85,7 +81,7 @@ def test_the_crop_is_central(tmp_path):
     pixels[:, 4:8] = (255, 0, 0)  # the central square
     Image.fromarray(pixels).save(tmp_path / "wide.png")
     Image.fromarray(pixels.transpose(1, 0, 2)).save(tmp_path / "tall.png")
-    source = PictureFolder(tmp_path)
+    source = ImageFolder(tmp_path)
     for index in range(2):
         for size in (2, 4, 7):  # no blue or black leaks in from outside the square
             assert (source.read(index, size) == (255, 0, 0)).all()
@@ -113,7 +109,7 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
-    assert (PictureFolder(tmp_path).read(0, 8) == upright).all()
+    assert (ImageFolder(tmp_path).read(0, 8) == upright).all()
 
 
 def test_grey_palette_bilevel_and_cmyk(tmp_path):
@@ -122,7 +118,7 @@ def test_grey_palette_bilevel_and_cmyk(tmp_path):
     solid(tmp_path / "two.png", (1,), mode="1")
     solid(tmp_path / "cmyk.jpg", (0, 255, 255, 0), (16, 16), mode="CMYK")
     first = {
-        name: tuple(PictureFolder(tmp_path).read(k, 8)[3, 3])
+        name: tuple(ImageFolder(tmp_path).read(k, 8)[3, 3])
         for k, name in enumerate(sorted(p.name for p in tmp_path.iterdir()))
     }
     assert (
@@ -135,7 +131,7 @@ def test_sixteen_bits_are_scaled(tmp_path):
     values = np.array([0, 128, 129, 257, 32768, 65535], np.uint16)
     Image.fromarray(np.tile(values[:, None], (1, 6))).save(tmp_path / "deep.png")
     assert Image.open(tmp_path / "deep.png").mode.startswith("I")
-    picture = PictureFolder(tmp_path).read(0, 6)
+    picture = ImageFolder(tmp_path).read(0, 6)
     assert picture[:, 0, 0].tolist() == np.round(values / 65535 * 255).astype(int).tolist() == [0, 0, 1, 1, 128, 255]
 
 
@@ -143,7 +139,7 @@ def test_alpha_is_composited_on_white(tmp_path):
     solid(tmp_path / "half.png", (200, 0, 100, 128), mode="RGBA")
     solid(tmp_path / "none.png", (0, 0, 0, 0), mode="RGBA")
     solid(tmp_path / "soft.png", (40, 51), mode="LA")
-    picture = PictureFolder(tmp_path)
+    picture = ImageFolder(tmp_path)
     by_hand = [c * 128 / 255 + 255 * (1 - 128 / 255) for c in (200, 0, 100)]
     assert np.abs(picture.read(0, 4)[0, 0] - by_hand).max() <= 1
     assert (picture.read(1, 4) == 255).all()
@@ -171,7 +167,7 @@ def test_colours_of_other_profiles_become_those_of_srgb(tmp_path):
     Image.new("RGB", (8, 8), (200, 20, 20)).save(tmp_path / "f.png", icc_profile=b"no profile")
     Image.new("RGB", (8, 8), (200, 20, 20)).save(tmp_path / "g.png", icc_profile=profile[:300])
     Image.new("L", (8, 8), 90).save(tmp_path / "h.png", icc_profile=plain)
-    source = PictureFolder(tmp_path)
+    source = ImageFolder(tmp_path)
     told = [(20, 200, 20)] * 2 + [(204, 255, 204)] + [(20, 200, 20)] + [(200, 20, 20)] * 3 + [(90, 90, 90)]
     assert len(source.names) == len(told)
     for index, colour in enumerate(told):
@@ -200,7 +196,7 @@ def test_grey_of_another_tone_curve_becomes_that_of_srgb(tmp_path):
     Image.fromarray(np.full((8, 8), 64 * 257, np.uint16)).save(tmp_path / "b.png", icc_profile=profile)
     Image.merge("LA", (Image.new("L", (8, 8), 64), alpha)).save(tmp_path / "c.png", icc_profile=profile)
     Image.new("RGB", (8, 8), (64, 64, 64)).save(tmp_path / "d.png", icc_profile=profile)  # not of its mode
-    source = PictureFolder(tmp_path)
+    source = ImageFolder(tmp_path)
     told = 255 * (1.055 * (64 / 255) ** (1 / 2.4) - 0.055)
     assert [source.read(k, 4)[0, 0, 0] for k in (2, 3)] == [255, 64]
     assert all(np.abs(source.read(k, 4) - told).max() <= 1.5 for k in (0, 1))
@@ -210,7 +206,7 @@ def test_grey_of_16_bits_may_be_transparent(tmp_path):
     values = np.array([[0, 257 * 7, 257 * 8, 65535]] * 4, np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png", transparency=257 * 8)
     assert Image.open(tmp_path / "a.png").mode.startswith("I")
-    assert PictureFolder(tmp_path).read(0, 4)[0, :, 1].tolist() == [0, 7, 255, 255]
+    assert ImageFolder(tmp_path).read(0, 4)[0, :, 1].tolist() == [0, 7, 255, 255]
     assert views_decoded(tmp_path / "a.png")[0, :, [0, 3]].T.tolist() == [[0, 255], [7, 255], [8, 0], [255, 255]]
 
 
@@ -218,7 +214,7 @@ def test_broken_exif_turns_nothing(tmp_path):
     pixels = np.random.default_rng(3).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     for k, exif in enumerate((b"Exif\0\0junkjunk", b"Exif\0\0\0", b"\xff")):  # each raises in Pillow
         Image.fromarray(pixels).save(tmp_path / f"{k}.png", exif=exif)
-    source = PictureFolder(tmp_path)
+    source = ImageFolder(tmp_path)
     assert len(source.names) == 3 and all((source.read(k, 8) == pixels).all() for k in range(3))
 
 
@@ -230,12 +226,12 @@ def test_a_name_that_is_no_text_stops_nothing(tmp_path, caplog):
     for name in (b"/b\xe9.png", b"/caf\xe9/c.png"):
         with open(raw + name, "wb") as file:
             file.write((tmp_path / "a.png").read_bytes())
-    source = PictureFolder(tmp_path)
+    source = ImageFolder(tmp_path)
     assert source.names == ["a.png"]
     assert dict(source.bad) == {"b\\udce9.png": "its name is not UTF-8", "caf\\udce9/c.png": "its name is not UTF-8"}
     assert "2 of 3 images are left out: b\\udce9.png: its name is not UTF-8" in caplog.text
     with pytest.raises(UserError, match=r"udce9\.png: its name is not UTF-8"):
-        PictureFolder(tmp_path, on_bad="stop")
+        ImageFolder(tmp_path, on_bad="stop")
 
 
 def test_a_text_that_cannot_be_read_captions_nothing(tmp_path, caplog):
@@ -243,7 +239,7 @@ def test_a_text_that_cannot_be_read_captions_nothing(tmp_path, caplog):
         solid(tmp_path / f"{name}.png")
         (tmp_path / f"{name}.txt").write_bytes("café".encode("latin-1" if name == "a" else "utf-8"))
     (tmp_path / "notes.txt").write_bytes(b"\xff")
-    assert PictureFolder(tmp_path).captions == ["", "café"]
+    assert ImageFolder(tmp_path).captions == ["", "café"]
     assert "1 of 3 texts are left out: a.txt: " in caplog.text
 
 
@@ -254,35 +250,33 @@ def break_files(root: Path) -> None:
         content = (root / name).read_bytes()
         (root / name).write_bytes(content[: len(content) * 2 // 3])
     (root / "empty.png").write_bytes(b"")
-    (root / "text.png").write_text("I am not a picture")
+    (root / "text.png").write_text("I am not an image")
     solid(root / "tiny.png", size=(100, 3))
 
 
 def test_bad_files_are_left_out_and_named(tmp_path):
     solid(tmp_path / "good.png")
     break_files(tmp_path)
-    calls = []
-    source = PictureFolder(tmp_path, progress=lambda done, total: calls.append((done, total)))
+    source = ImageFolder(tmp_path)
     assert source.names == ["good.png"]
     reasons = dict(source.bad)
     assert set(reasons) == {"cut.jpg", "cut.png", "cut.webp", "empty.png", "text.png", "tiny.png"}
-    assert reasons["text.png"] == "not a picture" and "100x3" in reasons["tiny.png"] and all(reasons.values())
-    assert calls == [(k, 7) for k in range(1, 8)]
+    assert reasons["text.png"] == "not an image" and "100x3" in reasons["tiny.png"] and all(reasons.values())
 
 
 def test_the_first_bad_file_stops_when_asked(tmp_path):
     solid(tmp_path / "a.png")
     (tmp_path / "b.png").write_text("x")
     (tmp_path / "c.png").write_text("x")
-    with pytest.raises(UserError, match=r'b\.png: not a picture.*on_bad="skip"'):
-        PictureFolder(tmp_path, on_bad="stop")
+    with pytest.raises(UserError, match=r'b\.png: not an image.*on_bad="skip"'):
+        ImageFolder(tmp_path, on_bad="stop")
 
 
 def test_a_decompression_bomb_is_bad(tmp_path, monkeypatch):
     solid(tmp_path / "a.png", size=(8, 8))
     solid(tmp_path / "bomb.png", size=(100, 100))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    assert [name for name, _ in PictureFolder(tmp_path).bad] == ["bomb.png"]
+    assert [name for name, _ in ImageFolder(tmp_path).bad] == ["bomb.png"]
 
 
 def test_nothing_to_read_is_one_line(tmp_path):
@@ -295,11 +289,11 @@ def test_nothing_to_read_is_one_line(tmp_path):
         (tmp_path / "nowhere", "not a folder"),
         (empty, r"\.webp"),
         (lmdb, "lmdb.*export"),
-        (broken, "a.png: not a picture"),
+        (broken, "a.png: not an image"),
     )
     for path, message in cases:
         with pytest.raises(UserError, match=message) as caught:
-            open_pictures(path)
+            open_images(path)
         assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
@@ -307,7 +301,7 @@ def test_order_is_sorted_and_hidden_files_are_passed_over(tmp_path):
     for name in ("b/2.png", "a/deep/er/1.png", "b/1.jpg", "._b.png", ".hidden/x.png", "a.txt"):
         solid(tmp_path / name) if not name.endswith("txt") else (tmp_path / name).write_text("no")
     (tmp_path / "b" / "loop").symlink_to(tmp_path)
-    assert PictureFolder(tmp_path).names == ["a/deep/er/1.png", "b/1.jpg", "b/2.png"] == PictureFolder(tmp_path).names
+    assert ImageFolder(tmp_path).names == ["a/deep/er/1.png", "b/1.jpg", "b/2.png"] == ImageFolder(tmp_path).names
 
 
 def test_folders_are_classes_and_parts(tmp_path):
@@ -315,39 +309,39 @@ def test_folders_are_classes_and_parts(tmp_path):
         solid(tmp_path / "flat" / name)
         solid(tmp_path / "parted" / "train" / name)
         solid(tmp_path / "parted" / "val" / name)
-    flat, parted = PictureFolder(tmp_path / "flat"), PictureFolder(tmp_path / "parted")
+    flat, parted = ImageFolder(tmp_path / "flat"), ImageFolder(tmp_path / "parted")
     assert flat.classes == parted.classes == ["cat", "dog"]
     assert flat.labels == [0, 0, 1] and parted.labels == [0, 0, 1, 0, 0, 1]
     assert flat.parts is None and parted.parts == ["train"] * 3 + ["val"] * 3
     assert split(parted, "train") == [0, 1, 2] and split(parted, "test") == [3, 4, 5] and len(split(parted, "all")) == 6
     solid(tmp_path / "flat" / "above.png")
-    assert PictureFolder(tmp_path / "flat").labels is None
+    assert ImageFolder(tmp_path / "flat").labels is None
 
 
 def test_captions_from_a_table_or_beside_the_pictures(tmp_path):
     for name in ("a.png", "sub/b.jpg", "c.png"):
         solid(tmp_path / name)
-    assert PictureFolder(tmp_path).captions is None
+    assert ImageFolder(tmp_path).captions is None
     (tmp_path / "sub" / "b.txt").write_text(" a  red\nfox ")
-    assert PictureFolder(tmp_path).captions == ["", "", "a red fox"]
+    assert ImageFolder(tmp_path).captions == ["", "", "a red fox"]
     table = tmp_path / "captions.jsonl"
     table.write_text(
         "".join(
             json.dumps({"file": f, "text": t}) + "\n" for f, t in (("c.png", "sea"), ("c.png", "x"), ("gone.png", "y"))
         )
     )
-    assert PictureFolder(tmp_path).captions == ["", "sea", ""]
+    assert ImageFolder(tmp_path).captions == ["", "sea", ""]
     table.write_text('{"file": "a.png", "text": "ok"}\n{"file": 3}\n')
     with pytest.raises(UserError, match=r"captions\.jsonl, line 2"):
-        PictureFolder(tmp_path)
+        ImageFolder(tmp_path)
     table.write_text('{"file": "other.png", "text": "ok"}\n')
     with pytest.raises(UserError, match="none of the images: a name is like"):
-        PictureFolder(tmp_path)
+        ImageFolder(tmp_path)
 
 
 def test_a_folder_can_be_sent_to_another_process(tmp_path):
     solid(tmp_path / "a.png")
-    assert pickle.loads(pickle.dumps(PictureFolder(tmp_path))).names == ["a.png"]
+    assert pickle.loads(pickle.dumps(ImageFolder(tmp_path))).names == ["a.png"]
 
 
 @pytest.mark.parametrize("count", [2, 3, 50, 2000])

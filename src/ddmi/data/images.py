@@ -1,13 +1,13 @@
-"""Sources of pictures: what they promise, and folders of picture files.
+"""Sources of images: what they promise, and folders of image files.
 
-Pictures are uint8 arrays (H, W, 3), RGB, row 0 at the top.
+Images are uint8 arrays (H, W, 3), RGB, row 0 at the top.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from io import BytesIO
@@ -25,35 +25,30 @@ from ddmi.data.memory import Memory
 
 log = logging.getLogger(__name__)
 
-Picture = NDArray[np.uint8]
-Progress = Callable[[int, int], None]
+Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # what the content may be, whatever the file is called
 _HELD_OUT_FOLDERS = {"test": "test", "val": "val", "valid": "val", "validation": "val"}
 METADATA = "metadata.jsonl"
-SHORTEST_SIDE = 4  # pixels; anything smaller is a placeholder, not a picture
+SHORTEST_SIDE = 4  # pixels; anything smaller is a placeholder, not an image
 
 
 @runtime_checkable
-class PictureSource(Protocol):
-    """A fixed, ordered set of pictures that can be read at any square size."""
+class ImageSource(Protocol):
+    """A fixed, ordered set of images that can be read at any square size."""
 
     names: list[str]  # stable, unique, sorted
-    captions: list[str] | None  # one per picture ("" where it has none), or None when no picture has one
-    labels: list[int] | None  # class of each picture, an index into `classes`
+    captions: list[str] | None  # one per image ("" where it has none), or None when no image has one
+    labels: list[int] | None  # class of each image, an index into `classes`
     classes: list[str]  # [] when there are none
     groups: list[list[int]]  # indices that are variants of one subject; [[0], [1], ...] when there are none
     parts: list[str] | None  # "train", "val" or "test" of each where the set is split already, else None
     smallest: int | None  # shortest side in pixels over the set; None: vector drawings, exact at any size
 
-    def read(self, index: int, size: int) -> Picture:
-        """Picture `index` as (size, size, 3) uint8: centre-cropped to a square, antialiased."""
-        ...
-
-    def prefetch(self, sizes: Iterable[int]) -> None:
-        """Prepare whatever makes reading at these sizes fast."""
+    def read(self, index: int, size: int) -> Pixels:
+        """Image `index` as (size, size, 3) uint8: centre-cropped to a square, antialiased."""
         ...
 
 
@@ -126,7 +121,7 @@ def upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def fit(image: Image.Image, size: int) -> Picture:
+def fit(image: Image.Image, size: int) -> Pixels:
     """The central square of an RGB image at size x size pixels: Lanczos, antialiased when shrinking, never padded."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -137,25 +132,24 @@ def fit(image: Image.Image, size: int) -> Picture:
     return np.array(image, dtype=np.uint8)
 
 
-class PictureFolder:
-    """Picture files in a folder, at any depth: png, jpg, jpeg, webp, bmp.
+class ImageFolder:
+    """Image files in a folder, at any depth: png, jpg, jpeg, webp, bmp.
 
     Every file is decoded once here, so that a bad one (truncated, not an image, shorter side under 4 pixels, a
     decompression bomb) is known before training, and kept at `sizes`, while there is memory for it: only what does not
     fit is decoded again when it is read. Hidden files and folders are passed over; links are followed.
 
     Captions: `captions.jsonl` at the root, one {"file": name relative to the root, "text": caption} a line (the first
-    line of a file counts), else a `.txt` beside a picture. Classes: the names of the folders one level down (below
-    train/test/val, where there are those), when there are two or more and no picture lies above them.
+    line of a file counts), else a `.txt` beside an image. Classes: the names of the folders one level down (below
+    train/test/val, where there are those), when there are two or more and no image lies above them.
 
     Args:
         on_bad: "skip" leaves bad files out and lists them in `bad` as (name, reason); "stop" raises at the first.
         sizes: those that will be read, in pixels a side; none: nothing is kept before it is read.
         memory: bytes of images that may be kept.
-        progress: called with (files checked, files in all).
 
     Raises:
-        UserError: no such folder, no readable picture, an lmdb database, a bad file under "stop", bad captions.
+        UserError: no such folder, no readable image, an lmdb database, a bad file under "stop", bad captions.
     """
 
     def __init__(
@@ -165,7 +159,6 @@ class PictureFolder:
         on_bad: Literal["skip", "stop"] = "skip",
         sizes: Collection[int] = (),
         memory: int = 2 << 30,
-        progress: Progress | None = None,
     ):
         if on_bad not in ("skip", "stop"):
             raise UserError(f"unknown on_bad {on_bad!r}: allowed are skip, stop")
@@ -175,12 +168,12 @@ class PictureFolder:
         if "data.mdb" in files or (not names and any(name.endswith("/data.mdb") for name in files)):
             raise UserError(f"{self.root} is an lmdb database (LSUN): export it as image files first")
         if not names:
-            raise UserError(f"no pictures in {self.root}: {_COUNTING}")
+            raise UserError(f"no images in {self.root}: {_COUNTING}")
         self.bad: list[tuple[str, str]] = []
         self.names: list[str] = []
         self._memory = Memory(memory)
         sides: list[int] = []
-        for name, found in zip(names, self._check(names, sizes, on_bad, progress), strict=True):
+        for name, found in zip(names, self._check(names, sizes, on_bad), strict=True):
             if isinstance(found, str):
                 self.bad.append((printable(name), found))
                 continue
@@ -191,7 +184,7 @@ class PictureFolder:
             sides.append(side)
         if not sides:
             name, reason = self.bad[0]
-            raise UserError(f"no readable picture in {self.root}, the first, {name}: {reason}; {_COUNTING}")
+            raise UserError(f"no readable image in {self.root}, the first, {name}: {reason}; {_COUNTING}")
         warn_left_out(self.bad, len(names), "images")
         self.smallest: int | None = min(sides)
         self.groups = [[index] for index in range(len(self.names))]
@@ -200,14 +193,14 @@ class PictureFolder:
         self.captions = captions_of(self.root, self.names, files)
 
     def _check(
-        self, names: list[str], sizes: Collection[int], on_bad: str, progress: Progress | None
-    ) -> Iterator[tuple[int, dict[int, Picture]] | str]:
+        self, names: list[str], sizes: Collection[int], on_bad: str
+    ) -> Iterator[tuple[int, dict[int, Pixels]] | str]:
         """The shorter side of each image and what is kept of it, or the reason why it cannot be used."""
 
-        def kept(image: Image.Image) -> dict[int, Picture]:  # never enlarged, but to the smallest size
+        def kept(image: Image.Image) -> dict[int, Pixels]:  # never enlarged, but to the smallest size
             return {size: fit(image, size) for size in sizes if size <= min(image.size) or size == min(sizes)}
 
-        def look(name: str) -> tuple[int, dict[int, Picture]] | str:
+        def look(name: str) -> tuple[int, dict[int, Pixels]] | str:
             if not is_text(name):
                 return NOT_TEXT
             if sizes and not self._memory.full:
@@ -216,54 +209,48 @@ class PictureFolder:
 
         pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "images")
         try:
-            for done, (name, result) in enumerate(zip(names, pool.map(look, names), strict=True), 1):
+            for name, result in zip(names, pool.map(look, names), strict=True):
                 if isinstance(result, str) and on_bad == "stop":
                     raise UserError(
-                        f'bad picture {self.root / printable(name)}: {result}; on_bad="skip" leaves such files out'
+                        f'bad image {self.root / printable(name)}: {result}; on_bad="skip" leaves such files out'
                     )
                 yield result
-                if progress is not None:
-                    progress(done, len(names))
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def read(self, index: int, size: int) -> Picture:
-        """Picture `index` as (size, size, 3) uint8; enlarged when the file is smaller. The array is the caller's."""
+    def read(self, index: int, size: int) -> Pixels:
+        """Image `index` as (size, size, 3) uint8; enlarged when the file is smaller. The array is the caller's."""
         return self._memory.read(index, size, self._decode)
 
-    def prefetch(self, sizes: Iterable[int]) -> None:
-        """Nothing to prepare: what has been read once is kept in memory."""
-
-    def _decode(self, index: int, size: int) -> Picture:
+    def _decode(self, index: int, size: int) -> Pixels:
         path = self.root / self.names[index]
         try:
             with Image.open(path, formats=_FORMATS) as image:
                 return fit(to_rgb(upright(image)), size)
         except Exception as error:  # decoders raise nearly every kind of error on a broken file
-            raise UserError(f"cannot read the picture {path} any more: {error}") from error
+            raise UserError(f"cannot read the image {path} any more: {error}") from error
 
 
-def open_pictures(
+def open_images(
     path: str | Path | Image.Image,
     *,
     on_bad: Literal["skip", "stop"] = "skip",
     sizes: Collection[int] = (),
     memory: int = 2 << 30,
-    progress: Progress | None = None,
-) -> PictureSource:
-    """The pictures of a folder: CIFAR-10's python batches where they are there, else a `PictureFolder`.
+) -> ImageSource:
+    """The images of a folder: CIFAR-10's python batches where they are there, else an `ImageFolder`.
 
-    One picture file, or an image that is already open, is a source of one.
+    One image file, or an image that is already open, is a source of one.
     """
     from ddmi.data.cifar import CifarBatches
-    from ddmi.data.single import SinglePicture
+    from ddmi.data.single import SingleImage
 
     if isinstance(path, Image.Image) or Path(path).is_file():
-        return SinglePicture(path)
+        return SingleImage(path)
 
     if CifarBatches.found(path):
         return CifarBatches(path, memory=memory)
-    return PictureFolder(path, on_bad=on_bad, sizes=sizes, memory=memory, progress=progress)
+    return ImageFolder(path, on_bad=on_bad, sizes=sizes, memory=memory)
 
 
 _COUNTING = f"files that count end in {', '.join(EXTENSIONS)}, at any depth"
@@ -272,7 +259,7 @@ _COUNTING = f"files that count end in {', '.join(EXTENSIONS)}, at any depth"
 def files_below(root: Path) -> list[str]:
     """Names of all files below `root`, relative, with "/", sorted; each real folder is visited once."""
     if not root.is_dir():
-        raise UserError(f"{root} is not a folder: a folder of pictures is needed; {_COUNTING}")
+        raise UserError(f"{root} is not a folder: a folder of images is needed; {_COUNTING}")
     names: list[str] = []
     seen: set[str] = set()
     for folder, below, files in os.walk(root, followlinks=True):
@@ -324,13 +311,13 @@ def opened(path: Path, wanted: Callable[[Image.Image], T], *, draft: bool = Fals
             image.load()
             return side, wanted(to_rgb(upright(image)))
     except UnidentifiedImageError:
-        return "not a picture"
+        return "not an image"
     except Exception as error:  # decoders raise nearly every kind of error on a broken file
         return " ".join(str(error).split()) or type(error).__name__
 
 
 def parts_of(names: list[str]) -> list[str] | None:
-    """The part of each picture, by its top folder, when there are a train and a held-out folder; the rest is train."""
+    """The part of each image, by its top folder, when there are a train and a held-out folder; the rest is train."""
     parts = [_HELD_OUT_FOLDERS.get(name.split("/")[0].lower(), "train") if "/" in name else "train" for name in names]
     has_train = any(name.lower().startswith("train/") for name in names)
     return parts if has_train and set(parts) != {"train"} else None
