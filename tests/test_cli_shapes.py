@@ -131,7 +131,12 @@ def test_the_report_is_written(home, monkeypatch):
     assert numbers["sampling"]["samples"] == numbers["memorisation"]["protocol"]["samples"] == 3
     assert numbers["model"]["data"]["train"] + numbers["model"]["data"]["held_out"] == 12
     assert numbers["reconstruction"]["protocol"]["shapes"] == numbers["model"]["data"]["held_out"]
-    for title in ("Samples, unchosen", "One sample, up close", "By class", "Reconstructions of held-out shapes"):
+    for title in (
+        "The model generates these samples",
+        "A finer grid",
+        "Samples follow their condition",
+        "Held-out shapes",
+    ):
         assert title in page
     for place in ("reconstruction/iou", "memorisation/ratio"):
         metric, name = place.split("/")

@@ -1,12 +1,10 @@
-"""The part of the page on radiance fields: coloured meshes, and pages of runs of which everything is known."""
+"""The report of radiance fields, of runs of which everything is known."""
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import math
-import re
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +15,7 @@ import tiny
 import torch
 import trimesh
 from PIL import Image
-from test_report import HOSTILE, Page
+from test_report import HOSTILE, Page, written
 
 from ddmi.domains.nerf import Nerf, ViewDataset, shot
 from ddmi.domains.nerf.photography import FurnitureViews
@@ -29,23 +27,9 @@ from ddmi.model.encoders.points import PointEncoderConfig
 from ddmi.pipeline import DDMIPipeline
 from ddmi.rendering.cameras import DISTANCE, EXTENT, Camera
 from ddmi.rendering.volume import Occupancy, Quadrature, render_field
-from ddmi.report import page as pages
-from ddmi.report import viewer
 from ddmi.report.numbers import Numbers
-from ddmi.report.scene import Kept
-from ddmi.report.sections import Part, find, nerf
-from ddmi.report.sections.nerf import (
-    basis,
-    cloud,
-    depth,
-    neighbours,
-    prompts,
-    reconstruction,
-    samples,
-    scene,
-    sides,
-    surface,
-)
+from ddmi.report.page import assemble
+from ddmi.report.sections import nerf
 
 ENCODE = PointEncoderConfig(width=12, blocks=2, features=12, planes=tiny.ENCODER)
 DOMAIN = Nerf(resolution=8, cloud=50, views=5, encode=ENCODE)
@@ -111,15 +95,15 @@ class Photographed:
 
 
 class Pipe(DDMIPipeline):
-    """A pipeline that draws balls, and remembers what for."""
+    """A pipeline that samples balls, and remembers the calls."""
 
     def __init__(self, condition: str) -> None:
         config = tiny.config(DOMAIN)
         self.config = replace(config, diffusion=replace(config.diffusion, condition=condition))
-        self.asked: list[dict] = []
+        self.calls: list[dict] = []
 
     def __call__(self, num_samples=1, seed=0, **options):
-        self.asked.append({"count": num_samples, "seed": seed, **options})
+        self.calls.append({"count": num_samples, "seed": seed, **options})
         return [Ball(radius=0.2 + 0.1 * k) for k in range(num_samples)]
 
 
@@ -132,18 +116,11 @@ class Known(Evaluated):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Pages of few and small pictures, whose emptiness is looked up on a coarse grid."""
+    """Pages of few and small images, whose emptiness is looked up on a coarse grid."""
     monkeypatch.setattr(shot, "Occupancy", partial(Occupancy, cells=CELLS))
-    monkeypatch.setattr(scene, "TURNED", 16)
-    for module in (scene, samples):
-        monkeypatch.setattr(module, "FRAMES", 3)
-    monkeypatch.setattr(sides, "SIZES", (8, 12, 20))
-    monkeypatch.setattr(sides, "MIDDLE", 8)
-    for module in (sides, prompts, reconstruction, basis):
-        monkeypatch.setattr(module, "SIDE", 8)
-    monkeypatch.setattr(surface, "CELLS", (16, 24))
-    monkeypatch.setattr(surface, "STAGE", 8)
-    monkeypatch.setattr(viewer, "GROUND", 8)
+    sizes = {"TURNED": 16, "FRAMES": 3, "SIZES": (8, 12, 20), "MIDDLE": 8, "SIDE": 8, "CELLS": (16, 24)}
+    for name, value in sizes.items():
+        monkeypatch.setattr(nerf, name, value)
 
 
 def known(radii, condition="none", source=None) -> Known:
@@ -155,51 +132,12 @@ def known(radii, condition="none", source=None) -> Known:
     return Known(Pipe(condition), *parts, [Ball(radius=radius) for radius in radii], PROTOCOL, asked)
 
 
-def scene_of(evaluated: Evaluated, **metrics: Any) -> scene.Scene:
-    return scene.Scene(evaluated, Numbers({"sampling": PROTOCOL, **metrics}), scene.Turns(evaluated))
-
-
-def written(evaluated, path, metrics=None) -> tuple[Page, Numbers]:
-    numbers = Numbers({"sampling": PROTOCOL, **(metrics or {})})
-    hero = nerf.hero(evaluated)
-    text = pages.assemble("balls", hero, nerf.sections(evaluated, numbers), "")
-    (path / "page.html").write_text(text, encoding="utf-8")
-    return Page(path / "page.html"), numbers
-
-
-def models(plain: str) -> list[dict]:
-    return json.loads(re.search(r'<script type="application/json">(.*?)</script>', plain, re.S)[1])["models"]
-
-
-def unpacked(model: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Places, faces and colours that the script reads from a packed mesh."""
-    raw, count = base64.b64decode(model["data"]), model["vertices"]
-    paint = (6 * count + 3) // 4 * 4 + 4 * count
-    start = paint + 4 * count * model["coloured"]
-    places = np.array(model["low"]) + model["unit"] * np.frombuffer(raw, "<u2", 3 * count).reshape(-1, 3)
-    colours = np.frombuffer(raw, np.uint8, 4 * count, paint).reshape(-1, 4) if model["coloured"] else None
-    faces = np.frombuffer(raw, "<u4" if model["wide"] else "<u2", 3 * model["faces"], start).reshape(-1, 3)
-    assert start + faces.nbytes == len(raw)
-    return places, faces, colours
-
-
-def opened(source: str | None) -> Image.Image:
-    """The picture in an address."""
-    kind, _, data = (source or "").partition(",")
-    assert kind == "data:image/webp;base64"
-    return Image.open(io.BytesIO(base64.b64decode(data)))
-
-
-def titled(page: Page, title: str) -> list[Image.Image]:
-    return [opened(about["src"]) for tag, about in page.tags if tag == "img" and (about.get("title") or "") == title]
+def report_of(evaluated: Evaluated, metrics: Any = None) -> nerf.Report:
+    return nerf.Report(evaluated, Numbers({"sampling": PROTOCOL, **(metrics or {})}))
 
 
 def pixels(found: Image.Image) -> np.ndarray:
     return np.asarray(found.convert("RGB")).astype(float)
-
-
-def test_it_is_a_part_of_the_page():
-    assert isinstance(find("nerf"), Part)
 
 
 METRICS = {
@@ -211,153 +149,83 @@ METRICS = {
 }
 
 
-def test_a_page_of_samples_is_whole_and_closed_to_the_network(tmp_path):
-    page, numbers = written(known([0.5, 0.6, 0.7], "text"), tmp_path, METRICS)
+def test_a_page_of_samples_is_whole_and_offline():
+    page = written(report_of(known([0.5, 0.6, 0.7], "text"), METRICS))
     assert page.sections == ["samples", "sides", "surface", "prompts", "reconstructions", "basis", "neighbours"]
-    for tag, about in page.tags:
-        for name, value in about.items():
-            assert name not in {"src", "href", "srcset", "poster", "data", "action"} or (value or "").startswith(
-                ("data:", "#")
-            ), (tag, name)
-        assert tag not in {"iframe", "object", "embed", "base", "video"}
-    assert not re.search(r"https?://|@import|url\(|\beval\b|new Function|Worker\(", page.plain)
     assert len(page.metrics) > 40
-    for place, exact, _ in page.metrics:
-        assert numbers.get(place) is not None and str(numbers.get(place)) == exact, place
-    assert {"reconstruction/psnr", "reconstruction/points/psnr", "memorisation/ratio", "sampling/seed"} <= {
-        place for place, _, _ in page.metrics
-    }
+    expected = {"reconstruction/psnr", "reconstruction/points/psnr", "memorisation/ratio", "report/meshes/24/faces"}
+    assert expected <= {place for place, _, _ in page.metrics}
 
 
-def test_before_the_second_stage_reconstructions_take_the_place_of_samples(tmp_path):
-    evaluated = known([])
-    page, _ = written(evaluated, tmp_path)
-    assert page.sections == ["sides", "surface", "reconstructions", "basis"]
-    assert nerf.hero(evaluated) == "" and id(evaluated) not in Kept._waiting
+def test_before_the_second_stage_reconstructions_take_the_place_of_samples():
+    report = report_of(known([]))
+    page = written(report)
+    assert page.sections == ["sides", "surface", "reconstructions", "basis"] and report.hero() == []
     assert "The reconstruction of “" in page.plain
 
 
-def test_captions_and_classes_are_text(tmp_path):
-    for condition in ("text", "class"):
-        page, _ = written(known([0.5, 0.6], condition), tmp_path)
-        scripts = [about for tag, about in page.tags if tag == "script"]
-        assert scripts == [{"type": "application/json"}, {}, {}]  # the mesh, the viewer, the page's own
-        assert "<b>&" not in page.plain and "small <b>" not in page.plain
-    assert "small &lt;b&gt;" in page.plain
+def test_classes_are_text():
+    page = written(report_of(known([0.5, 0.6], "class")))
+    assert "small <b>" not in page.plain and "small &lt;b&gt;" in page.plain
 
 
-@pytest.mark.parametrize("condition", ["text", "class"])
-def test_along_a_row_only_the_guidance_changes(condition):
-    evaluated = known([0.5, 0.6], condition)
-    prompts.section(scene_of(evaluated))
-    asked = evaluated.pipe.asked
-    assert [call.pop("guidance_scale") for call in asked] == [1.0, 3.0, 6.0]
-    assert asked[0] == asked[1] == asked[2]
-    assert asked[0]["seed"] == 5 and asked[0]["first"] == 2  # none of the samples above
-    values = asked[0]["label" if condition == "class" else "text"]
-    assert len(values) == asked[0]["count"] and values[0] == values[1]
-
-
-def test_hero_and_sheet_share_their_turntables_which_go_around(tmp_path, monkeypatch):
-    made = []
-    plain = scene.playing
-    monkeypatch.setattr(scene, "playing", lambda *a, **o: made.append(a) or plain(*a, **o))
-    evaluated = known([0.5, 0.6, 0.7])
-    evaluated = replace(evaluated, samples=[Ball((0.5, 0.1, 0.0), 0.4), *evaluated.samples])
-    page, _ = written(evaluated, tmp_path)
-    assert len(made) == 4 and id(evaluated) not in Kept._waiting
-    shown = titled(page, "sample 0")
-    shown = [found for found in titled(page, "sample 0") if getattr(found, "n_frames", 1) > 1]
-    assert len(shown) == 2 and shown[0].tobytes() == shown[1].tobytes() and shown[0].n_frames == 3
+def test_turntables_go_around():
+    evaluated = known([0.5])
+    evaluated = replace(evaluated, samples=[Ball((0.5, 0.1, 0.0), 0.4)])
+    (shown, _) = written(report_of(evaluated)).images("sample 0")
+    assert shown.n_frames == 3
     azimuth, elevation = CAMERA
     for k in range(3):
-        shown[0].seek(k)
+        shown.seek(k)
         camera = Camera.orbit(azimuth + 120 * k, elevation, size=16)
-        expected = render_field(evaluated.samples[0], camera, Quadrature(**scene.FAST)).colour.numpy() * 255
-        assert np.abs(pixels(shown[0]) - expected).mean() < 6, k
+        expected = render_field(evaluated.samples[0], camera, Quadrature(**nerf.FAST)).colour.numpy() * 255
+        assert np.abs(pixels(shown) - expected).mean() < 6, k
 
 
 def test_an_empty_sample_is_passed_over():
-    name, field = scene_of(known([-1.0, 0.4])).first
-    assert name == "sample 1" and field.radius == 0.4
-    assert scene_of(known([-1.0, -1.0])).first[0] == "sample 0"
-    assert "nowhere is its density above" in surface.section(scene_of(known([-1.0]))).lead
+    name, field = report_of(known([-1.0, 0.4])).chosen
+    assert name == "Sample 1" and field.radius == 0.4
+    report = report_of(known([-1.0, -1.0]))
+    assert report.chosen[0] == "Sample 0" and not report.surface().blocks
 
 
-def test_a_field_counts_its_questions_and_a_ray_has_no_more_than_its_samples():
-    shown = scene_of(known([0.5]))
-    sides.section(shown)
-    found = shown.numbers.get(sides.PLACE)
-    assert found["prepared"] == CELLS**3
-    most = sum(scene.FINE.values())
-    for size in (8, 12, 20):
-        about = found[str(size)]
-        assert about["rays"] == size**2 and about["queries_per_ray"] == about["queries"] / size**2
-        covered = math.pi * (0.5 / DISTANCE) ** 2 / (4 * (EXTENT / DISTANCE) ** 2)  # of the ball, about
-        assert 0.2 * most * covered < about["queries_per_ray"] < 2.5 * most * covered
-    counted = sides.Counted(Ball())
-    for count in (3, 5):
-        points = torch.rand(count, 3)
-        assert torch.equal(counted(points), Ball()(points))
-    assert counted.queries == 8
+def test_the_middle_of_an_image_is_shown_as_the_whole_one_has_it():
+    (near,) = written(report_of(known([0.5]))).images("Sample 0, closer")
+    whole = render_field(Ball(), Camera.orbit(*CAMERA, size=16), Quadrature(**nerf.FINE)).colour.numpy() * 255
+    assert np.abs(pixels(near) - whole[4:12, 4:12]).max() <= 1.5
 
 
-def test_the_middle_of_a_picture_is_shown_as_the_whole_one_has_it():
-    body = sides.section(scene_of(known([0.5]))).body
-    near = re.search(r'<img[^>]*src="([^"]+)"[^>]*title="sample 0, nearer"', body)[1]
-    whole = render_field(Ball(), Camera.orbit(*CAMERA, size=16), Quadrature(**scene.FINE)).colour.numpy() * 255
-    assert np.abs(pixels(opened(near)) - whole[4:12, 4:12]).max() <= 1.5
-
-
-def test_a_packed_mesh_keeps_the_colours_of_its_vertices():
-    """Of the field, colours are places."""
-    for radius, cells in ((0.5, 16), (0.7, 15)):
-        mesh = Ball(radius=radius).render(8).mesh(cells)
-        packed = viewer.pack(mesh)
-        places, faces, colours = unpacked(packed.plain)
-        assert packed.coloured and len(places) == len(mesh.vertices) and (colours[:, 3] == 255).all()
-        np.testing.assert_array_equal(faces, mesh.faces)
-        assert np.abs(colours[:, :3] - 255 * 0.45 * (places + 1)).max() <= 0.6
-    plain = viewer.pack(trimesh.creation.box((1, 1, 1)))
-    assert not plain.coloured and unpacked(plain.plain)[2] is None
-    assert len(packed.data) - 4 * packed.vertices == len(replace(packed, data=viewer.pack(bare(mesh)).data).data)
-
-
-def bare(mesh: trimesh.Trimesh) -> trimesh.Trimesh:
-    return trimesh.Trimesh(mesh.vertices, mesh.faces, process=False)
-
-
-def test_only_coloured_meshes_have_a_switch_for_their_colours():
-    ball = trimesh.creation.icosphere(1, 0.5)
-    assert 'data-toggle="painted"' not in viewer.element([("one", ball)], "", "")
-    painted = ball.copy()
-    painted.visual.vertex_colors = np.full((len(ball.vertices), 3), 90, np.uint8)
-    both = viewer.element([("one", ball), ("two", painted)], "", "")
-    assert 'data-toggle="painted"' in both and [model["coloured"] for model in models(both)] == [False, True]
-
-
-def test_a_heavy_mesh_is_simplified_for_the_viewer_and_keeps_its_colours(tmp_path, monkeypatch):
-    monkeypatch.setattr(surface, "FACES", 1200)
-    page, numbers = written(known([0.6]), tmp_path)
-    about = numbers.get(f"{surface.PLACE}/24")
+def test_the_viewer_has_coloured_meshes_simplified_where_they_are_heavy(monkeypatch):
+    monkeypatch.setattr(nerf, "FACES", 1200)
+    report = report_of(known([0.6]))
+    page = written(report)
+    about = report.numbers.get("report/meshes/24")
     assert about["faces"] > 1800 and about["shown_faces"] <= 1200
     assert about["vertices"] - about["faces"] / 2 == 2  # Euler: a closed surface without holes
-    places, faces, colours = unpacked(models(page.plain)[-1])
-    assert len(faces) == about["shown_faces"]
-    assert np.abs(colours[:, :3] / 255 - 0.45 * (places + 1)).max() < 0.06  # a vertex away
-    assert np.linalg.norm(places, axis=1) == pytest.approx(np.full(len(places), 0.6), abs=0.1)
-    assert f"passes {SURFACE:g}" in page.plain
+    glb = page.meshes("surface")[-1]
+    mesh = trimesh.load(io.BytesIO(glb), file_type="glb", force="mesh", process=False)
+    assert len(mesh.faces) == about["shown_faces"] and f"passes {SURFACE:g}" in page.plain
+    colours = colours_of(glb) / 255
+    assert np.abs(colours - 0.45 * (np.asarray(mesh.vertices) + 1)).max() < 0.06  # a vertex away
+
+
+def colours_of(glb: bytes) -> np.ndarray:
+    """Red, green and blue of the vertices of a GLB file; trimesh reads none beside a material."""
+    end = 20 + int.from_bytes(glb[12:16], "little")
+    tree = json.loads(glb[20:end])
+    accessor = tree["accessors"][tree["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]]
+    start = end + 8 + tree["bufferViews"][accessor["bufferView"]].get("byteOffset", 0)
+    return np.frombuffer(glb, np.uint8, 4 * accessor["count"], start).reshape(-1, 4)[:, :3].astype(float)
 
 
 def test_quality_is_that_of_known_errors_from_the_right_cameras():
     """All that is seen is too bright by as much: the error is the offset times the opacity."""
-    shown = scene_of(known([]))
-    reconstruction.section(shown)
-    for k, index in enumerate(shown.subjects):
-        about = shown.numbers.get(f"{reconstruction.PLACE}/{k}")
-        held_out = shown.held_out
+    report = report_of(known([]))
+    report.reconstructions()
+    for k, index in enumerate(report.subjects):
+        about, held_out = report.numbers.get(f"report/reconstructions/{k}"), report.held_out
         assert about["object"] == held_out.names[index]
-        assert about["views"] == sorted(set(about["views"])) and len(about["views"]) == reconstruction.VIEWS
+        assert about["views"] == sorted(set(about["views"])) and len(about["views"]) == nerf.VIEWS
         for view, measured in zip(about["views"], about["psnr"], strict=True):
             seen = render_field(Ball(MIDDLES[held_out.kept[index]]), held_out.camera(index, view), Quadrature())
             assert measured == pytest.approx(-10 * math.log10((OFFSET * seen.opacity).square().mean()), abs=0.15)
@@ -365,41 +233,12 @@ def test_quality_is_that_of_known_errors_from_the_right_cameras():
 
 
 def test_large_views_are_shrunk_with_their_cameras(monkeypatch):
-    monkeypatch.setattr(scene, "LARGEST", 8)
-    shown = scene_of(known([]))
-    camera, found = shown.view(shown.held_out, 0, 2)
+    monkeypatch.setattr(nerf, "LARGEST", 8)
+    report = report_of(known([]))
+    camera, found = report.view(report.held_out, 0, 2)
     assert camera.size == (6, 8) and found.size == (8, 6)
-    whole = shown.held_out.images(0, [2])[0].astype(float)
-    means = whole.reshape(6, 2, 8, 2, 3).mean(axis=(1, 3))
-    assert np.abs(np.asarray(found) - means).max() <= 1
-    here, there = (place.rays()[1].unflatten(0, place.size) for place in (camera, shown.held_out.camera(0, 2)))
-    torch.testing.assert_close(  # a ray lies in the middle of the four that it stands for
-        torch.nn.functional.normalize(there.unflatten(0, (6, 2)).unflatten(2, (8, 2)).mean(dim=(1, 3)), dim=2),
-        here,
-        atol=2e-3,
-        rtol=0,
-    )
-
-
-def test_points_are_drawn_where_the_camera_sees_them():
-    source = Photographed()
-    points = torch.from_numpy(source.cloud(2, 40, np.random.default_rng(0)))
-    views = source.cameras(2)
-    for view, camera in enumerate(source.places(2)):
-        x, y, ahead = cloud.seen(points[:, :3], camera).T
-        expected, depths, _ = views.project(view, points[:, :3].double().numpy())
-        np.testing.assert_allclose(np.stack([x, y], axis=1), expected, atol=1e-6)
-        np.testing.assert_allclose(ahead, depths, atol=1e-6)
-
-
-def test_of_points_in_one_line_the_nearest_is_seen_and_none_behind_the_camera():
-    camera = Camera.orbit(0.0, 0.0, distance=4.0, size=65)
-    line = torch.tensor(
-        [[0, 0, 0.5, 1, -1, -1], [0, 0, -0.5, -1, 1, -1], [0, 0, 0, -1, -1, 1], [0.3, 0, 9.0, 1, 1, -1]]
-    )
-    drawn = np.asarray(cloud.dots(line.float(), camera, 0.0))
-    assert (drawn[32, 32] == [255, 0, 0]).all() and drawn[..., 1:].max() == 0
-    assert (np.argwhere(drawn.max(axis=2) > 0).mean(axis=0) == 32).all()
+    whole = report.held_out.images(0, [2])[0].astype(float)
+    assert np.abs(np.asarray(found) - whole.reshape(6, 2, 8, 2, 3).mean(axis=(1, 3))).max() <= 1
 
 
 class Solid(Field):
@@ -420,7 +259,7 @@ class Solid(Field):
 @pytest.mark.parametrize("moved", [0.0, 0.1])
 def test_the_depth_of_an_exact_shape_is_right_and_of_a_moved_one_off_by_as_much(monkeypatch, moved):
     """Moved along the axis of view, by 0.1 of the 2 that the cube's side has."""
-    monkeypatch.setattr(depth, "SIDE", 40)
+    monkeypatch.setattr(nerf, "SIDE", 40)
     source = FurnitureViews(12, 3, 16)
 
     class Exact(Evaluated):
@@ -430,35 +269,25 @@ def test_the_depth_of_an_exact_shape_is_right_and_of_a_moved_one_off_by_as_much(
 
     domain = replace(DOMAIN, held_out=0.25)
     parts = [ViewDataset(domain, source, part) for part in ("train", "test")]
-    shown = scene_of(Exact(Pipe("none"), *parts, [], PROTOCOL, {}))
-    depth.section(shown)
-    found = shown.numbers.get(depth.PLACE)
-    assert len(found) == min(len(parts[1]), depth.SHOWN) == 2
+    shown = report_of(Exact(Pipe("none"), *parts, [], PROTOCOL, {}))
+    shown.depth()
+    found = shown.numbers.get("report/depth")
+    assert len(found) == min(len(parts[1]), nerf.MEASURED) == 2
     for about in found.values():
         assert about["depth_error"] == pytest.approx(moved / 2, abs=0.012 + 0.1 * moved)  # edges count for more
         assert about["depth_missed"] < 0.12 + moved
 
 
 def test_without_shapes_there_is_no_depth_to_compare():
-    assert depth.section(scene_of(known([]))) is None
-
-
-def test_depths_share_their_greys():
-    near, far = torch.tensor([[2.0, 3.0], [0.0, 9.0]]), torch.tensor([[2.5, 4.0], [3.0, 0.0]])
-    there = [torch.tensor([[True, True], [False, False]]), torch.tensor([[True, True], [True, False]])]
-    low, high = depth.ends([near, far], there)
-    assert (low, high) == (2.0, 4.0)
-    shown = depth.shades(near, there[0], low, high)
-    torch.testing.assert_close(shown, torch.tensor([[0.1, 0.475], [1.0, 1.0]]))
-    assert depth.ends([near], [torch.zeros(2, 2, dtype=torch.bool)]) == (0.0, 1.0)
+    assert report_of(known([])).depth() is None
 
 
 def test_each_scale_covers_what_its_ball_does(monkeypatch):
-    """A ball of radius r at distance D fills a circle of tan(asin(r / D)) of what the picture shows."""
-    monkeypatch.setattr(basis, "SIDE", 40)
-    shown = scene_of(known([0.8]))
-    basis.section(shown)
-    found = shown.numbers.get("report/basis_fields/0")
+    """A ball of radius r at distance D fills a circle of tan(asin(r / D)) of what the image shows."""
+    monkeypatch.setattr(nerf, "SIDE", 40)
+    report = report_of(known([0.8]))
+    report.basis_section("")
+    found = report.numbers.get("report/basis_fields/0")
     assert list(found) == ["all scales", "scales 1 to 2", "scale 1 alone", "scale 2 alone", "scale 3 alone"]
     for about, radius in zip(found.values(), (0.8, 0.8, 0.8, 0.7, 0.6), strict=True):
         half = math.tan(math.asin(radius / DISTANCE)) / (EXTENT / DISTANCE)
@@ -471,29 +300,17 @@ def test_neighbours_are_those_that_the_metric_found_for_these_samples_from_one_c
 
     def shown(sampling):
         found = {**METRICS["memorisation"], "neighbours": [1, 0], "protocol": {"sampling": sampling}}
-        place = scene_of(evaluated, memorisation=found)
-        return neighbours.section(place), place.numbers
+        return report_of(evaluated, {"memorisation": found})
 
-    section, numbers = shown({**PROTOCOL, "samples": 99})  # the first of more samples are the same
-    assert [about["object"] for about in numbers.get("report/neighbours").values()] == ["b", "a"]
-    sources = re.findall(r'<img[^>]*src="([^"]+)"', section.body)
-    assert len(sources) == 4
-    for mine, true in zip(sources[::2], sources[1::2], strict=True):
-        assert np.abs(pixels(opened(mine)) - pixels(opened(true))).max() <= 2
-    assert shown({**PROTOCOL, "seed": 6})[0] is None and shown({})[0] is None
+    report = shown({**PROTOCOL, "samples": 99})  # the first of more samples are the same
+    section = report.nearest()
+    assert [about["object"] for about in report.numbers.get("report/neighbours").values()] == ["b", "a"]
+    page = Page(assemble("t", [], [section]))
+    for k, name in enumerate(("b", "a")):
+        (ours,), (true,) = page.images(f"sample {k}"), page.images(name)
+        assert np.abs(pixels(ours) - pixels(true)).max() <= 2
+    assert shown({**PROTOCOL, "seed": 6}).nearest() is None and shown({}).nearest() is None
 
 
 def test_the_usual_view_is_the_one_nearest_to_the_usual_camera():
-    assert neighbours.usual(known([]).train, 0) == 3
-
-
-def test_makers_of_the_models_are_named_with_their_licence(tmp_path):
-    source = Photographed()
-    evaluated = known([], source=source)
-    assert nerf.credits(evaluated) == []
-    source.root = tmp_path
-    assert nerf.credits(evaluated) == []
-    rows = [("a", "Zoe", "CC-BY"), ("b", "Ada", "CC-BY"), ("c", "Ada", "CC0")]
-    lines = [json.dumps({"model": m, "creator": c, "license": li}) for m, c, li in rows]
-    (tmp_path / nerf.CREDITS).write_text("\n".join([*lines, "", "[1]", "a word"]))
-    assert nerf.credits(evaluated) == ["Models in the data, CC-BY: Ada, Zoe.", "Models in the data, CC0: Ada."]
+    assert nerf.usual(known([]).train, 0) == 3

@@ -29,7 +29,7 @@ from ddmi.evaluation import Protocol, nfe
 from ddmi.evaluation.evaluated import opened
 from ddmi.pipeline import DDMIPipeline
 from ddmi.pretrained import FILES
-from ddmi.report.makers import named
+from ddmi.report import scene
 from ddmi.training.run import train
 from tools.release import card
 from tools.release.recipes import RECIPES, WAYS, Recipe
@@ -107,7 +107,7 @@ def ship(name: str, run: Path, target: Path, data: Path | None = None) -> Path:
         UserError: the weights take more than a model that ships may.
     """
     pipe = DDMIPipeline.from_pretrained(run, device="cpu")
-    makers = [] if data is None else named(data)
+    makers = [] if data is None else scene.makers(data)
     with aside(target, own=(*FILES, weights.CARD, FINGERPRINT)) as scratch:
         pipe.save_pretrained(scratch, half=True)
         size = sum(path.stat().st_size for path in scratch.iterdir())

@@ -1,4 +1,7 @@
-"""The report of a run: one HTML page, and the numbers on it."""
+"""The report of a run: one HTML page, and the numbers on it.
+
+`sections/<domain>.py` says what a domain shows, as data (`content.py`); `page.py` renders it with one template.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ddmi.config import load
 from ddmi.domains import name_of
 from ddmi.evaluation import Protocol, nfe
 from ddmi.pretrained import data_of
-from ddmi.report import frame, page, sections, tables
+from ddmi.report import overview, page, sections, tables, words
 from ddmi.report.numbers import Numbers
 
 log = logging.getLogger(__name__)
@@ -23,12 +26,12 @@ log = logging.getLogger(__name__)
 def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | None = None) -> Path:
     """Write `report.html` and `metrics.json` into a run folder.
 
-    The page is one file: pictures, style and plots are inside, and it opens without a network. Every number on it is in
-    metrics.json. What it shows of a domain comes from `sections/<domain>`; a domain without one still has a page.
+    The page is one file: images, style and charts are inside, and it opens without a network. Every number on it is in
+    metrics.json. A domain without sections of its own has a page of curves and metrics.
 
     Args:
         data: None for what the run was trained on.
-        protocol: how the samples are drawn.
+        protocol: how the samples are generated.
 
     Returns:
         The path of the page.
@@ -48,23 +51,24 @@ def write(run: str | Path, data: str | Path | None = None, protocol: Protocol | 
     results = evaluation.evaluate(evaluated)
     if (folder / "metrics.json").is_file():
         results |= evaluation.richer(read_json(folder / "metrics.json"), results)
-    names = [name for name in evaluation.metrics_of(evaluated.pipe.config.domain) if name in results]
-    numbers = Numbers(results)
+    config = evaluated.pipe.config
+    numbers, domain = Numbers(results), name_of(config.domain)
     with working("rendering the page"):
-        frame.collect(folder, evaluated, numbers)
-        part = sections.find(name_of(evaluated.pipe.config.domain))
-        hero = part.hero(evaluated)
-        own = part.sections(evaluated, numbers)
-    numbers.put("report/seconds", round(time.monotonic() - began, 1))
-    table = nfe.stored(folder / "metrics.json", evaluated)
-    if table is not None:
-        numbers.put(nfe.KEY, table)
-    whole = page.assemble(
-        f"{evaluated.pipe.config.name} · report",
-        frame.header(evaluated, numbers, part.HEADLINES, hero),
-        [frame.curves(folder, numbers), *own, *tables.nfe_sections(numbers), frame.metrics(numbers, names, part)],
-        frame.footer(folder, data, evaluated, numbers, part.credits(evaluated)),
-    )
+        overview.collect(folder, evaluated, numbers)
+        scene = sections.find(domain)(evaluated, numbers)
+        own = [section for section in scene.sections() if section is not None]
+        numbers.put("report/seconds", round(time.monotonic() - began, 1))
+        table = nfe.stored(folder / "metrics.json", evaluated)
+        if table is not None:
+            numbers.put(nfe.KEY, table)
+        names = [name for name in evaluation.metrics_of(config.domain) if name in results]
+        last = [*tables.nfe_sections(numbers), overview.metrics(numbers, names, domain)]
+        whole = page.assemble(
+            f"{config.name} · report",
+            overview.header(evaluated, numbers, scene.hero()),
+            [overview.curves(folder, numbers), *own, *last],
+            overview.reproduction(folder, data, evaluated, numbers, scene.credits()),
+        )
     evaluation.write(numbers.plain, folder / "metrics.json")
     with aside(target) as scratch:
         scratch.write_text(whole, encoding="utf-8")
@@ -76,8 +80,8 @@ def headlines(run: str | Path) -> list[str]:
     """The numbers that sum a run up, a line each, from its metrics.json."""
     folder = Path(run)
     numbers = Numbers(read_json(folder / "metrics.json"))
-    part = sections.find(name_of(load(folder / "config.json").domain))
-    return [numbers.headline(found) for found in part.HEADLINES if numbers.get(found.path) is not None]
+    found = words.headlines(name_of(load(folder / "config.json").domain), numbers)
+    return [f"{label}: {''.join(map(str, value))}" for label, value in found]
 
 
 __all__ = ["headlines", "write"]

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 MISSING = "–"
 
 
 @dataclass(frozen=True)
-class Headline:
-    """A number that sums a run up: where it stands in metrics.json, and how it is written."""
+class Number:
+    """A number as a page shows it; `place` is where it stands in metrics.json."""
 
-    label: str
-    path: str
-    form: str = ".2f"
-    unit: str = ""
-    beside: str = ""
-    """Label and path, split by "=", of a number to compare it with; "" for none."""
+    place: str
+    value: Any
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Numbers:
@@ -46,26 +45,13 @@ class Numbers:
                 place = place.get(key) if isinstance(place, dict) else None
         return place
 
-    def text(self, path: str, form: str = "", unit: str = "") -> str:
-        """The value as plain text; a dash where there is none."""
+    def show(self, path: str, form: str = "", unit: str = "") -> Number:
+        """The value at a place, formatted, with its unit; a dash where there is none."""
         value = self.get(path)
         if value is None:
-            return MISSING
-        return (format(value, form) if form and isinstance(value, int | float) else str(value)) + unit
-
-    def show(self, path: str, form: str = "", unit: str = "") -> str:
-        """The value as HTML: an element that names its place, so that every number can be traced."""
-        value = self.get(path)
-        if value is None:
-            return MISSING
-        shown = escape(self.text(path, form))
-        return f'<data value="{escape(str(value))}" data-from="{escape(path)}">{shown}</data>{escape(unit)}'
-
-    def headline(self, found: Headline) -> str:
-        """A headline as plain text."""
-        text = f"{found.label}: {self.text(found.path, found.form, found.unit)}"
-        label, _, path = found.beside.partition("=")
-        return f"{text} ({label} {self.text(path, found.form, found.unit)})" if self.get(path) is not None else text
+            return Number(path, None, MISSING)
+        shown = format(value, form) if form and isinstance(value, int | float) else str(value)
+        return Number(path, value, shown + unit)
 
 
 def _plain(value: Any) -> Any:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from ddmi.base.storage import aside, read_json
 from ddmi.evaluation import ablation, nfe
-from ddmi.report import page
-from ddmi.report.numbers import MISSING, Numbers
-from ddmi.report.page import Section, facts
-from ddmi.report.plots import Line, legend, plot
-from ddmi.report.words import form, words
+from ddmi.report.content import Block, Facts, Figure, Inline, Row, Section, Table, Text
+from ddmi.report.numbers import Numbers
+from ddmi.report.page import assemble
+from ddmi.report.plots import chart
+from ddmi.report.words import form, section, with_unit, words
 
 DIGESTS = ("model", "data")
 """Parts of a protocol that tell tables apart, and say nothing to a reader."""
@@ -24,29 +23,23 @@ def nfe_sections(numbers: Numbers) -> list[Section]:
     if not rows or not rows[0]["scores"]:
         return []
     names = list(rows[0]["scores"])
-    body = []
+    body: list[list[Inline]] = []
     for k, row in enumerate(rows):
         at = f"{nfe.KEY}/rows/{k}"
         cells = [numbers.show(f"{at}/scores/{name}", form(row["scores"].get(name))) for name in names]
         evaluations = numbers.show(f"{at}/evaluations", ".0f" if row["evaluations"] >= 100 else ".4g")
         rate = numbers.show(f"{at}/samples_per_second", ".3g")
-        body.append([f"{escape(row['sampler'])}, {escape(nfe.way_of(row).name)}", evaluations, *cells, rate])
+        body.append([f"{row['sampler']}, {nfe.way_of(row).name}", evaluations, *cells, rate])
     head = ["sampler", "evaluations", *map(words, names), "samples/s"]
-    drawn = [f"<div>{_curves(rows, name)}</div>" for name in dict.fromkeys((names[0], names[-1]))]
-    lead = (
-        "The same noise drawn by different samplers. One evaluation is one pass through the denoiser for one sample; "
-        "with guidance it is two network calls. For the adaptive solver it is the mean over the samples."
-    )
-    content = f'<div class="curves">{"".join(drawn)}</div>{page.table(head, body)}{_protocol(numbers, nfe.KEY)}'
-    return [Section("nfe", "Quality against function evaluations", lead, content, "Evaluations")]
+    figures = [_curves(rows, name) for name in dict.fromkeys((names[0], names[-1]))]
+    blocks: list[Block] = [Row(figures, len(figures), kind="charts"), Table(head, body), *_protocol(numbers, nfe.KEY)]
+    return [section("nfe", numbers, blocks)]
 
 
 def write_nfe(run: str | Path, metrics: str | Path) -> Path:
     """Write `nfe.html` beside the metrics file that holds the table; returns its path."""
-    numbers = Numbers(read_json(Path(metrics)))
-    (section,) = nfe_sections(numbers)
     title = f"{Path(run).name or run} · quality against function evaluations"
-    return _write(Path(metrics).with_name("nfe.html"), title, section)
+    return _write(Path(metrics).with_name("nfe.html"), title, nfe_sections(Numbers(read_json(Path(metrics)))))
 
 
 def write_ablation(folder: str | Path) -> Path:
@@ -55,59 +48,47 @@ def write_ablation(folder: str | Path) -> Path:
     numbers = Numbers({ablation.KEY: read_json(folder / ablation.FILE)})
     rows = numbers.get(f"{ablation.KEY}/rows")
     names = list(rows[0]["mean"])
-    body = []
+    body: list[list[Inline]] = []
     for k, row in enumerate(rows):
         switches = ["yes" if row[s] else "no" for s in ("hierarchical", "coarse_to_fine")]
-        name = escape(row["name"])
-        if "same_network_as" in row:
-            name += f" <small>(the network of {escape(row['same_network_as'])})</small>"
+        same = f" (the network of {row['same_network_as']})" if "same_network_as" in row else ""
         cells = [_spread(numbers, f"{ablation.KEY}/rows/{k}", row, name) for name in names]
-        body.append([name, *switches, *cells])
+        body.append([row["name"] + same, *switches, *cells])
     head = ["model", "HDBF", "CFC", *map(words, names)]
-    seeds = numbers.show(f"{ablation.KEY}/protocol/seeds")
-    lead = (
-        f"Mean and standard deviation over {seeds} seeds of training. All models had the same data, steps, batches and "
-        "points a step. HDBF: a basis field of each scale instead of the finest alone. CFC: each scale enters the "
-        "read-out at its own block instead of all at the first. With one basis field the second choice is none."
-    )
-    content = page.table(head, body) + _protocol(numbers, ablation.KEY)
     title = f"{numbers.get(f'{ablation.KEY}/protocol/preset')} · ablation"
-    return _write(folder / "ablation.html", title, Section("ablation", "Parts left out", lead, content))
+    blocks: list[Block] = [Table(head, body), *_protocol(numbers, ablation.KEY)]
+    return _write(folder / "ablation.html", title, [section("ablation", numbers, blocks)])
 
 
-def _curves(rows: list[dict[str, Any]], name: str) -> str:
+def _curves(rows: list[dict[str, Any]], name: str) -> Figure:
     """One number against evaluations, a line for each sampler."""
-    lines = []
+    lines = {}
     for sampler in dict.fromkeys(row["sampler"] for row in rows):
         kept = [row for row in rows if row["sampler"] == sampler and row["scores"].get(name) is not None]
         kept.sort(key=lambda row: row["evaluations"])
-        lines.append(Line(sampler, [row["evaluations"] for row in kept], [row["scores"][name] for row in kept]))
-    drawn = plot(lines, "evaluations a sample", words(name), log_x=True, log_y=False, dots=True)
-    return drawn + legend([escape(line.name) for line in lines])
+        lines[sampler] = [row["evaluations"] for row in kept], [row["scores"][name] for row in kept]
+    return chart(lines, "function evaluations per sample", with_unit(name), log_x=True, dots=True)
 
 
-def _spread(numbers: Numbers, at: str, row: dict[str, Any], name: str) -> str:
-    mean, deviation = row["mean"].get(name), row["deviation"].get(name)
-    if mean is None:
-        return MISSING
+def _spread(numbers: Numbers, at: str, row: dict[str, Any], name: str) -> Inline:
+    mean = row["mean"].get(name)
     shown = numbers.show(f"{at}/mean/{name}", form(mean))
-    return shown if deviation is None else f"{shown} ± {numbers.show(f'{at}/deviation/{name}', form(mean))}"
+    if mean is None or row["deviation"].get(name) is None:
+        return shown
+    return (shown, " ± ", numbers.show(f"{at}/deviation/{name}", form(mean)))
 
 
-def _protocol(numbers: Numbers, key: str) -> str:
-    told = [name for name in numbers.get(f"{key}/protocol") if name not in DIGESTS]
-    entries = []
-    for name in told:
-        value = numbers.get(f"{key}/protocol/{name}")
+def _protocol(numbers: Numbers, key: str) -> list[Block]:
+    entries: list[tuple[str, Inline]] = []
+    for name, value in numbers.get(f"{key}/protocol").items():
         if isinstance(value, dict):
-            entries += [(f"{name}, {k}", numbers.show(f"{key}/protocol/{name}/{k}")) for k in value]
-        else:
-            entries.append((name.replace("_", " "), numbers.show(f"{key}/protocol/{name}")))
-    return f"<h3>How this was measured</h3>{facts(entries)}"
+            entries += [(f"{words(name)}, {k}", numbers.show(f"{key}/protocol/{name}/{k}")) for k in value]
+        elif name not in DIGESTS:
+            entries.append((words(name), numbers.show(f"{key}/protocol/{name}")))
+    return [Text("How this was measured", "heading"), Facts(entries)]
 
 
-def _write(target: Path, title: str, section: Section) -> Path:
-    whole = page.assemble(title, f"<h1>{escape(title)}</h1>", [section], "")
+def _write(target: Path, title: str, sections: list[Section]) -> Path:
     with aside(target) as scratch:
-        scratch.write_text(whole, encoding="utf-8")
+        scratch.write_text(assemble(title, [], sections), encoding="utf-8")
     return target

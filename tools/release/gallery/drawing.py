@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ddmi.rendering.clip import contact_sheet, filmstrip
-from ddmi.report import pictures, viewer
+from ddmi.report import viewer
 from tools.release.gallery.model import SEED, Again, Model, Shown, counted
 from tools.release.gallery.prompts import COLOURED, DRAWINGS, PIECES, UNSEEN
 from tools.release.gallery.sheets import GAP, Cell, held
@@ -28,11 +28,7 @@ SMALL, ACROSS = 116, 10
 TWICE, CELLS = 2, 96
 """Samples of each of the pieces, and cells along each axis of their meshes."""
 TURNED, VIEWS, PACE = 8, 30, 10.0
-"""Pieces that turn, pictures of a turn, and of these a second."""
-FACES = 30_000
-"""Of the mesh in the viewer, at most."""
-STAGE = 512
-"""Pixels of the picture that stands in its place where there is no script."""
+"""Pieces that turn, also by hand, pictures of a turn, and of these a second."""
 
 CLIPS, FRAME = 16, 112
 """Clips that are drawn, and pixels of their shorter side."""
@@ -128,22 +124,11 @@ def solids(model: Model) -> tuple[list[Shown], Again]:
     command = model.command(PIECES[:TURNED], 1, f"--size {CELLS} --format gif")
     moving = model.sheet("-turning.webp", turning, max(1, TURNED // 2), words, command)
     again = model.again(PIECES[0], options, f'render({CELLS}).export("piece.glb")')
-    return [Shown(still.path, still.words, still.command, still.html + stage(meshes)), moving], again
-
-
-def stage(meshes: Sequence[tuple[str, Trimesh]]) -> str:
-    """The viewer with the first mesh that has faces, HTML; nothing where none has."""
-    from ddmi.rendering.mesh import simplified
-    from ddmi.rendering.shader import shaded
-
-    for caption, mesh in meshes:
-        if len(mesh.faces):
-            shown = simplified(mesh, FACES, quietly=True) if len(mesh.faces) > FACES else mesh
-            alt = f"a mesh to be turned by hand: {caption}"
-            still = pictures.image(shaded(mesh, STAGE), alt)
-            label = f"<b>{escape(caption)}</b> sample 0, {len(shown.faces):,} faces"
-            return viewer.element([(label, shown)], still, alt)
-    return ""
+    shown = [
+        replace(one, mesh=viewer.lighter(mesh)) if k < TURNED else one
+        for k, (one, (_, mesh)) in enumerate(zip(still.row.figures, meshes, strict=True))
+    ]
+    return [replace(still, row=replace(still.row, figures=shown)), moving], again
 
 
 def clips(model: Model) -> tuple[list[Shown], Again]:

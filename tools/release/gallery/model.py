@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +13,7 @@ from ddmi.field import Field
 from ddmi.model.sampling import SamplingConfig
 from ddmi.pipeline import DDMIPipeline
 from ddmi.rendering.clip import Clip
-from ddmi.report import pictures, playing
+from ddmi.report.content import Row, figure
 from tools.release.gallery.sheets import Cell, beside, write_clip, write_picture
 
 T = TypeVar("T")
@@ -37,13 +36,13 @@ class Shown:
 
     Args:
         path: where it was written. words: what is to be seen, plain text.
-        command: draws its samples again. html: how the page shows it.
+        command: generates its samples again. row: how the page shows it.
     """
 
     path: Path
     words: str
     command: str
-    html: str
+    row: Row
 
 
 @dataclass(frozen=True)
@@ -121,12 +120,10 @@ class Model:
         sheet = beside(cells, columns)
         alt = f"{words} {'; '.join(cell.caption for cell in cells if cell.caption)}".strip()
         if isinstance(sheet, Clip):
-            wide, inside = sheet.size[1], playing.playing(sheet, alt, pixels=False, quality=write_clip(sheet, path))
+            write_clip(sheet, path)
         else:
             write_picture(sheet, path)
-            wide, inside = sheet.width, pictures.image(sheet, alt, pixels=False)
-        html = f'<figure style="max-width: {wide}px">{inside}</figure>'
+        shown = Row([figure(sheet, alt, pixels=False)], 1, kind="whole")
         if not whole and not isinstance(sheet, Clip):
-            each = [pictures.figure(cell.shown, cell.caption, escape(cell.caption), pixels=False) for cell in cells]  # type: ignore[arg-type]
-            html = pictures.row(each, columns, "tight" if columns < 6 else "sheet tight")
-        return Shown(path, words, command, html)
+            shown = Row([figure(cell.shown, cell.caption, cell.caption, pixels=False) for cell in cells], columns)
+        return Shown(path, words, command, shown)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from ddmi.cli.rendering import slug
 from ddmi.domains.image import emoji
 from ddmi.domains.video import skvideo
 from ddmi.report import page
-from ddmi.report.page import Section
+from ddmi.report.content import Block, Section, Text
 from tools.release.gallery.model import Again, Model, Shown
 from tools.release.recipes import RECIPES
 
@@ -42,22 +40,22 @@ def web(shown: dict[str, tuple[Model, list[Shown], Again]]) -> str:
     """The page for a browser: one file, nothing beside it, no network."""
     sections = []
     for stem, (model, several, again) in shown.items():
-        parts = []
+        blocks: list[Block] = []
         for one in several:
-            folded = f"<details><summary>Its command</summary><pre>{escape(one.command)}</pre></details>"
-            parts.append(f"<h3>{escape(one.path.name)}</h3><p>{escape(one.words)}</p>{one.html}{folded}")
-        code = "".join(f"<pre>{escape(text)}</pre>" for text in (again.command, again.python))
-        body = "".join(parts) + f"<h3>Sample 0 again</h3>{code}"
-        credit = f"<p><small>{escape(credit_of(model))}</small></p>" if credit_of(model) else ""
-        sections.append(Section(slug(stem), stem, f"{escape(title_of(stem))} {escape(model.way)}", body + credit))
-    header = f"<h1>{TITLE}</h1><p>{OPENING}</p>"
+            blocks += [Text(one.words), one.row, Text(one.command, "code")]
+        blocks += [Text("Sample 0 again", "heading"), Text(again.command, "code"), Text(again.python, "code")]
+        if credit_of(model):
+            blocks.append(Text(credit_of(model), "small"))
+        title = title_of(stem) or f"Samples of {stem}"
+        sections.append(Section(slug(stem), stem, title, f"Model {stem}. {model.way}", blocks))
     made = f"python -m tools.release gallery {' '.join(model.given for model, _, _ in shown.values())}"
-    return page.assemble("ddmi · gallery", header, sections, f"<p>Made again by</p><pre>{escape(made)}</pre>")
+    footer = [Text("This command makes the page again:"), Text(made, "code")]
+    return page.assemble(TITLE, [Text(OPENING)], sections, footer)
 
 
 def markdown(shown: dict[str, tuple[Model, list[Shown], Again]]) -> str:
     """The page for a place that shows Markdown, with the pictures that lie beside it."""
-    parts = [f"# {TITLE}", OPENING, "The same as one page, with a mesh to be turned by hand: [index.html](index.html)."]
+    parts = [f"# {TITLE}", OPENING, "The same as one page, with meshes that can be turned: [index.html](index.html)."]
     for stem, (model, several, again) in shown.items():
         parts += [f"## {stem}", f"{title_of(stem)} {model.way}".strip()]
         for one in several:

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from ddmi.base.storage import aside
 from ddmi.rendering.clip import Clip, contact_sheet, tiled
 from ddmi.rendering.movie import timetable
-from ddmi.report import playing
+from ddmi.report.content import MILLISECONDS, SHORTEST
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -134,7 +134,7 @@ def write_picture(picture: Image.Image, path: Path) -> None:
 
 def write_clip(clip: Clip, path: Path) -> int:
     """Write an endless .webp, with more loss where it is heavy; returns the quality that it has."""
-    times = timetable(clip, playing.MILLISECONDS, playing.SHORTEST)
+    times = timetable(clip, MILLISECONDS, SHORTEST)
     first, *others = [clip.image(number) for number, _ in times]
     options: dict[str, Any] = {"save_all": True, "append_images": others, "loop": 0, "method": 4}
     for quality in QUALITIES:
