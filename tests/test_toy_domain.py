@@ -103,7 +103,7 @@ def test_held_out_waves_are_reconstructed_better_than_by_silence(models):
 
     domain = config.domain
     evidence = Evidence(tiny.dataset(domain, None, "train"), tiny.dataset(domain, None, "test"), reconstruct, [])
-    found = domain.metrics()["error"](evidence)
+    found = domain.metrics().functions["error"](evidence)
     held_out = tiny.dataset(domain, None, "test")
     silence = float(torch.stack([held_out.value(i, axis(64)).square().mean() for i in range(2)]).mean())
     assert found["mean_squared_error"] < 0.5 * silence

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, Plane, Planes
 from ddmi.base.randomness import generator
 from ddmi.config import Config
-from ddmi.domains.base import Batch, Domain, Evidence, Formats, Metric, Score, Split
+from ddmi.domains.base import Batch, Domain, Evidence, Formats, Metrics, Score, Split
 from ddmi.model.encoders.base import Encoder
 from ddmi.model.losses import gaussian
 from ddmi.model.signal import Signal
@@ -77,8 +77,8 @@ class Wave(Domain[Sound, "Waves"]):
     def render(self, field: Any, size: int = 64) -> Sound:
         return Sound(field(axis(size)[:, None])[:, 0].detach().numpy())
 
-    def metrics(self) -> Mapping[str, Metric]:
-        return {"error": self._error}
+    def metrics(self) -> Metrics:
+        return Metrics({"error": self._error})
 
     def _error(self, evidence: Evidence[Waves]) -> dict[str, Any]:
         held_out = evidence.held_out

@@ -158,7 +158,7 @@ def test_a_sample_is_rendered_and_seen_once_for_all_metrics(files, network):
         field.__class__ = type(
             "Counted", (Picture,), {"__call__": lambda s, *a, **k: drawn.append(1) or Picture.__call__(s, *a, **k)}
         )
-    shared = domain.metrics()
+    shared = domain.metrics().functions
     for name in ("sliced_wasserstein", "distributions", "memorisation"):
         assert shared[name](given) or name == "sliced_wasserstein"
     assert len(drawn) == COUNT and network.seen == 2 * COUNT + 8

@@ -369,7 +369,7 @@ def test_the_nearest_window_is_searched_among_small_clips(monkeypatch):
 def test_a_sample_is_rendered_once_for_all_metrics_and_numbers_can_be_written(network, tmp_path):
     train, held_out = parts(noise(24))
     given = evidence(train, held_out, shown(train), lambda dataset, indices: shown(dataset, indices), cache=tmp_path)
-    shared = DOMAIN.metrics()
+    shared = DOMAIN.metrics().functions
     Shown.drawn = 0
     for name in ("motion", "sliced_wasserstein", "distributions", "memorisation"):
         assert shared[name](given)
@@ -378,7 +378,7 @@ def test_a_sample_is_rendered_once_for_all_metrics_and_numbers_can_be_written(ne
     assert set(found) == {"reconstruction", "motion", "sliced_wasserstein", "distributions", "memorisation"}
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert all("protocol" in part for part in found.values())
-    for place in [*DOMAIN.quality.values(), *DOMAIN.fidelity.values()]:
+    for place in [*DOMAIN.metrics().quality.values(), *DOMAIN.metrics().fidelity.values()]:
         value = found
         for key in place.split("/"):
             value = value.get(key, {})
@@ -388,7 +388,7 @@ def test_a_sample_is_rendered_once_for_all_metrics_and_numbers_can_be_written(ne
 def test_without_samples_only_what_needs_none():
     train, held_out = parts(noise())
     given = evidence(train, held_out, reconstruct=lambda dataset, indices: shown(dataset, indices))
-    told = {name for name, metric in DOMAIN.metrics().items() if metric(given)}
+    told = {name for name, metric in DOMAIN.metrics().functions.items() if metric(given)}
     assert told == {"reconstruction", "motion"}
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import tiny
-import toy_wave
 
 from ddmi.base.errors import UserError
+from ddmi.domains.base import Metrics
 from ddmi.evaluation import Protocol, nfe, richer
 from ddmi.evaluation.evaluated import Evaluated, opened
 from ddmi.evaluation.nfe import Way
@@ -86,7 +87,8 @@ def test_rows_are_measured_once_and_no_table_is_lost(run, pictures, monkeypatch)
 
 
 def test_too_few_samples_are_refused_before_a_row_is_written(run, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny.Image, "quality", {"frechet": "distributions/frechet"})
+    metrics = replace(tiny.image().metrics(), quality={"frechet": "distributions/frechet"})
+    monkeypatch.setattr(tiny.Image, "metrics", lambda domain: metrics)
     with pytest.raises(UserError, match="too few to compare"):
         nfe.measure(opened(run, pictures), Protocol(samples=1), tmp_path / "m.json", WAYS[:1])
     assert not (tmp_path / "m.json").exists()
@@ -114,7 +116,7 @@ def test_a_metric_of_more_samples_of_the_same_model_is_kept():
 
 
 def test_a_domain_without_such_numbers_is_refused(run, pictures, monkeypatch):
-    monkeypatch.setattr(tiny.Image, "quality", toy_wave.Wave.quality)
+    monkeypatch.setattr(tiny.Image, "metrics", lambda domain: Metrics({}))
     with pytest.raises(UserError, match="no metric that compares sets of samples"):
         table(run, pictures)
 

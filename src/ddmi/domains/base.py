@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -158,7 +157,7 @@ class Evidence(Generic[D]):
         seed: of whatever a metric draws.
         features: the feature network, by name or by the file of its weights.
         neighbours: k of metrics that look at the k-th nearest neighbour.
-        size: at which samples are rendered and real items resized for `Domain.sized` metrics; 0: the domain's own.
+        size: at which samples are rendered and real items resized for `Metrics.sized`; 0: the domain's own.
         limit: real items of each part that these metrics look at, at most; 0: no limit of the user's.
         evaluators: other networks that metrics look with: name -> file, folder or hub id.
         cache: a folder for what is slow to compute and depends on the data alone; None keeps nothing.
@@ -183,6 +182,23 @@ class Evidence(Generic[D]):
 
 Metric = Callable[[Evidence[Any]], dict[str, Any]]
 """Numbers, and beside them the protocol they were taken with."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Answer to question 8.
+
+    Args:
+        functions: the metrics by name.
+        quality: numbers that compare sets of samples (Tables 8 and 12): name -> its place, "metric/key/key".
+        fidelity: numbers that compare reconstructions, likewise.
+        sized: the metrics that can be taken at any size (Tables 1, 3 and 4).
+    """
+
+    functions: Mapping[str, Metric]
+    quality: Mapping[str, str] = field(default_factory=dict)
+    fidelity: Mapping[str, str] = field(default_factory=dict)
+    sized: Sequence[str] = ()
 
 
 @runtime_checkable
@@ -221,15 +237,6 @@ class Domain(ABC, Generic[R, D]):
 
     formats: Formats = Formats()
     """Which files a rendering can become."""
-
-    quality: Mapping[str, str] = MappingProxyType({})
-    """Numbers that compare sets of samples (Tables 8 and 12): name -> place in `metrics()`, "metric/key/key"."""
-
-    fidelity: Mapping[str, str] = MappingProxyType({})
-    """Numbers that compare reconstructions, likewise."""
-
-    sized: Sequence[str] = ()
-    """Metrics that can be taken at any size (Tables 1, 3 and 4)."""
 
     # 1
     @property
@@ -288,5 +295,5 @@ class Domain(ABC, Generic[R, D]):
 
     # 8
     @abstractmethod
-    def metrics(self) -> Mapping[str, Metric]:
-        """How samples and reconstructions of this domain are evaluated: name -> function."""
+    def metrics(self) -> Metrics:
+        """How samples and reconstructions of this domain are evaluated."""

@@ -35,7 +35,7 @@ def evaluate(
     Raises:
         UserError: a metric that the domain does not have; allowed ones are named.
     """
-    available = evaluated.pipe.config.domain.metrics()
+    available = evaluated.pipe.config.domain.metrics().functions
     check_metrics(evaluated.pipe.config.domain, names or ())
     results: dict[str, Any] = {"preset": evaluated.pipe.config.name, "sampling": evaluated.protocol}
     evidence = evaluated.evidence
@@ -67,13 +67,13 @@ def at_sizes(
     """Metrics of one set of samples at each of these sizes (Tables 1, 3 and 4), under "metric@size".
 
     Args:
-        names: metrics of `Domain.sized`; none: all of them.
+        names: metrics of `Metrics.sized`; none: all of them.
         keep: as for `evaluate`.
 
     Raises:
         UserError: a metric that is taken at one size only; a size below 1.
     """
-    allowed = evaluated.pipe.config.domain.sized
+    allowed = evaluated.pipe.config.domain.metrics().sized
     results: dict[str, Any] = {}
     for size in sizes:
         looked = replace(evaluated, looked=replace(evaluated.looked, size=size))
@@ -86,11 +86,12 @@ def at_sizes(
 
 def check_sizes(domain: Domain, names: Sequence[str], sizes: Sequence[int], limit: int = 0) -> None:
     """Raises UserError where the domain, or a metric of these, does not go with sizes or a limit."""
-    if (sizes or limit) and not domain.sized:
+    sized = domain.metrics().sized
+    if (sizes or limit) and not sized:
         raise UserError(f"{'--sizes' if sizes else '--limit'} is for models of images")
     for name in names if sizes else ():
-        if name not in domain.sized:
-            raise UserError(f"--sizes: {name} is taken at one size; allowed are {', '.join(domain.sized)}")
+        if name not in sized:
+            raise UserError(f"--sizes: {name} is taken at one size; allowed are {', '.join(sized)}")
 
 
 def check_metrics(domain: Domain, names: Sequence[str]) -> None:
@@ -103,7 +104,7 @@ def check_metrics(domain: Domain, names: Sequence[str]) -> None:
 
 def metrics_of(domain: Domain) -> list[str]:
     """The names of all metrics of a domain: that of its latents, and its own."""
-    return [latent.NAME, *domain.metrics()]
+    return [latent.NAME, *domain.metrics().functions]
 
 
 def richer(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def run(
     """
     if launched().count > 1:
         raise UserError("--ablation trains many small models one after another: start it without torchrun")
-    domain = config.domain
-    if not (domain.quality and domain.fidelity):
+    metrics = config.domain.metrics()
+    if not (metrics.quality and metrics.fidelity):
         raise UserError(f"--ablation: the domain of {config.name} has no metrics that compare models")
     protocol = protocol or Protocol()
     found: dict[str, list[dict[str, Any]]] = {}
@@ -169,7 +169,8 @@ def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protoc
     before = read_json(target).get(KEY) if target.exists() else None
     if before is not None and before["protocol"] == told:
         return before["found"]
-    wanted = {**config.domain.fidelity, **config.domain.quality}
+    metrics = config.domain.metrics()
+    wanted = {**metrics.fidelity, **metrics.quality}
     results = evaluate(evaluated.drawn(protocol), metrics_of(wanted))
     states = [read_json(find(folder / "checkpoints", stage)[-1].folder / "state.json") for stage in STAGES]
     found = {

@@ -62,7 +62,7 @@ def measure(
         UserError: the domain names no numbers that compare samples, there are too few samples or data for them, or
             `target` holds a table of this model under another protocol.
     """
-    quality = evaluated.pipe.config.domain.quality
+    quality = evaluated.pipe.config.domain.metrics().quality
     if not quality:
         raise UserError(
             f"--nfe: the domain of {evaluated.pipe.config.name} has no metric that compares sets of samples"

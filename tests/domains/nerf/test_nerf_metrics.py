@@ -175,7 +175,7 @@ def test_an_error_of_known_size_on_the_object_alone():
     assert found["psnr"] == pytest.approx(np.mean(values), abs=1e-3)
     assert found["psnr_standard_error"] == pytest.approx(np.std(values, ddof=1) / math.sqrt(2), abs=1e-3)
     assert values[0] - values[1] > 1  # the larger ball has the larger error
-    assert at({"reconstruction": found}, DOMAIN.fidelity["psnr"]) == found["psnr"]
+    assert at({"reconstruction": found}, DOMAIN.metrics().fidelity["psnr"]) == found["psnr"]
 
 
 def test_the_nearest_points_of_a_cloud_are_in_front():
@@ -324,7 +324,7 @@ def test_colours_that_depend_on_the_direction_are_inconsistent_by_as_much():
     )
     assert 0.7 < found["seen_in_both"]["samples"] <= 1 and "true_views" not in found
     assert found["protocol"]["samples"] == 3 and found["protocol"]["degrees"] == 10
-    assert at({"consistency": found}, DOMAIN.quality["consistency"]) == found["samples"]
+    assert at({"consistency": found}, DOMAIN.metrics().quality["consistency"]) == found["samples"]
 
 
 def test_samples_of_which_nothing_can_be_compared_are_counted():
@@ -372,8 +372,8 @@ def test_renderings_are_compared_as_their_features_say(network, monkeypatch):
     assert found["held_out"]["pictures"] == found["as_many_samples"]["pictures"] == 6
     assert found["as_many_samples"]["frechet"] == pytest.approx(found["frechet"])
     assert found["protocol"]["features"] == "tiny-features" and found["protocol"]["training_pictures"] == 6
-    assert at({"renderings": found}, DOMAIN.quality["kernel_distance"]) == found["kernel_distance"]
-    assert at({"renderings": found}, DOMAIN.quality["frechet"]) == found["frechet"]
+    assert at({"renderings": found}, DOMAIN.metrics().quality["kernel_distance"]) == found["kernel_distance"]
+    assert at({"renderings": found}, DOMAIN.metrics().quality["frechet"]) == found["frechet"]
 
     network.fid = True
     named = ViewMetrics(DOMAIN, evidence).renderings()
@@ -439,10 +439,10 @@ def test_copies_are_at_distance_zero_and_their_originals_are_named(monkeypatch):
 
 def test_metrics_need_no_more_than_they_say(network):
     nothing = given([Ball()], places=((0, 0),))  # one training object, none held out, no samples
-    for name, metric in DOMAIN.metrics().items():
+    for name, metric in DOMAIN.metrics().functions.items():
         assert metric(nothing) == {}, name
     unsampled = given([Ball(), Ball()], places=((0, 0),))
-    answers = {name: bool(metric(unsampled)) for name, metric in DOMAIN.metrics().items()}
+    answers = {name: bool(metric(unsampled)) for name, metric in DOMAIN.metrics().functions.items()}
     assert answers == {
         "reconstruction": True,
         "renderings": False,
@@ -450,4 +450,6 @@ def test_metrics_need_no_more_than_they_say(network):
         "opacity": True,
         "memorisation": False,
     }
-    assert {place.partition("/")[0] for place in (*DOMAIN.quality.values(), *DOMAIN.fidelity.values())} <= set(answers)
+    assert {
+        place.partition("/")[0] for place in (*DOMAIN.metrics().quality.values(), *DOMAIN.metrics().fidelity.values())
+    } <= set(answers)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
@@ -16,7 +15,7 @@ from ddmi.base.coordinates import check_size, check_window
 from ddmi.base.errors import UserError, check_share
 from ddmi.base.planes import Layout, Plane
 from ddmi.data.images import ImageSource, open_images
-from ddmi.domains.base import Domain, FieldLike, Formats, Metric, PixelBatch, Score, Split
+from ddmi.domains.base import Domain, FieldLike, Formats, Metrics, PixelBatch, Score, Split
 from ddmi.domains.image.dataset import ImageDataset
 from ddmi.model.encoders.image import ConvEncoderConfig, ImageEncoder
 from ddmi.model.losses import laplace
@@ -67,23 +66,6 @@ class Image(Domain["PILImage.Image | StreamedImage", ImageDataset]):
         sheets=(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"),
         streamed=TIFF,
         options=("window",),
-    )
-    sized = ("reconstruction", "sliced_wasserstein", "distributions", "memorisation")
-    fidelity = MappingProxyType(
-        {
-            "psnr": "reconstruction/psnr",
-            **{f"psnr_{scale}": f"reconstruction/scales/{scale}/psnr" for scale in ("1x", "2x")},
-        }
-    )
-    quality = MappingProxyType(
-        {
-            "fid": "distributions/fid",
-            "frechet": "distributions/frechet",
-            "kernel_distance": "distributions/kernel_distance",
-            "precision": "distributions/precision",
-            "recall": "distributions/recall",
-            "sliced_wasserstein": "sliced_wasserstein/samples/mean",
-        }
     )
 
     def __post_init__(self) -> None:
@@ -210,10 +192,25 @@ class Image(Domain["PILImage.Image | StreamedImage", ImageDataset]):
 
         return PILImage.fromarray(np.concatenate(list(rows)))
 
-    def metrics(self) -> Mapping[str, Metric]:
+    def metrics(self) -> Metrics:
         from ddmi.domains.image.metrics import ImageMetrics
 
-        return ImageMetrics.of(self)
+        return Metrics(
+            ImageMetrics.of(self),
+            quality={
+                "fid": "distributions/fid",
+                "frechet": "distributions/frechet",
+                "kernel_distance": "distributions/kernel_distance",
+                "precision": "distributions/precision",
+                "recall": "distributions/recall",
+                "sliced_wasserstein": "sliced_wasserstein/samples/mean",
+            },
+            fidelity={
+                "psnr": "reconstruction/psnr",
+                **{f"psnr_{scale}": f"reconstruction/scales/{scale}/psnr" for scale in ("1x", "2x")},
+            },
+            sized=("reconstruction", "sliced_wasserstein", "distributions", "memorisation"),
+        )
 
 
 __all__ = ["Image", "ImageDataset"]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -19,7 +18,7 @@ from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, triplane
 from ddmi.base.randomness import generator
 from ddmi.data import kept
-from ddmi.domains.base import Domain, FieldLike, Formats, Metric, Score, Split
+from ddmi.domains.base import Domain, FieldLike, Formats, Metrics, Score, Split
 from ddmi.domains.nerf.dataset import RayBatch, ViewDataset
 from ddmi.domains.nerf.shot import CAMERA, Shot
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
@@ -78,15 +77,6 @@ class Nerf(Domain[Shot, ViewDataset]):
         sheets=(*IMAGES, *MOVIES),
         options=("window", "view"),
     )
-    quality = MappingProxyType(
-        {
-            "fid": "renderings/fid",
-            "kernel_distance": "renderings/kernel_distance",
-            "frechet": "renderings/frechet",
-            "consistency": "consistency/samples",
-        }
-    )
-    fidelity = MappingProxyType({"psnr": "reconstruction/psnr", "ssim": "reconstruction/ssim"})
 
     def __post_init__(self) -> None:
         self.encode.planes.cells(self.resolution)  # raises for what it does not allow
@@ -176,10 +166,19 @@ class Nerf(Domain[Shot, ViewDataset]):
         camera = camera.resized(size, window)
         return Shot(field, camera, Quadrature(samples, fine, self.background))
 
-    def metrics(self) -> Mapping[str, Metric]:
+    def metrics(self) -> Metrics:
         from ddmi.domains.nerf.metrics import ViewMetrics
 
-        return ViewMetrics.of(self)
+        return Metrics(
+            ViewMetrics.of(self),
+            quality={
+                "fid": "renderings/fid",
+                "kernel_distance": "renderings/kernel_distance",
+                "frechet": "renderings/frechet",
+                "consistency": "consistency/samples",
+            },
+            fidelity={"psnr": "reconstruction/psnr", "ssim": "reconstruction/ssim"},
+        )
 
 
 def check_view(view: Sequence[float]) -> tuple[float, float]:

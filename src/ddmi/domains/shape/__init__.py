@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from jaxtyping import Float
@@ -16,7 +15,7 @@ from ddmi.base.coordinates import check_size, check_window
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Layout, triplane
 from ddmi.data.furniture import Furniture
-from ddmi.domains.base import Domain, FieldLike, Formats, Metric, PointBatch, Score, Split
+from ddmi.domains.base import Domain, FieldLike, Formats, Metrics, PointBatch, Score, Split
 from ddmi.domains.shape.dataset import ShapeDataset
 from ddmi.domains.shape.joined import Joined
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
@@ -70,14 +69,6 @@ class Shape(Domain["Surface", ShapeDataset]):
         sheets=(*IMAGES, *MOVIES),
         options=("window",),
     )
-    quality = MappingProxyType(
-        {
-            "mmd": "point_sets/chamfer/mmd",
-            "coverage": "point_sets/chamfer/cov",
-            "one_nearest_neighbour": "point_sets/chamfer/nna",
-        }
-    )
-    fidelity = MappingProxyType({"iou": "reconstruction/iou", "f_score": "reconstruction/f_score"})
 
     def __post_init__(self) -> None:
         self.encode.planes.cells(self.resolution)  # raises for what it does not allow
@@ -160,10 +151,18 @@ class Shape(Domain["Surface", ShapeDataset]):
             return rendering
         return rendering.of(rendering.copy().apply_transform(np.linalg.inv(source.placement)))
 
-    def metrics(self) -> Mapping[str, Metric]:
+    def metrics(self) -> Metrics:
         from ddmi.domains.shape.metrics import ShapeMetrics
 
-        return ShapeMetrics(self).all
+        return Metrics(
+            ShapeMetrics(self).all,
+            quality={
+                "mmd": "point_sets/chamfer/mmd",
+                "coverage": "point_sets/chamfer/cov",
+                "one_nearest_neighbour": "point_sets/chamfer/nna",
+            },
+            fidelity={"iou": "reconstruction/iou", "f_score": "reconstruction/f_score"},
+        )
 
 
 class OccupancyHead(nn.Module):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -18,7 +17,7 @@ from torch import Tensor
 from ddmi.base.coordinates import axis, check_size, check_window
 from ddmi.base.errors import UserError, check_share
 from ddmi.base.planes import Layout, Plane
-from ddmi.domains.base import Domain, FieldLike, Formats, Metric, PixelBatch, Score, Split
+from ddmi.domains.base import Domain, FieldLike, Formats, Metrics, PixelBatch, Score, Split
 from ddmi.domains.video.dataset import VideoDataset
 from ddmi.model.encoders.video import VideoEncoder, VideoEncoderConfig
 from ddmi.model.losses import laplace
@@ -85,18 +84,6 @@ class Video(Domain[Clip, VideoDataset]):
 
     periods = 2
     formats = Formats(files=FORMATS, sheets=FORMATS, options=("window", "frames", "fps", "time"))
-    fidelity = MappingProxyType(
-        {"psnr": "reconstruction/seen/psnr", "psnr_between_frames": "reconstruction/left_out/psnr"}
-    )
-    quality = MappingProxyType(
-        {
-            "fvd": "distributions/fvd",
-            "frames": "distributions/frames/kernel_distance",
-            "differences": "distributions/differences/kernel_distance",
-            "sliced_wasserstein": "sliced_wasserstein/samples/mean",
-            "motion": "motion/ratio",
-        }
-    )
 
     def __post_init__(self) -> None:
         patch = self.encode.patch
@@ -255,10 +242,20 @@ class Video(Domain[Clip, VideoDataset]):
             frames = max(1, round(fps * duration if fps else self.frames * (stop - start) / 2))
         return frames, fps or frames / duration, (start, stop)
 
-    def metrics(self) -> Mapping[str, Metric]:
+    def metrics(self) -> Metrics:
         from ddmi.domains.video.metrics import VideoMetrics
 
-        return VideoMetrics.of(self)
+        return Metrics(
+            VideoMetrics.of(self),
+            quality={
+                "fvd": "distributions/fvd",
+                "frames": "distributions/frames/kernel_distance",
+                "differences": "distributions/differences/kernel_distance",
+                "sliced_wasserstein": "sliced_wasserstein/samples/mean",
+                "motion": "motion/ratio",
+            },
+            fidelity={"psnr": "reconstruction/seen/psnr", "psnr_between_frames": "reconstruction/left_out/psnr"},
+        )
 
 
 def check_time(time: Sequence[float]) -> tuple[float, float]:
