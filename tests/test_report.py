@@ -28,7 +28,7 @@ from ddmi.evaluation import Protocol
 from ddmi.model.sampling import SamplingConfig
 from ddmi.rendering.clip import Clip
 from ddmi.report import overview
-from ddmi.report.content import Pair, Row, Section, Text, figure, full, to_image, to_tensor
+from ddmi.report.content import Pair, Row, Section, Table, Text, figure, full, to_image, to_tensor
 from ddmi.report.numbers import Numbers
 from ddmi.report.page import assemble
 from ddmi.report.plots import chart
@@ -346,3 +346,9 @@ def test_makers_of_the_models_are_named_with_their_licence(tmp_path):
     (tmp_path / "credits.jsonl").write_text("\n".join(lines))
     expected = ["Models in the data: a set.", "Models in the data, CC-BY: Ada, Zoe.", "Models in the data, CC0: Ada."]
     assert makers(tmp_path) == expected
+
+
+def test_on_a_phone_a_wide_table_says_the_name_of_each_value():
+    page = Page(assemble("t", [Table(["model", "a", "b", HOSTILE], [["one", "1", "2", "3"]])], []))
+    assert [about["data-label"] for tag, about in page.tags if tag == "td"] == ["a", "b", HOSTILE]
+    assert [about for tag, about in page.tags if tag == "table"] == [{"class": "many"}]
