@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
@@ -130,7 +131,18 @@ def test_names_of_modules_exist(page):
         for k, part in enumerate(parts[1:], 2):
             found = getattr(found, part) if hasattr(found, part) else importlib.import_module(".".join(parts[:k]))
     for path in re.findall(r"`((?:src|tests|tools|docs|examples)/[\w./-]+)`", text):
-        assert (ROOT / path).exists() or "toy_wave" in path, path
+        assert (ROOT / path).exists() or "NAME" in path, path
+
+
+def test_the_page_of_the_architecture_names_every_room():
+    from test_floors import FLOORS
+
+    text = (DOCS / "architecture.md").read_text()
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", text, re.MULTILINE)
+    for room, floor in FLOORS.items():
+        name = room.replace(".", "/")
+        named = [int(number) for number, rooms in rows if re.search(rf"`{name}(/|\.py)", rooms)]
+        assert floor in named or (not named and room == "__main__"), f"{room} is on floor {floor}, not {named}"
 
 
 @pytest.mark.slow
@@ -142,6 +154,16 @@ def test_the_site_is_built_without_a_warning_or_a_request(tmp_path):
     for page in (tmp_path / "site").rglob("*.html"):
         fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*\s(?:src|href)=\"(https?:[^\"]*)\"", page.read_text())
         assert not fetched, f"{page}: {fetched}"
+
+
+@pytest.mark.slow
+def test_the_domain_of_the_page_is_trained_and_sampled(tmp_path, monkeypatch):
+    domain, preset = blocks(DOCS / "adding-a-domain.md", "python")
+    (tmp_path / "waves.py").write_text(domain)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(preset.replace("_steps=500", "_steps=5"), "adding-a-domain.md", "exec"), {})
+    assert np.load("wave.npy").shape == (1000,)
 
 
 def test_the_notebook_runs(tmp_path, monkeypatch):
