@@ -299,7 +299,7 @@ def test_a_full_disk_ends_the_run_with_its_last_checkpoint(config, pictures, tmp
 
     def full(descriptor):
         synced.append(descriptor)
-        if len(synced) > 7:  # config.json, the log, then the five files of the first checkpoint
+        if len(synced) > 8:  # config.json, data.json, the log, then the five files of the first checkpoint
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 

@@ -149,7 +149,7 @@ def emoji_64() -> Config:
         autoencoder=replace(small.autoencoder, latent_channels=4, objective=ElboConfig(kl_end=2e-3, latent_noise=0.1)),
         diffusion=replace(
             small.diffusion,
-            unet=replace(small.diffusion.unet, base=32, multipliers=(1, 4, 6), attention=(2, 4)),
+            unet=replace(small.diffusion.unet, base=32, multipliers=(1, 4, 5), attention=(2, 4)),
         ),
         training=replace(
             small.training,
