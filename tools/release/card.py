@@ -57,7 +57,7 @@ def copied(out: Path, pictures: Path) -> list[Path]:
     written = []
     for name in weights.names():
         first, _, rest = (weights.ROOT / name / weights.CARD).read_text(encoding="utf-8").partition("\n\n```bash")
-        picture = f"![Unchosen samples of {name}.]({pictures.as_posix()}/{name}.png)"
+        picture = f"![Uncurated samples of {name}.]({pictures.as_posix()}/{name}.png)"
         written.append(out / f"{name}.md")
         with aside(written[-1]) as scratch:
             scratch.write_text(f"{first}\n\n{picture}\n\n```bash{rest}", encoding="utf-8")
@@ -90,9 +90,9 @@ def _training(name: str, recipe: Recipe, config: Config, pieces: Sequence[Mappin
     data = " DATA=FOLDER" if recipe.needs else ""
     return (
         f"## Training\n\n{stages}\n\n"
-        "Trained from nothing in these pieces; the settings are in `config.json`:\n\n"
+        "Trained from random weights in these parts; the settings are in `config.json`:\n\n"
         f"{table(('began (UTC)', 'took', 'on', 'commit'), rows)}\n\n"
-        f"`make weights NAME={name}{data}` trains it again, on a processor or with CUDA, and goes on where it was "
+        f"`make weights NAME={name}{data}` trains it again, on a CPU or with CUDA, and continues where it was "
         f"stopped. Longer: `SET=training.diffusion_steps={10 * training.diffusion_steps}`."
     )
 
@@ -111,7 +111,7 @@ def _files(folder: Path, rounding: Mapping[str, float]) -> str:
     return (
         f"## Files\n\n{table(('file', 'bytes', 'SHA-256'), rows)}\n\n"
         "Parameters are rounded to half precision and computed with in single precision. Against the weights before "
-        f"rounding, latents drawn from equal noise differ by {_percent(rounding['latents'])} (root mean square), and "
+        f"rounding, latents sampled from equal noise differ by {_percent(rounding['latents'])} (root mean square), and "
         f"fields of equal latents by {_percent(rounding['fields'])}."
     )
 
@@ -120,10 +120,10 @@ def _measured(metrics: Mapping[str, Any]) -> str:
     found = {name: part for name, part in metrics.items() if name not in ("preset", "sampling", nfe.KEY)}
     rows = [row for name, part in found.items() for row in evaluation.numbers(name, part)]
     told = metrics["sampling"]
-    how = "{samples} samples, drawn with `{sampler}` in {steps} steps at guidance {guidance_scale:g}".format_map(told)
+    how = "{samples} samples with `{sampler}` in {steps} steps at guidance {guidance_scale:g}".format_map(told)
     return (
-        f"## Measured\n\n{how}. Held-out data is never trained on. What each number means, and how it is "
-        "taken, stands in the documentation on evaluation. `memorisation` tells whether samples copy: how near they "
+        f"## Measured\n\n{how}. Held-out data is never trained on. The documentation on evaluation defines "
+        "each number. `memorisation` tells whether samples copy: how near they "
         f"are to training data, beside how near held-out data is.\n\n{table(('metric', '', 'value'), rows)}"
     )
 
@@ -135,7 +135,7 @@ def _evaluations(recipe: Recipe, config: Config, metrics: Mapping[str, Any]) -> 
     own = SamplingConfig().of(config.diffusion)
     count = metrics[nfe.KEY]["protocol"]["samples"]
     return (
-        f"## Samplers\n\n{count} samples each, drawn from the same noise. The model's own way is `{own.sampler}` with "
+        f"## Samplers\n\n{count} samples each, from the same noise. The model's own sampler is `{own.sampler}` with "
         f"{own.steps} steps. {recipe.sampling}\n\n{table(head, rows)}"
     )
 

