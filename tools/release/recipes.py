@@ -82,8 +82,9 @@ RECIPES = {
         ),
         limits=(
             "Thin legs come out bent or crumbled, and some samples fall into disconnected components. The number of "
-            "legs is as asked in about six of ten samples. Words that only the catalogues have (armchair, desk, wardrobe) give fragments: real "
-            "models are one in five of what it learned from, no two are alike, and their thin sheets are hard."
+            "legs is as asked in about six of ten samples. Words that only the catalogues have (armchair, desk, "
+            "wardrobe) give fragments: real models are one in five of what it learned from, no two are alike, and "
+            "their thin sheets are hard."
         ),
         needs="a folder of prepared catalogues, made with ddmi prepare shapes *.sh3f catalogue",
         prompt="a chair with arm rests",
