@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import typer
+from PIL import Image
 
-from ddmi import domains
+from ddmi import DDMIPipeline, domains
 from ddmi.cli import app
 from ddmi.config import Config, names, override, to_dict
 
@@ -154,6 +156,37 @@ def test_the_site_is_built_without_a_warning_or_a_request(tmp_path):
     for page in (tmp_path / "site").rglob("*.html"):
         fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*\s(?:src|href)=\"(https?:[^\"]*)\"", page.read_text())
         assert not fetched, f"{page}: {fetched}"
+
+
+SMALLER = {
+    r"\b(128|256|512|1024)\b": "16",
+    r"\(300, 500\)": "(12, 20)",
+    r"40_000": "40",
+    r"num_samples=4": "num_samples=1",
+    r"frames=64": "frames=4",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("page", "model"),
+    [("concepts", "emoji-64"), ("sampling", "emoji-64"), ("shapes", "furniture"), ("video", "clips"),
+     ("nerf", "furniture-views")],
+)  # fmt: skip
+def test_python_of_the_pages_runs_at_small_sizes(page, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photo.jpg", "one.jpg", "two.jpg"):
+        Image.new("RGB", (80, 80), "red").save(name)
+    pipe = DDMIPipeline.from_pretrained(model)
+    fields = pipe(1, seed=0, sampler="dpm", steps=5, text=None if model == "clips" else "a red chair")
+    known: dict[str, object] = {"pipe": pipe, "fields": fields, "field": fields[0], "coordinates": torch.zeros(3, 2)}
+    known |= {"points": torch.zeros(3, 3), "directions": torch.tensor([[0.0, 0.0, -1.0]]).expand(3, 3)}
+    for block in blocks(DOCS / f"{page}.md", "python"):
+        for pattern, small in SMALLER.items():
+            block = re.sub(pattern, small, block)
+        exec(compile(block, f"{page}.md", "exec"), known)
+    assert page in ("concepts", "nerf") or any(tmp_path.iterdir())
 
 
 @pytest.mark.slow
