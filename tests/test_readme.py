@@ -76,3 +76,20 @@ def test_no_two_commands_write_to_one_place():
     places += [Path(line[-1]) for line in commands() if line[0] == "prepare"]
     assert len(places) == len(set(places)) > 10
     assert not [(a, b) for a in places for b in places if a in b.parents]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/models/README.md"])
+def test_the_numbers_of_the_pretrained_models_are_those_of_their_cards(page):
+    """Each, as rounded, is a number of the card, or a share of it in per cent."""
+    root = Path(__file__).parent.parent
+    rows = re.findall(r"^\| \[?`([\w-]+)`.*?\| (.*) \|$", (root / page).read_text(), re.MULTILINE)
+    assert {name for name, _ in rows} >= {"emoji-64", "furniture", "clips", "furniture-views"}
+    for name, row in rows:
+        if not (root / "docs" / "models" / f"{name}.md").exists():
+            continue
+        card = (root / "docs" / "models" / f"{name}.md").read_text()
+        known = [float(text.replace(",", "")) for text in re.findall(r"\d[\d,]*(?:\.\d+)?(?:e-\d+)?", card)]
+        row = re.sub(r"\]\([^)]*\)|\d+ × \d+|1-NNA|of \d+ samples|of 100", "", row)
+        for text in re.findall(r"\d+(?:\.\d+)?", row):
+            half = 0.5 * 10.0 ** -len(text.partition(".")[2]) + 1e-9
+            assert any(abs(scale * x - float(text)) <= half for x in known for scale in (1, 100)), f"{name}: {text}"
