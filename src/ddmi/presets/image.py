@@ -88,7 +88,7 @@ def emoji_32() -> Config:
     """Twemoji at 32x32 with their names as text: both stages train in about ten minutes on two cores.
 
     An 8x8x8 latent that is easy to denoise: on a quarter of the steps reduced planes are decoded, and the decoder sees
-    noise. Such a latent reconstructs less (24 dB) and gives samples with the layout of the object that was asked for.
+    noise. Such a latent reconstructs less and gives samples with the layout of the prompted object.
     """
     return Config(
         name="emoji-32",
