@@ -110,6 +110,24 @@ def written(scene: Any) -> Page:
     return page
 
 
+def test_samples_of_a_page_are_those_that_were_evaluated():
+    """Further samples are taken with all settings of the protocol; neighbours of other samples are not shown."""
+    from types import SimpleNamespace
+
+    from ddmi.report.scene import Scene
+
+    protocol = {"samples": 4, "seed": 1, "sampler": "ddim", "steps": 5, "eta": 0.5, "guidance_interval": (0.2, 0.8)}
+    scene = Scene.__new__(Scene)
+    scene.evaluated = SimpleNamespace(protocol=protocol)
+    scene.samples = [None] * 4
+    assert scene.settings() == {name: value for name, value in protocol.items() if name != "samples"}
+    stored = {"memorisation/neighbours": [3, 1], "memorisation/protocol/sampling": json.loads(json.dumps(protocol))}
+    scene.numbers = stored
+    assert scene.neighbours() == [3, 1]
+    stored["memorisation/protocol/sampling"]["guidance_interval"] = [0.0, 0.8]
+    assert scene.neighbours() == []
+
+
 @pytest.fixture(scope="module", autouse=True)
 def features():
     """A feature network that takes no time."""

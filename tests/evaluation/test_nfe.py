@@ -13,6 +13,7 @@ from ddmi.domains.base import Metrics
 from ddmi.evaluation import Protocol, nfe, richer
 from ddmi.evaluation.evaluated import Evaluated, opened
 from ddmi.evaluation.nfe import Way
+from ddmi.model.sampling import SamplingConfig
 
 WAYS = (
     Way(sampler="dpm", steps=20),
@@ -82,6 +83,9 @@ def test_rows_are_measured_once_and_no_table_is_lost(run, pictures, monkeypatch)
     assert len(json.loads((run / "metrics.json").read_text())["nfe"]["rows"]) == 2
     with pytest.raises(UserError, match=r"another samples \(6, not 5\): name another file"):
         table(run, pictures, Protocol(samples=5), WAYS[:2])
+    for other in ({"guidance_interval": (0.2, 0.8)}, {"eta": 0.5}):
+        with pytest.raises(UserError, match=f"another {next(iter(other))} .*: name another file"):
+            table(run, pictures, Protocol(samples=6, sampling=SamplingConfig(**other)), WAYS[:2])
     assert len(json.loads((run / "metrics.json").read_text())["nfe"]["rows"]) == 2
     assert drawn == [("ddim", 10)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -70,10 +71,10 @@ def measure(
     ways = ways_for(evaluated.pipe.config.diffusion.timesteps) if ways is None else ways
     shared = identity(evaluated, protocol)
     before = stored(target, evaluated) or {"protocol": shared, "rows": []}
-    if other := [name for name in shared if before["protocol"].get(name) != shared[name]]:
+    if other := [name for name in {**shared, **before["protocol"]} if before["protocol"].get(name) != shared.get(name)]:
         raise UserError(
             f"{target} holds a table of this model with another {other[0]} "
-            f"({before['protocol'].get(other[0])}, not {shared[other[0]]}): name another file with --out"
+            f"({before['protocol'].get(other[0])}, not {shared.get(other[0])}): name another file with --out"
         )
     rows = before["rows"]
     order = list(dict.fromkeys([*ways, *WAYS, *map(way_of, rows)]))
@@ -105,11 +106,12 @@ def stored(target: Path, evaluated: Evaluated) -> dict[str, Any] | None:
 
 def identity(evaluated: Evaluated, protocol: Protocol) -> dict[str, Any]:
     """What numbers of samples depend on beside the sampler: two tables with the same are one table."""
-    config = evaluated.pipe.config
-    return {
+    config, sampling = evaluated.pipe.config, protocol.sampling
+    ways = replace(sampling, sampler="ddim", steps=0)  # the sampler that depends on eta as well
+    shared = {
         "samples": protocol.samples,
-        "seed": protocol.sampling.seed,
-        "guidance_scale": protocol.sampling.of(config.diffusion).guidance_scale,
+        "seed": sampling.seed,
+        **{name: value for name, value in ways.told(config.diffusion).items() if name not in Way._fields},
         "condition": config.diffusion.condition,
         "counted": COUNTED,
         "features": protocol.features,
@@ -118,6 +120,7 @@ def identity(evaluated: Evaluated, protocol: Protocol) -> dict[str, Any]:
         "model": evaluated.weights,
         "data": [fingerprint(part, range(len(part))) for part in (evaluated.train, evaluated.held_out)],
     }
+    return json.loads(json.dumps(shared))  # as a file has it
 
 
 def lines(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:

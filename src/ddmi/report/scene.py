@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import fields as settings_of
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import torch
 from ddmi.base.randomness import generator
 from ddmi.domains import name_of
 from ddmi.field import Field
+from ddmi.model.sampling import SamplingConfig
 from ddmi.report import words
 from ddmi.report.content import Block, Figure, Inline, Row, Section, full
 from ddmi.report.numbers import Numbers
@@ -106,8 +108,7 @@ class Scene:
     def settings(self) -> dict[str, Any]:
         """Arguments of the pipeline that generated the samples, but for their conditions."""
         protocol = self.evaluated.protocol
-        kept = ("sampler", "steps", "guidance_scale", "tolerance")
-        return {"seed": int(protocol["seed"]), **{name: protocol[name] for name in kept if name in protocol}}
+        return {field.name: protocol[field.name] for field in settings_of(SamplingConfig) if field.name in protocol}
 
     def shuffled(self, count: int) -> list[int]:
         """0 ... count - 1 in an order drawn by the seed."""
@@ -194,7 +195,8 @@ class Scene:
         """The nearest training item of each sample by the metric; [] where it was not measured on these samples."""
         found = self.numbers.get("memorisation/neighbours")
         taken = self.numbers.get("memorisation/protocol/sampling") or {}
-        same = all(taken.get(key) == value for key, value in self.settings().items())
+        now = json.loads(json.dumps(self.settings()))  # as a file has it
+        same = all(taken.get(key) == value for key, value in now.items())
         return list(found)[: len(self.samples)] if found and same else []
 
     def credits(self) -> list[str]:
