@@ -156,6 +156,8 @@ def test_a_module_without_a_domain_is_none():
         ("training.decoder_steps=-1", r"training\.decoder_steps must be at least 0"),
         ("diffusion.unet.groups=0", r"diffusion\.unet\.groups must be at least 1"),
         ("diffusion.unet.patch=0", r"diffusion\.unet\.patch must be at least 1"),
+        ("diffusion.unet.dropout=1.5", r"diffusion\.unet\.dropout must be from 0 to 1"),
+        ("diffusion.condition_dropout=-0.1", r"diffusion\.condition_dropout must be from 0 to 1"),
         ("domain.encode.patch=0", r"encode\.patch must be at least 1"),
         ("domain.equivariance=-0.1", r"domain\.equivariance must be from 0 to 1"),
     ],

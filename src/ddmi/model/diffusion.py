@@ -85,6 +85,7 @@ class DiffusionConfig:
             raise UserError(f"diffusion.times_deviation must be more than 0, not {self.times_deviation:g}")
         check_interval("diffusion.guidance_interval", self.guidance_interval)
         check_share("diffusion.guide_at", self.guide_at)
+        check_share("diffusion.condition_dropout", self.condition_dropout)
         for length in self.ema_lengths:
             if not 0 < length <= 0.25:
                 raise UserError(f"diffusion.ema_lengths must be more than 0 and at most 0.25, not {length:g}")

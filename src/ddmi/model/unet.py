@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ddmi.base.errors import check_count
+from ddmi.base.errors import check_count, check_share
 from ddmi.base.planes import Layout, Planes, each
 from ddmi.model.nn.attention import PlaneAttention, TextAttention
 from ddmi.model.nn.blocks import Downsample, ResidualBlock, Upsample, convolution, norm, zeroed
@@ -44,6 +44,7 @@ class UNetConfig:
     def __post_init__(self) -> None:
         check_count("diffusion.unet.groups", self.groups)
         check_count("diffusion.unet.patch", self.patch)
+        check_share("diffusion.unet.dropout", self.dropout)
 
 
 @dataclass(frozen=True)
