@@ -127,7 +127,7 @@ def prepare(
 
 
 def train_classifier(
-    data: Annotated[str, typer.Argument(help="Prepared shapes in classes, or furniture (pieces made by rule).")],
+    data: Annotated[str, typer.Argument(help="Prepared shapes in classes, or furniture (procedural).")],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The weights, .safetensors.")],
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 600,
     seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
@@ -145,7 +145,7 @@ def train_classifier(
     check_file(out)
     check_positive("--max-minutes", max_minutes)
     if data == "furniture" and Path(data).is_dir():
-        raise UserError("furniture may be the pieces made by rule or the folder here: rename it, or say ./furniture")
+        raise UserError("furniture may be the procedural furniture or the folder here: rename it, or say ./furniture")
     domain = reading.preset("furniture-small" if data == "furniture" else "shapenet-13").domain
     source = domain.open(None if data == "furniture" else data)
     summary = classifier.train_classifier(source, out, steps=steps, seed=seed, max_minutes=max_minutes)

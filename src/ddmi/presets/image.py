@@ -1,4 +1,4 @@
-"""Presets of the image domain: Tables 9 and 10 of the paper, and small ones that a processor trains."""
+"""Presets of the image domain: Tables 9 and 10 of the paper, and small ones that a CPU trains."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def emoji_32() -> Config:
 
 
 def emoji_64() -> Config:
-    """Twemoji at 64x64 with their names as text: about an hour of two cores.
+    """Twemoji at 64x64 with their names as text.
 
     A 16x16x4 latent (29 dB) and a denoiser whose finest level is light: most of its weights are at 8x8 and 4x4 cells.
     """
@@ -163,7 +163,7 @@ def emoji_64() -> Config:
 
 
 def images_64() -> Config:
-    """Any folder of pictures at 64x64, without text; small enough for a processor."""
+    """Any folder of images at 64x64, without text; small enough for a CPU."""
     drawings = emoji_64()
     return replace(
         drawings,

@@ -1,4 +1,4 @@
-"""Presets of the NeRF domain: Tables 9 and 10 of the paper as far as they go, and a small one for a processor."""
+"""Presets of the NeRF domain: Tables 9 and 10 of the paper as far as they go, and a small one for a CPU."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def srn_cars() -> Config:
 
 
 def furniture_views_small() -> Config:
-    """Furniture made by rule, photographed at 64x64, with captions: about a quarter of an hour on two hardware threads.
+    """Views of procedural furniture at 64x64, with captions: about a quarter of an hour on two cores.
 
     The networks are those of `furniture-small`: planes of 16x16x4.
     """
@@ -46,7 +46,7 @@ def furniture_views_small() -> Config:
 
 
 def furniture_views() -> Config:
-    """Furniture made by rule, photographed: the model that comes with the package, an hour of one hardware thread."""
+    """Views of procedural furniture: the pretrained model of the package, an hour of one core."""
     small = furniture_views_small()
     training = replace(
         small.training, autoencoder_steps=3000, diffusion_steps=2000, warmup_steps=200, checkpoint_every=250

@@ -1,4 +1,4 @@
-"""Presets of the shape domain: Tables 9 and 10 of the paper, and small ones that a processor trains."""
+"""Presets of the shape domain: Tables 9 and 10 of the paper, and small ones that a CPU trains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ddmi.presets import Demo
 
 THREE_FIELDS = (Level(multiplier=4), Level(multiplier=2, enlarge=2), Level(multiplier=1, enlarge=2))
 NARROW = (Level(multiplier=2), Level(multiplier=1, enlarge=2), Level(multiplier=1, enlarge=2))
-"""Never below 16 channels in small decoders: a processor multiplies fewer no faster."""
+"""Never below 16 channels in small decoders: a CPU multiplies fewer no faster."""
 
 
 def shapenet_chair() -> Config:
@@ -59,8 +59,7 @@ def text2shape() -> Config:
 
 
 def furniture_small() -> Config:
-    """Furniture made by rule, with captions: both stages train in about a quarter of an hour on two hardware
-    threads.
+    """Procedural furniture, with captions: both stages train in about a quarter of an hour on two cores.
 
     Planes of 16x16x4 after a single halving: a shallow autoencoder learns much faster, which is what counts here.
     """
@@ -112,9 +111,9 @@ def furniture_small() -> Config:
 
 
 def furniture() -> Config:
-    """Furniture made by rule beside catalogues of real pieces (prepared): the model that comes with the package.
+    """Procedural furniture beside catalogues of real furniture (prepared): the pretrained model of the package.
 
-    An hour of one hardware thread. Real pieces enclose their space behind thin sheets: the encoder reads normals, which
+    An hour of one core. Real furniture encloses its space behind thin sheets: the encoder reads normals, which
     settle where the inside is.
     """
     pieces = furniture_small()
@@ -143,7 +142,7 @@ def furniture() -> Config:
 
 
 def meshes_small() -> Config:
-    """Meshes of your own (prepared), without text: about an hour on a processor. The encoder reads normals too."""
+    """Meshes of your own (prepared), without text: about an hour on a CPU. The encoder reads normals too."""
     pieces = furniture_small()
     return replace(
         pieces,

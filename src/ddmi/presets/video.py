@@ -1,4 +1,4 @@
-"""Presets of the video domain: Tables 9 and 10 of the paper, and a small one that a processor trains."""
+"""Presets of the video domain: Tables 9 and 10 of the paper, and a small one that a CPU trains."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def skytimelapse_256() -> Config:
 
 
 def clips_small() -> Config:
-    """Three real clips at 64x64, 16 frames: both stages train in about a quarter of an hour on two hardware threads.
+    """Three real clips at 64x64, 16 frames: both stages train in about a quarter of an hour on two cores.
 
     The encoder sees every second frame, and training asks for the others too.
     """
@@ -110,7 +110,7 @@ def clips_small() -> Config:
 
 
 def clips() -> Config:
-    """Three real clips at 64x64: the model that comes with the package, an hour of one hardware thread."""
+    """Three real clips at 64x64: the pretrained model of the package, an hour of one core."""
     small = clips_small()
     training = replace(small.training, autoencoder_steps=4000, diffusion_steps=3500, warmup_steps=200)
     return replace(small, name="clips", training=training)
