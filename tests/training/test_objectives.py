@@ -24,11 +24,12 @@ def batch(pictures, domain):
     return dataset.batch([0, 1], torch.Generator().manual_seed(0), [21, 22])
 
 
-def objective(domain=None, **settings):
+def objective(domain=None, decoder_only=False, **settings):
     config = tiny.config(domain)
     elbo = ElboConfig(**settings)
     torch.manual_seed(0)
-    made = AutoencoderObjective(replace(config, autoencoder=replace(config.autoencoder, objective=elbo)))
+    autoencoder = replace(config.autoencoder, objective=elbo)
+    made = AutoencoderObjective(replace(config, autoencoder=autoencoder), decoder_only)
     tiny.awake(made, 0.05)
     return made
 
@@ -150,8 +151,11 @@ def test_conditions_are_dropped_as_often_as_asked():
     assert 0.88 < float(keep.float().mean()) < 0.92
 
 
-def test_noise_on_the_latent_is_interpolated_in_units_of_that_latent(pictures):
-    made, given = objective(latent_noise=0.6, spectral_weight=0.0), batch(pictures, tiny.image())
+@pytest.mark.parametrize("decoder_only", [False, True])
+def test_noise_on_the_latent_is_interpolated_in_units_of_that_latent(decoder_only, pictures):
+    setting = {"decoder_noise" if decoder_only else "latent_noise": 0.6}
+    made = objective(decoder_only=decoder_only, spectral_weight=0.0, **setting)
+    given = batch(pictures, tiny.image())
     model, seeds = made.model, [21, 22]
     with torch.no_grad():
         z = pack(model.encode(given.x).sample(normal((4, 16), seeds, "posterior")), model.layout)

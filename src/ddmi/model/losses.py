@@ -29,6 +29,7 @@ class ElboConfig:
         latent_noise: z is decoded as (1 - tau) z + tau r epsilon, with tau uniform up to this for each signal, epsilon
             standard normal and r the root mean square of that z: a decoder that forgives what the denoiser leaves
             (Yang et al. 2025, arXiv:2507.15856). 0: off.
+        decoder_noise: the same in the steps of `training.decoder_steps`, where more of it costs the latents nothing.
         perceptual: "" (off), "efficientnet-lite0", or the path of an LPIPS-VGG weights file. Needs patch sampling.
         adversarial_weight: 0 is off. Otherwise a scale-aware patch discriminator joins after `adversarial_start`
             (a share of training). Needs patch sampling.
@@ -40,6 +41,7 @@ class ElboConfig:
     spectral_weight: float = 10.0
     spectral_iterations: int = 1
     latent_noise: float = 0.0
+    decoder_noise: float = 0.0
     perceptual: str = ""
     perceptual_weight: float = 0.1
     adversarial_weight: float = 0.0
@@ -50,6 +52,7 @@ class ElboConfig:
 
     def __post_init__(self) -> None:
         check_share("autoencoder.objective.latent_noise", self.latent_noise)
+        check_share("autoencoder.objective.decoder_noise", self.decoder_noise)
 
 
 def noisy(

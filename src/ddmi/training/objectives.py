@@ -36,7 +36,7 @@ class AutoencoderObjective(nn.Module):
     """Stage 1, Eq. 9: likelihood + lambda_z KL + spectral regularisation (+ perceptual and adversarial options).
 
     `decoder_only` keeps the encoder as it is, so that the latents stay the same, and leaves out what shapes them: the
-    KL, spectral norms and noise.
+    KL and the spectral norms.
     """
 
     def __init__(self, config: Config, decoder_only: bool = False) -> None:
@@ -86,9 +86,9 @@ class AutoencoderObjective(nn.Module):
         channels, cells = model.latent_shape  # type: ignore[misc]
         posterior = model.encode(batch.x)  # type: ignore[operator]
         z = posterior.sample(normal((channels, cells), batch.seeds, "posterior"))
-        if settings.latent_noise and not self.decoder_only:
+        if most := settings.decoder_noise if self.decoder_only else settings.latent_noise:
             noise = normal((channels, cells), batch.seeds, "latent noise")
-            share = settings.latent_noise * uniform(batch.seeds, "latent noise share")
+            share = most * uniform(batch.seeds, "latent noise share")
             z = unpack(noisy(pack(z, model.layout), noise, share), model.layout)  # type: ignore[arg-type]
         signal = model.decode(reduced(z, batch.shrink))  # type: ignore[operator]
         score = self.config.domain.likelihood(signal, batch)
