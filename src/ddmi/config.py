@@ -25,19 +25,28 @@ class TrainingConfig:
     """Both stages. Sizes are global: they do not change with the number of processes.
 
     Args:
-        autoencoder_steps, diffusion_steps: optimiser steps of each stage.
-        batch_size: signals an optimiser step; diffusion_batch_size the same for stage 2 (0: as stage 1).
-        accumulation: backward passes an optimiser step; divides the batch.
-        precision: "fp32", "bf16" or "fp16" (autocast; weights and optimiser stay in fp32), or "auto": the faster one of
-            fp32 and bf16 by timing steps of each stage on a CPU, a half precision on CUDA. The choice is stored.
-        diffusion_precision: of stage 2 where it is another one; with "fp16" only "fp32".
-        warmup_steps: linear warm-up; then a cosine to `final_learning_rate`, as a share.
-        clip: largest gradient norm.
-        checkpoint_every, preview_every, log_every: in optimiser steps; 0: never.
-        keep: checkpoints that stay on disk.
-        decoder_steps: steps at the end of stage 1 that train decoder and read-out alone, on the latents as they are.
+        autoencoder_steps: optimiser steps of stage 1.
+        diffusion_steps: optimiser steps of stage 2.
+        batch_size: signals in one optimiser step, over all processes.
+        diffusion_batch_size: the same for stage 2; 0: as stage 1.
+        accumulation: backward passes in one optimiser step; divides the batch, whose meaning it does not change.
+        precision: of autocast; weights and optimiser stay in fp32. "auto": the faster one, which is stored.
+        diffusion_precision: of stage 2, where it is another one; with "fp16" only "fp32".
+        seed: of everything random.
+        autoencoder_learning_rate: of stage 1.
+        diffusion_learning_rate: of stage 2.
+        final_learning_rate: share of the learning rate that is left at the end of the cosine.
+        warmup_steps: linear warm-up, at most a tenth of the stage.
+        weight_decay: of AdamW.
+        betas: of AdamW.
+        clip: largest gradient norm; 0: no clipping.
         autoencoder_ema: decay of averaged weights of the autoencoder; 0: none.
-        non_finite_limit: training stops after so many non-finite steps in a row.
+        decoder_steps: steps at the end of stage 1 that train decoder and read-out alone, on fixed latents.
+        checkpoint_every: steps between checkpoints; 0: only at the end of a stage, or when stopped.
+        preview_every: steps between previews; 0: never.
+        log_every: steps between lines of the log.
+        keep: checkpoints of a stage that stay on disk.
+        non_finite_limit: non-finite steps in a row after which training stops.
         workers: processes that prepare batches; 0: the training process itself.
         compile: run the networks through torch.compile.
     """

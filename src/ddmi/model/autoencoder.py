@@ -20,7 +20,14 @@ from ddmi.model.signal import Signal
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
-    """Table 9, without the encoder, which belongs to the domain, and the objective of stage 1 (Table 10)."""
+    """Table 9, without the encoder, which belongs to the domain, and the objective of stage 1 (Table 10).
+
+    Args:
+        latent_channels: channels of z on every plane.
+        decoder: from z to basis fields.
+        readout: from basis fields to point features.
+        objective: the terms of stage 1.
+    """
 
     latent_channels: int = 64
     decoder: DecoderConfig = field(default_factory=DecoderConfig)

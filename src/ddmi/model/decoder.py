@@ -19,8 +19,10 @@ BasisFields = list[Planes]
 class Level:
     """One level of the decoder.
 
-    `multiplier` sets its width, `enlarge` the factor by which it enlarges what comes from the level before,
-    `field` whether it gives a basis field.
+    Args:
+        multiplier: its width, as a multiple of the decoder's.
+        enlarge: factor by which it enlarges what comes from the level before.
+        field: whether it gives a basis field.
     """
 
     multiplier: int
@@ -32,9 +34,17 @@ class Level:
 class DecoderConfig:
     """Table 9, rows "Decoder". Defaults are those of the 256x256 images.
 
-    `hierarchical=False` is the first row of Table 8: a single basis field, from the last level.
-    `middle` counts residual blocks before the first level; `exchange` puts attention across planes behind the first of
-    them; with one plane it is plain self-attention. `shuffle` enlarges by sub-pixel convolutions instead of copies.
+    Args:
+        base: width of the decoder.
+        levels: of each level its width, enlargement, and whether it gives a basis field.
+        blocks: residual blocks a level.
+        middle: residual blocks before the levels; 0: none, and no attention across planes.
+        field_width: channels of a basis field.
+        hierarchical: False: a single basis field, from the last level (first row of Table 8).
+        exchange: attention across planes behind the first middle block; with one plane, plain self-attention.
+        head_width: channels of an attention head.
+        shuffle: enlarge by sub-pixel convolutions (Shi et al. 2016) instead of copies and a convolution.
+        checkpointing: recompute the levels in the backward pass instead of keeping their activations.
     """
 
     base: int = 64

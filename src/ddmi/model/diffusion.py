@@ -24,31 +24,37 @@ class DiffusionConfig:
     """Stage 2.
 
     Args:
-        timesteps, beta_start, beta_end: T, from 2 to 100,000, and a schedule linear in sqrt(beta).
-        parameterisation: "mixed" (LSGM, section B.2), "epsilon", or "v": the network gives sqrt(alpha-bar) epsilon -
-            sqrt(1 - alpha-bar) z (Salimans & Ho 2022, arXiv:2202.00512). As in "mixed", a zero network is then exact
-            for standard normal latents; unlike there, no error is enlarged on the way to z, even at the last time.
-        times: "uniform" (section 3.2), or "logit-normal": logit(t / T) is normal with mean `times_mean` and standard
-            deviation `times_deviation` (Esser et al. 2024, arXiv:2403.03206).
-        snr_cap: largest signal-to-noise ratio that counts in the loss: w(t) = min(SNR, cap) / SNR (Hang et al. 2023,
-            arXiv:2303.09556), which spends a short training on what is seen from afar; 0: w(t) = 1, as in the paper.
+        unet: the denoiser.
+        timesteps: T, from 2 to 100,000.
+        beta_start: first value of a schedule that is linear in sqrt(β).
+        beta_end: its last value.
+        parameterisation: "mixed" (LSGM, section B.2), "epsilon", or "v": the network gives sqrt(ᾱ) ε - sqrt(1 - ᾱ) z
+            (Salimans & Ho 2022, arXiv:2202.00512). As in "mixed", a zero network is then exact for standard normal
+            latents; unlike there, no error is enlarged on the way to z, even at the last time.
+        times: of the training steps: "uniform" (section 3.2), or "logit-normal": logit(t / T) is normal (Esser et al.
+            2024, arXiv:2403.03206).
+        times_mean: mean of that normal.
+        times_deviation: its standard deviation.
+        snr_cap: w(t) = min(SNR, cap) / SNR in Eq. 10 (Hang et al. 2023, arXiv:2303.09556), by which a short training
+            learns coarse structure first; 0: w(t) = 1, as in the paper.
         mixing_init: initial logit of a, the share of the network in the mixed prediction, one a channel.
-        condition: "none", "text" (cross-attention on token states) or "class".
+        condition: "text" is cross-attention on token states.
         classes: names of the classes; empty: those of the data.
-        text_encoder: "minilm", "clip", or "clip:hub:owner/name" or "clip:" with a folder; `text_width` is its width.
+        text_encoder: "minilm", "clip", "clip:hub:owner/name", "clip:" with a folder, or "hash".
+        text_width: width of that encoder's states: 384 for "minilm", 64 for "hash".
         condition_dropout: share of the training samples that see the null condition.
         guidance_scale: default w of sampling; 1 is plain conditional.
-        guidance_interval: shares of T between which it applies; outside, sampling is plain conditional (Kynkaanniemi et
-            al. 2024, arXiv:2404.07724), at one evaluation a step instead of two.
-        guide_at: share of the training at which a weaker version of the denoiser is kept in the model, for
-            autoguidance (Karras et al. 2024, arXiv:2406.02507): its averaged weights, whose warm-up makes early
-            averages short, in half precision; 0: none.
+        guidance_interval: shares of T between which it applies; outside, w is 1, at one evaluation a step instead of
+            two (Kynkäänniemi et al. 2024, arXiv:2404.07724).
+        guide_at: share of the training at which a weaker version of the denoiser is kept in the model, for autoguidance
+            (Karras et al. 2024, arXiv:2406.02507): its averaged weights, in half precision. 0: none.
         autoguidance: default w of autoguidance, within the same interval, at one evaluation more a step; 1: none.
-        sampler, sampling_steps: how samples are made where nothing else is asked for; 0 for the sampler's own number.
-        ema_decay: of the averaged weights that are sampled from, reached by a warm-up.
-        ema_lengths: lengths of more averages, as shares of the training, e.g. 0.05 and 0.1 (Karras et al. 2024,
-            arXiv:2312.02696): afterwards, those of other lengths are made of them, and the one with the least loss on
-            held-out data is sampled from. Empty: none.
+        sampler: default sampler.
+        sampling_steps: default number of steps; 0: the sampler's own.
+        ema_decay: of the averaged weights that are sampled from, reached by a warm-up; 0: none.
+        ema_lengths: lengths of further averages, as shares of the training, for example 0.05 and 0.1 (Karras et al.
+            2024, arXiv:2312.02696): averages of other lengths are made of them afterwards, and the one with the least
+            loss on held-out data is sampled from. Empty: none.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)

@@ -15,24 +15,27 @@ from ddmi.base.errors import check_share
 
 @dataclass(frozen=True, kw_only=True)
 class ElboConfig:
-    """Table 10, rows "First stage training", and two options that the paper does not use.
+    """Table 10, rows "First stage training", and options that the paper does not use.
 
     Args:
-        kl_start, kl_end: lambda_z, raised linearly over the first `kl_portion` of training; goes with a KL in nats
-            per latent dimension, beside a likelihood in nats per signal value. Eq. 9 read literally has the divergence
-            of the whole latent there: its lambda_z is ours divided by the number of latent dimensions.
-        spectral_weight: of the spectral norms of the encoder with the layer of its moments, falling linearly to 0 at
-            the end. It belongs to the summed
-            likelihood of Eq. 8; where Eq. 9 takes means, the sum of spectral norms is divided by the number of latent
-            dimensions, as the KL is.
+        kl_start: λ_z at the beginning, of a KL in nats per latent dimension, beside a likelihood per signal value. Eq.
+            9 read literally has the divergence of the whole latent there.
+        kl_end: λ_z at the end; it rises linearly.
+        kl_portion: share of training over which it rises.
+        spectral_weight: of the spectral norms of the encoder and the layer of its moments, divided by the number of
+            latent dimensions as the KL is; falls linearly to 0 at the end. 0: off.
         spectral_iterations: power iterations a step; the vectors are kept from step to step.
-        latent_noise: z is decoded as (1 - tau) z + tau r epsilon, with tau uniform up to this for each signal, epsilon
-            standard normal and r the root mean square of that z: a decoder that forgives what the denoiser leaves
-            (Yang et al. 2025, arXiv:2507.15856). 0: off.
+        latent_noise: z is decoded as (1 - τ) z + τ r ε, with τ uniform up to this for each signal and r the root mean
+            square of that z: a decoder that tolerates what the denoiser leaves (Yang et al. 2025, arXiv:2507.15856). 0:
+            off.
         decoder_noise: the same in the steps of `training.decoder_steps`, where more of it costs the latents nothing.
-        perceptual: "" (off), "efficientnet-lite0", or the path of an LPIPS-VGG weights file. Needs patch sampling.
-        adversarial_weight: 0 is off. Otherwise a scale-aware patch discriminator joins after `adversarial_start`
-            (a share of training). Needs patch sampling.
+        perceptual: "" (off), "efficientnet-lite0", or the path of a file of LPIPS-VGG weights. Needs patch sampling.
+        perceptual_weight: of that term.
+        adversarial_weight: of the generator's hinge loss; 0: no discriminator. Needs patch sampling.
+        adversarial_start: share of training after which the patch discriminator joins.
+        discriminator_width: of the patch discriminator.
+        discriminator_layers: of the patch discriminator.
+        discriminator_learning_rate: of the patch discriminator.
     """
 
     kl_start: float = 1e-4

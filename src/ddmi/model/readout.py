@@ -31,13 +31,15 @@ class ReadoutConfig:
     """Table 9, rows "MLP", and the settings around it.
 
     Args:
-        width: w_pi. blocks: n_pi, at least one for each basis field.
-        conditioning: how a block receives the next positional embedding: "concatenate" or "sum" (after a projection).
-        coarse_to_fine: False is the second row of Table 8: all embeddings, concatenated, enter the first block.
-        planes: how the embeddings of several planes become one: "sum" or "concatenate".
+        width: w_π.
+        blocks: n_π, at least one for each basis field.
+        conditioning: how a block receives the next embedding; "sum" adds a projection of it.
+        coarse_to_fine: False: all embeddings, concatenated, enter the first block (second row of Table 8).
+        planes: how the embeddings of several planes become one.
         scale_injection: modulate every layer by the sampling period (Eq. 13).
-        checkpointing: in training, keep no activations of the MLP; the backward pass computes them again, some points
-            at a time. A third more arithmetic, and memory that does not grow with the number of layers.
+        scale_width: width of the embedding of the sampling period.
+        checkpointing: recompute the activations of the MLP in the backward pass, some points at a time. A third more
+            arithmetic, and memory that does not grow with the number of layers.
     """
 
     width: int = 256

@@ -17,9 +17,11 @@ from ddmi.model.nn.embeddings import TimeEmbedding
 
 @dataclass(frozen=True, kw_only=True)
 class UNetConfig:
-    """Table 9, rows "Latent diffusion model". Widths are base * multiplier, from the finest level down.
+    """Table 9, rows "Latent diffusion model".
 
     Args:
+        base: width of the finest level.
+        multipliers: widths of the levels, as multiples of it, finest first.
         blocks: residual blocks a level on the way down; one more on the way up.
         attention: downsampling factors at which there is attention across all cells of all planes.
         head_width: channels of an attention head.
@@ -28,7 +30,8 @@ class UNetConfig:
         groups: largest number of groups of a normalisation. With at least eight channels each, CPUs are several times
             faster at it.
         patch: cells along each axis that are folded into channels at the entrance and unfolded at the exit: the same
-            latent at a fraction of the cost, for small budgets. An axis that it does not divide is left alone.
+            latent at a fraction of the cost. An axis that it does not divide is left alone.
+        dropout: in the residual blocks.
     """
 
     base: int = 256

@@ -35,18 +35,19 @@ class Image(Domain["PILImage.Image | StreamedImage", ImageDataset]):
     """Images in [-1, 1], seen by the encoder at `resolution` and scored at `resolution * scales` (section B.1).
 
     Args:
-        source: "folder" (images of your own, or CIFAR-10's batches) or "emoji" (the Twemoji drawings, exact at any
-            size).
-        scales: target resolutions, as multiples of `resolution`; one is drawn for each batch.
+        resolution: r: the encoder reads r x r pixels; a multiple of 2^(levels of the encoder - 1).
+        source: "folder" (your own images, or CIFAR-10's batches) or "emoji" (the Twemoji drawings, exact at any size).
+        scales: target resolutions as multiples of `resolution`, each at least 1; each batch uses one.
         equivariance: share of the steps that decode planes of half or a quarter of the size against the image at an
-            equally reduced resolution (Kouzelis et al. 2025, arXiv:2502.09509): a latent whose coarse cells tell of
-            coarse structure, which is easier to denoise. 0: off, as in the paper.
+            equally reduced resolution (Kouzelis et al. 2025, arXiv:2502.09509), which makes a latent that is easier to
+            denoise. 0: off, as in the paper.
         points: pixels of each target at which the read-out is evaluated in a step (Eq. 9 is an expectation over
-            coordinates); 0 for a full crop of resolution x resolution.
+            coordinates); 0: a full crop of resolution x resolution.
         sampling: "points" scattered over the whole frame, or one square "patch" of about as many.
-        flip: also show every image mirrored.
-        held_out: share of the images kept for testing.
-        on_bad: what to do with a file that is no image: "skip" it with a count, or "stop".
+        flip: also train on mirrored images.
+        held_out: share of the images that training never sees, where the data does not say.
+        on_bad: what to do with a file that is no image: "skip" it with a warning, or "stop".
+        encode: the encoder.
     """
 
     resolution: int = 256

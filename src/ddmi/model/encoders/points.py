@@ -21,10 +21,11 @@ class PointEncoderConfig:
     """Convolutional Occupancy Networks' encoder (Peng et al. 2020), with a convolutional encoder behind it.
 
     Args:
-        width: of a point's features. blocks: residual blocks of the PointNet.
-        features: channels that are laid on the planes.
-        offsets: a point is also told where in its cell of every plane it lies. From the coordinates alone the network
-            has to learn a saw-tooth for that, which takes long; the paper has only these.
+        width: features of a point.
+        blocks: residual blocks of the PointNet.
+        features: channels that are scattered to the planes.
+        offsets: each point also receives its position inside its cell of every plane, a saw-tooth of the coordinates
+            that takes long to learn; the paper has the coordinates alone.
         planes: the convolutional encoder, shared by all planes.
     """
 

@@ -20,10 +20,15 @@ class VideoEncoderConfig:
     """TimeSformer (Bertasius et al. 2021), and the transformers that collapse an axis of its features (PVDM).
 
     Args:
-        patch: pixels a side of the square that becomes one token; tubelet: frames that it reaches over.
-        width, blocks, head_width: of the space-time transformer.
-        plane_width, plane_blocks, plane_head_width: of the transformer of each plane.
-        checkpointing: in training, keep only what goes from block to block, and compute the rest again.
+        patch: pixels a side of the square that becomes one token, and one cell of `xy`.
+        tubelet: frames of a token. Where it is 1, the decoder does not enlarge the time axis.
+        width: of the space-time transformer.
+        blocks: of the space-time transformer.
+        head_width: channels of its attention heads.
+        plane_width: of the transformer that makes each plane.
+        plane_blocks: of the transformer that makes each plane.
+        plane_head_width: channels of its attention heads.
+        checkpointing: recompute the blocks of the space-time transformer in the backward pass.
     """
 
     patch: int = 8
