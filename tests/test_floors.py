@@ -140,6 +140,14 @@ def test_the_lower_floors_do_not_import_the_domains():
             assert not {there for there in edges(module) if there.startswith("domains")}, module
 
 
+def test_the_tests_lie_as_the_rooms_do():
+    """Every folder of tests/ is a folder of src/ddmi/, or the one outside of the wheel."""
+    here = Path(__file__).parent
+    for path in here.rglob("test_*.py"):
+        folder = path.parent.relative_to(here)
+        assert (ROOT / folder).is_dir() or folder == Path("tools"), f"tests/{folder} is no room of src/ddmi"
+
+
 BANNED = {
     r"\.module\.": "reaches through a wrapper",
     r"\bexcept\s*:": "a bare except",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -118,6 +119,14 @@ def untrained(folder: Path, seed: int = 0, settings: Config | None = None) -> Pa
     diffusion = awake(Diffusion(settings.diffusion, settings.domain.layout, settings.autoencoder.latent_channels))
     DDMIPipeline(settings, freeze(autoencoder), freeze(diffusion)).save_pretrained(folder / "model")  # type: ignore[arg-type]
     return folder
+
+
+def shape_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes images and grids of the report of shapes so small that they take no time."""
+    sizes = {"QUERIES": 2000, "COMPARED": 16, "TURNED": 16, "FRAMES": 2, "GRIDS": (8, 12, 24), "CELLS": 10}
+    for name, value in {**sizes, "SIDE": 12, "CLOSE": 16}.items():
+        monkeypatch.setattr(f"ddmi.report.sections.shape.{name}", value)
+    monkeypatch.setattr("ddmi.rendering.shader.GROUND", 8)
 
 
 @contextmanager

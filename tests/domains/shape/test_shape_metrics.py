@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from domains.test_shape import ball, balls, shape
+from test_shape import ball, balls, shape
 
 from ddmi.data.furniture import Furniture, pieces
 from ddmi.domains.base import Evidence
@@ -208,7 +208,7 @@ def test_the_share_that_a_classifier_names_rightly(tmp_path):
 
 def test_clip_s_is_the_mean_of_the_best_views(tmp_path):
     pytest.importorskip("transformers")
-    from features.test_clip import random_clip
+    from metrics.features.test_clip import random_clip
 
     from ddmi.metrics.features.clip import ClipScorer
     from ddmi.rendering.shader import turntable

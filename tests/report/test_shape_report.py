@@ -90,18 +90,9 @@ class Known(Evaluated):
         return [Ball(0.9 * RADII[dataset.kept[i]]) for i in indices]
 
 
-def shrink(monkeypatch):
-    """Images and grids that take no time."""
-    sizes = {"QUERIES": 2000, "COMPARED": 16, "TURNED": 16, "FRAMES": 2, "GRIDS": (8, 12, 24), "CELLS": 10}
-    for name, value in {**sizes, "SIDE": 12, "CLOSE": 16}.items():
-        monkeypatch.setattr(shape, name, value)
-    monkeypatch.setattr(shader, "GROUND", 8)
-
-
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """So are all pages of this file."""
-    shrink(monkeypatch)
+    tiny.shape_page(monkeypatch)
 
 
 def known(radii, condition="none", source=None) -> Known:

@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny
-from domains.test_shape import ball, shape
+from domains.shape.test_shape import ball, shape
 from PIL import Image
 from test_cli import ok, refused
-from test_report_shape import shrink
 
 from ddmi import config as configuration
 from ddmi import report
@@ -121,7 +120,7 @@ def test_evaluation_and_its_classifier(home, tmp_path, capsys):
 
 
 def test_the_report_is_written(home, monkeypatch):
-    shrink(monkeypatch)
+    tiny.shape_page(monkeypatch)
     monkeypatch.setattr(metrics, "QUERIES", 2000)
     page = report.write(
         home / "run", home / "shapes", Protocol(samples=3, sampling=SamplingConfig(sampler="ddim", steps=2))
