@@ -158,16 +158,6 @@ def test_frechet_agrees_with_torchmetrics():
     assert frechet(one, two) == pytest.approx(expected.item(), rel=1e-6)
 
 
-def test_gaussians_that_cannot_be_compared():
-    a = gaussian(randn(5, 3))
-    with pytest.raises(UserError, match="differ in width: 3 and 4"):
-        frechet(a, gaussian(randn(5, 4)))
-    with pytest.raises(UserError, match="at least 2 features in each set, not 5 and 1"):
-        frechet(a, normal([0.0] * 3, torch.eye(3), count=1))
-    with pytest.raises(UserError, match="not finite"):
-        frechet(a, gaussian(randn(5, 3) / torch.tensor([1.0, 0.0, 1.0])))
-
-
 # -- kernel distance
 
 
@@ -223,13 +213,8 @@ def test_kernel_distance_repeats_with_its_seed():
 
 
 def test_kernel_distance_of_nothing():
-    for options in ({"subsets": 0}, {"size": 1}):
-        with pytest.raises(UserError, match="at least 1 subset, of at least 2"):
-            kernel_distance(randn(5, 3), randn(5, 3), **options)
-    with pytest.raises(UserError, match="1 generated features"):
+    with pytest.raises(UserError, match="of 5 and 1 features"):
         kernel_distance(randn(5, 3), randn(1, 3))
-    with pytest.raises(UserError, match="differ in width: 3 and 2"):
-        kernel_distance(randn(5, 3), randn(5, 2))
 
 
 # -- precision and recall
@@ -308,5 +293,3 @@ def test_neighbours_that_do_not_exist():
             precision_recall(real, generated, k=k)
     with pytest.raises(UserError, match="at least 2 of each"):
         precision_recall(real, generated[:1])
-    with pytest.raises(UserError, match="differ in width: 3 and 2"):
-        precision_recall(real, generated[:, :2])

@@ -36,13 +36,8 @@ def test_more_neighbours_than_a_chunk_and_than_references():
     queries, references = randn(3, 2), randn(5, 2, seed=1)
     found = nearest(queries, references, k=5, chunk=2)
     assert torch.equal(found.indices.sort(dim=1).values, torch.arange(5).expand(3, 5))
-    for k in (0, 6):
-        with pytest.raises(UserError, match=r"allowed are 1\.\.5"):
-            nearest(queries, references, k=k)
-        with pytest.raises(UserError, match=r"allowed are 1\.\.5"):
-            nearest(queries, [references[:2], references[2:]], k=6)
-    with pytest.raises(UserError, match="differ in shape"):
-        nearest(queries, randn(5, 3))
+    with pytest.raises(UserError, match=r"allowed are 1\.\.5"):
+        nearest(queries, [references[:2], references[2:]], k=6)
 
 
 def test_memorisation_is_zero_for_copies_and_one_for_new_items():

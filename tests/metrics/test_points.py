@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from itertools import permutations
 
-import numpy as np
 import pytest
 import torch
 
@@ -175,28 +174,6 @@ def test_compare_of_equal_and_of_far_sets():
     assert far.nna == 1 and far.mmd > 10_000
 
 
-def test_errors_say_what_is_allowed():
-    a, b = clouds(3, 5), clouds(2, 6, seed=1)
-    with pytest.raises(UserError, match=r"unknown distance 'chamfr'.*'chamfer'"):
-        pairwise(a, b, "chamfr")
-    for call in (lambda: pairwise(a, b, "emd"), lambda: compare(a, b), lambda: between(a[0], b[0], "emd")):
-        with pytest.raises(UserError, match="5 and of 6 points"):
-            call()
-    broken = a.clone()
-    broken[1, 2, 0] = np.nan
-    for call in (lambda: pairwise(a, broken), lambda: compare(broken, a), lambda: pairwise(broken, distance="emd")):
-        with pytest.raises(UserError, match=r"cloud 1 .*not finite"):
-            call()
-    with pytest.raises(UserError, match="0 points"):
-        between(a[0], torch.zeros(0, 3))
-    with pytest.raises(UserError, match="0 clouds"):
-        pairwise(a, a[:0])
+def test_a_set_of_one_is_refused():
     with pytest.raises(UserError, match="at least 2"):
-        compare(a, a[:1])
-    with pytest.raises(UserError, match="at least 2"):
-        accuracy(a[:1], a)
-    for call in (coverage, minimum_matching_distance):
-        with pytest.raises(UserError, match="at least one"):
-            call(torch.zeros(0, 3))
-        with pytest.raises(UserError, match="not finite"):
-            call(torch.tensor([[1.0, torch.nan]]))
+        compare(clouds(3, 5), clouds(1, 5))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from ddmi.base.errors import UserError
 from ddmi.metrics.volumes import f_score, iou, mutual_iou, normal_consistency, total_mutual_difference
 
 
@@ -43,8 +42,6 @@ def test_iou_by_hand():
     assert iou(a, b) == 1 / 4 == iou(torch.from_numpy(b), a)
     nothing = np.zeros_like(a)
     assert (iou(a, a), iou(a, nothing), iou(nothing, nothing)) == (1, 0, 1)
-    with pytest.raises(UserError, match="different points"):
-        iou(a, b[:1])
 
 
 def test_mutual_iou_holds_the_iou_of_each_pair():
@@ -61,10 +58,6 @@ def test_total_mutual_difference_averages_over_the_others_then_over_texts():
     assert total_mutual_difference(iter([three[[0, 0, 0]]])) == 1  # no diversity at all
     by_hand = [sum(iou(a, b) for j, b in enumerate(three) if j != i) / 2 for i, a in enumerate(three)]
     assert total_mutual_difference([three]) == pytest.approx(sum(by_hand) / 3)
-    with pytest.raises(UserError, match="at least 2 shapes of each text, not 1 as of text 1"):
-        total_mutual_difference([three, two[:1]])
-    with pytest.raises(UserError, match="at least one text"):
-        total_mutual_difference([])
 
 
 def test_f_score_of_parallel_planes_is_a_step_at_their_distance():
@@ -81,8 +74,6 @@ def test_f_score_is_the_harmonic_mean_of_precision_and_recall():
     assert found.f == pytest.approx(2 / (1 / 0.4 + 1 / 0.5))
     swapped = f_score(true[:80], made, 0.01)
     assert (swapped.precision, swapped.recall, swapped.f) == (found.recall, found.precision, found.f)
-    with pytest.raises(UserError, match="allowed are lengths above 0"):
-        f_score(made, true, 0.0)
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.4, math.pi / 2, 2.5])
@@ -100,5 +91,3 @@ def test_normals_are_those_of_nearest_points_both_ways():
     assert normal_consistency(a, torch.tensor([[0.0, 0.0, 1.0]]), b, normals) == pytest.approx((1 + 1.6 / 3) / 2)
     small, large = sphere(5000, 0.5), sphere(8000, 0.6)[torch.randperm(8000)]
     assert normal_consistency(small, small, large, large) > 0.999
-    with pytest.raises(UserError, match="not finite"):
-        normal_consistency(a, a, b / 0, normals)

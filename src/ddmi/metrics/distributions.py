@@ -51,7 +51,7 @@ class PrecisionRecall:
 
 
 def gaussian(features: Float[Tensor, "n f"]) -> Gaussian:
-    """Mean and covariance of features, with float64 copies of 1024 rows at most; UserError for fewer than two rows."""
+    """Mean and covariance of features, with float64 copies of 1024 rows at most; UserError for fewer than two."""
     if len(features) < 2:
         raise UserError(f"a covariance needs at least 2 features, not {len(features)}")
     mean = features.mean(dim=0, dtype=torch.float64)
@@ -68,14 +68,8 @@ def frechet(a: Gaussian, b: Gaussian) -> float:
     |mean a - mean b|^2 + tr(A + B - 2 (A B)^(1/2)) (Heusel et al. 2017, arXiv:1706.08500, eq. 6). With roots
     A = R R^T and B = S S^T, tr (A B)^(1/2) = tr (A^(1/2) B A^(1/2))^(1/2) is the sum of the singular values of R^T S.
     Roots come from symmetric eigen-decompositions, without the directions of no variance: singular covariances need
-    no offset, and fewer items than features make R and S narrow. UserError when the widths differ, a count is below
-    2, or a value is not finite.
+    no offset, and fewer items than features make R and S narrow.
     """
-    _check_width(len(a.mean), len(b.mean))
-    if min(a.count, b.count) < 2:
-        raise UserError(f"a Fréchet distance needs at least 2 features in each set, not {a.count} and {b.count}")
-    if not all(values.isfinite().all() for one in (a, b) for values in (one.mean, one.covariance)):
-        raise UserError("features hold values that are not finite: a Fréchet distance needs finite ones")
     means = (a.mean.double() - b.mean.to(a.mean.device).double()).square().sum()
     root_a, root_b = _root(a.covariance), _root(b.covariance.to(a.covariance.device))
     overlap = torch.linalg.svdvals(root_a.T @ root_b).sum()
@@ -83,27 +77,17 @@ def frechet(a: Gaussian, b: Gaussian) -> float:
 
 
 def kernel_distance(
-    real: Float[Tensor, "n f"],
-    generated: Float[Tensor, "m _"],
-    *,
-    subsets: int = 100,
-    size: int = 1000,
-    seed: int = 0,
+    real: Float[Tensor, "n f"], generated: Float[Tensor, "m _"], *, subsets: int = 100, size: int = 1000, seed: int = 0
 ) -> KernelDistance:
     """Kernel distance with the kernel (x . y / F + 1)^3 (Binkowski et al. 2018, arXiv:1801.01401, sec. 4).
 
     The mean over `subsets` random subsets of `size` items of each set, drawn without repetition. The estimate is
     unbiased: equal distributions give 0 on average, and negative values are as they should be. `size` is capped at
     the smaller set; when that takes all of both sets there is one subset only. Raw values: tables often show 1000
-    times as much.
-    UserError when the widths differ, or for fewer than 2 items or 1 subset.
+    times as much. UserError for fewer than 2 items.
     """
-    _check_width(real.shape[1], generated.shape[1])
-    if subsets < 1 or size < 2 or min(len(real), len(generated)) < 2:
-        raise UserError(
-            f"subsets = {subsets} of size = {size} from {len(real)} real and {len(generated)} generated features: "
-            "allowed are at least 1 subset, of at least 2 features of each set"
-        )
+    if min(len(real), len(generated)) < 2:
+        raise UserError(f"a kernel distance of {len(real)} and {len(generated)} features needs at least 2 of each")
     size = min(size, len(real), len(generated))
     subsets = 1 if size == len(real) == len(generated) else subsets
     generator = torch.Generator().manual_seed(seed)
@@ -125,11 +109,9 @@ def precision_recall(
 
     Every item of a set has a ball that reaches to its k-th nearest among the others of its set. Precision is the share
     of generated items inside a ball of a real one, recall the share of real items inside a ball of a generated one;
-    the border is inside, up to rounding. Exact: every pair is looked at, `chunk` x `chunk` at a time, so beside the
-    features there is one float64 copy of one set and nothing that grows as N x M. Both numbers depend on the counts
-    and on k. UserError when the widths differ or k is not in 1..(smaller set - 1).
+    the border is inside, up to rounding. Exact: every pair is looked at, `chunk` x `chunk` at a time. Both numbers
+    depend on the counts and on k. UserError when k is not in 1..(smaller set - 1).
     """
-    _check_width(real.shape[1], generated.shape[1])
     most = min(len(real), len(generated)) - 1
     if not 1 <= k <= most:
         raise UserError(
@@ -171,8 +153,3 @@ def _reach(features: Tensor, centre: Tensor, k: int, chunk: int) -> Tensor:
     """Squared distance of each row to its k-th nearest other row; the row itself, at 0, is the first of k + 1."""
     shifted = features - centre  # float64
     return nearest(shifted, shifted, k + 1, chunk=chunk).distances[:, k].square()
-
-
-def _check_width(a: int, b: int) -> None:
-    if a != b:
-        raise UserError(f"the two sets of features differ in width: {a} and {b}; both must come from one network")

@@ -33,18 +33,12 @@ def nearest(
     Items are flattened. References may come in parts that are not all in memory, and are read once. At most `chunk`
     queries meet `chunk` references at a time, so memory does not grow with the sets. Candidates are found through
     |q - r|^2 = |q|^2 - 2 q.r + |r|^2 in float64, and their distances then computed directly: an exact copy is at
-    distance 0. UserError when k is not in 1..M or the items differ in shape.
+    distance 0. UserError when k is not in 1..M.
     """
-    if isinstance(references, Tensor):
-        _check(k, len(references))
-        references = [references]
     flat, count = queries.flatten(1), 0
     distances = flat.new_zeros(len(flat), 0, dtype=torch.float64)
     indices = torch.zeros(len(flat), 0, dtype=torch.long, device=flat.device)
-    for items in references:
-        if queries.shape[1:] != items.shape[1:]:
-            shapes = f"{tuple(queries.shape[1:])} and {tuple(items.shape[1:])}"
-            raise UserError(f"queries and references differ in shape: {shapes}")
+    for items in [references] if isinstance(references, Tensor) else references:
         for part in items.flatten(1).split(chunk):
             rows = part.to(flat.device).double()
             met = [_met(few.double(), rows, k) for few in flat.split(chunk)]
@@ -53,7 +47,8 @@ def nearest(
             distances, order = distances.sort(dim=1, stable=True)
             distances, indices = distances[:, :k], indices.gather(1, order)[:, :k]
             count += len(rows)
-    _check(k, count)
+    if not 1 <= k <= count:
+        raise UserError(f"k = {k} neighbours asked of {count} references: allowed are 1..{count}")
     return Neighbours(distances.to(queries.dtype), indices)
 
 
@@ -71,13 +66,14 @@ def memorised(
     if not all(map(len, both)):
         raise UserError("memorisation needs at least one sample and one held-out item")
 
-    def ratio(a: Tensor, b: Tensor) -> float:
-        below = float(b.double().quantile(0.5))
-        return float(a.double().quantile(0.5)) / below if below > 0 else float("nan")
+    def median(distances: Tensor) -> float:
+        return float(distances.double().quantile(0.5))
 
-    medians = [float(d.double().quantile(0.5)) for d in both]
+    def ratio(a: Tensor, b: Tensor) -> float:
+        return median(a) / median(b) if median(b) > 0 else float("nan")
+
     error = bootstrap(both, ratio, seed=seed)
-    found = {"ratio": ratio(*both), "sample_median": medians[0], "held_out_median": medians[1]}
+    found = {"ratio": ratio(*both), "sample_median": median(both[0]), "held_out_median": median(both[1])}
     return found if error is None else {**found, "ratio_standard_error": error}
 
 
@@ -86,8 +82,3 @@ def _met(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
     squared = references.square().sum(dim=1) - 2 * queries @ references.T  # |q|^2 is the same for all references
     indices = squared.topk(min(k, len(references)), dim=1, largest=False).indices
     return torch.stack([(references[column] - queries).norm(dim=1) for column in indices.T], dim=1), indices
-
-
-def _check(k: int, count: int) -> None:
-    if not 1 <= k <= count:
-        raise UserError(f"k = {k} neighbours asked of {count} references: allowed are 1..{count}")

@@ -7,7 +7,7 @@ surfaces, uniform by area (Occupancy Networks: 100,000 of each). Lengths are in 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,12 +15,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ddmi.base.errors import UserError
 from ddmi.metrics.points import nearest_points
 
 
-@dataclass(frozen=True)
-class FScore:
+class FScore(NamedTuple):
     """Shares in [0, 1]: of made points near the true surface, of true points near the made one, their harmonic mean."""
 
     precision: float
@@ -32,12 +30,9 @@ def iou(a: Bool[Tensor, "..."] | Bool[np.ndarray, "..."], b: Bool[Tensor, "..."]
     """Points inside both shapes over points inside at least one, in [0, 1]; two empty shapes give 1.
 
     Entry k of both says whether the same point k is inside. Of points uniform in space this estimates intersection over
-    union of volumes (Occupancy Networks: 100,000 points of the bounding cube). UserError when the shapes of the
-    arrays differ.
+    union of volumes (Occupancy Networks: 100,000 points of the bounding cube).
     """
     a, b = torch.as_tensor(a), torch.as_tensor(b)
-    if a.shape != b.shape:
-        raise UserError(f"the two shapes are known at different points: {tuple(a.shape)} and {tuple(b.shape)}")
     return mutual_iou(torch.stack([a.flatten(), b.to(a.device).flatten()]))[0, 1].item()
 
 
@@ -54,18 +49,13 @@ def total_mutual_difference(stacks: Iterable[Bool[Tensor, "_ _"]]) -> float:
     """The paper's TMD (section C.2, after Li et al. 2023, arXiv:2212.03293), in [0, 1]: LOWER is more diverse.
 
     Each stack (k, n) holds the k shapes of one text (the paper: ten) at n points. The mean IoU of a shape with the
-    other k - 1, averaged over the shapes of a text, then over texts. An overlap in spite of its name, and not the sum
-    of Chamfer distances that Wu et al. 2020 (arXiv:2003.08933) call so. UserError for no text or fewer than 2 shapes.
+    other k - 1 >= 1, averaged over the shapes of a text, then over texts. An overlap in spite of its name, and not the
+    sum of Chamfer distances that Wu et al. 2020 (arXiv:2003.08933) call so.
     """
-    values: list[float] = []
+    values = []
     for inside in stacks:
-        k = len(inside)
-        if k < 2:
-            raise UserError(f"TMD needs at least 2 shapes of each text, not {k} as of text {len(values)} (from 0)")
-        overlap = mutual_iou(inside)
+        k, overlap = len(inside), mutual_iou(inside)
         values.append(((overlap.sum() - overlap.trace()) / (k * (k - 1))).item())
-    if not values:
-        raise UserError("TMD needs the shapes of at least one text")
     return sum(values) / len(values)
 
 
@@ -73,11 +63,8 @@ def f_score(made: Float[Tensor, "n 3"], true: Float[Tensor, "m 3"], threshold: f
     """F-score of points of a made surface against points of the true one (Tatarchenko et al. 2019, arXiv:1905.03678).
 
     Near means a distance (not squared) below `threshold`, in units of the coordinates. Tatarchenko et al. use 1% of
-    the side of the volume: 0.02 in [-1, 1]^3. Swapping the surfaces swaps precision and recall. UserError for a
-    threshold that is not above 0, and as `nearest_points`.
+    the side of the volume: 0.02 in [-1, 1]^3. Swapping the surfaces swaps precision and recall.
     """
-    if not threshold > 0:
-        raise UserError(f"threshold = {threshold} of an F-score: allowed are lengths above 0")
     precision, recall = (
         (nearest_points(a, b).distances < threshold).double().mean().item() for a, b in ((made, true), (true, made))
     )
@@ -85,16 +72,12 @@ def f_score(made: Float[Tensor, "n 3"], true: Float[Tensor, "m 3"], threshold: f
 
 
 def normal_consistency(
-    a: Float[Tensor, "n 3"],
-    a_normals: Float[Tensor, "n 3"],
-    b: Float[Tensor, "m 3"],
-    b_normals: Float[Tensor, "m 3"],
+    a: Float[Tensor, "n 3"], a_normals: Float[Tensor, "n 3"], b: Float[Tensor, "m 3"], b_normals: Float[Tensor, "m 3"]
 ) -> float:
     """Mean |cosine| of the normals of nearest points, over a and over b, and the mean of the two, in [0, 1].
 
     As Occupancy Networks do (Mescheder et al. 2019, arXiv:1812.03828): 1 for equal surfaces, and blind to normals
-    that point the other way. Normals need not have unit length; those of length 0 agree with nothing. UserError as
-    `nearest_points`.
+    that point the other way. Normals need not have unit length; those of length 0 agree with nothing.
     """
     a_units, b_units = (F.normalize(normals.double().cpu(), dim=1) for normals in (a_normals, b_normals))
     means = [

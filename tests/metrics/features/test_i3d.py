@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from ddmi.base.errors import UserError
-from ddmi.metrics.features.i3d import FILE, I3D, LAYERS, pool
+from ddmi.metrics.features.i3d import FILE, I3D, MaxPool
 from ddmi.metrics.features.weights import padded
 
 
@@ -78,6 +78,7 @@ def test_the_size_of_the_maps(network):
     hooks = [
         module.register_forward_hook(lambda _, __, y, name=name: seen.__setitem__(name, tuple(y.shape[1:])))
         for name, module in network.named_children()
+        if "Pool" not in name
     ]
     try:
         assert network(torch.zeros(1, 3, 16, 224, 224)).shape == (1, 400)
@@ -99,7 +100,6 @@ def test_the_size_of_the_maps(network):
         "Mixed_5c": (1024, 2, 7, 7),
         "logits": (400, 1, 1, 1),
     }
-    assert list(seen) == [name for name in [*LAYERS, "logits"] if "Pool" not in name]
 
 
 def test_padding_puts_the_odd_cell_at_the_end():
@@ -120,10 +120,10 @@ def test_padding_puts_the_odd_cell_at_the_end():
 
 def test_pools_take_the_largest_inside():
     x = torch.tensor([1.0, 5, 2, 3, 4, 0]).view(1, 1, 1, 1, 6)
-    assert pool(x, (1, 1, 3), (1, 1, 2)).flatten().tolist() == [5, 4, 4]  # (1 5 2) (2 3 4) (4 0 -)
-    assert pool(x, (1, 1, 3), (1, 1, 1)).flatten().tolist() == [5, 5, 5, 4, 4, 4]
-    assert pool(x, (2, 2, 2), (2, 2, 2)).flatten().tolist() == [5, 3, 4]
-    assert pool(x.transpose(2, 4), (3, 3, 3), (2, 2, 2)).shape == (1, 1, 3, 1, 1)
+    assert MaxPool((1, 1, 3), (1, 1, 2))(x).flatten().tolist() == [5, 4, 4]  # (1 5 2) (2 3 4) (4 0 -)
+    assert MaxPool((1, 1, 3), (1, 1, 1))(x).flatten().tolist() == [5, 5, 5, 4, 4, 4]
+    assert MaxPool((2, 2, 2), (2, 2, 2))(x).flatten().tolist() == [5, 3, 4]
+    assert MaxPool((3, 3, 3), (2, 2, 2))(x.transpose(2, 4)).shape == (1, 1, 3, 1, 1)
 
 
 def layer(module, x, stride=1):

@@ -50,7 +50,7 @@ def load(name_or_path: str | Path = EfficientNetLite0.name) -> FeatureNetwork:
     names = read_weights(name_or_path)
     if any(name.startswith("Mixed_") for name in names):
         return InceptionV3.load(name_or_path)
-    if "stem.conv.weight" in names or "_conv_stem.weight" in names:
+    if "_conv_stem.weight" in names:
         return EfficientNetLite0.load(name_or_path)
     if "features.0.weight" in names and "classifier.0.weight" in names:
         return Vgg16.load(name_or_path)

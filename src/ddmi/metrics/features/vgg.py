@@ -10,7 +10,6 @@ are usually published apart).
 from __future__ import annotations
 
 import re
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from ddmi.base.errors import UserError
 from ddmi.metrics.features.weights import Frozen, fill, read_weights
 
-# VGG-16, configuration D (Simonyan and Zisserman 2015): convolutions per stage; a tap follows each stage's last ReLU.
+# Configuration D (Simonyan and Zisserman 2015): convolutions per stage; LPIPS taps each stage's last ReLU.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 SIDE, HIDDEN = 224, 4096  # what the fully connected layers of the classifier read, and give
 ORIGIN = "the file vgg16-397923af.pth of torchvision, with its classifier"
@@ -33,6 +32,18 @@ _CONVOLUTION = re.compile(r"(?:features\.|net\.slice\d\.)(\d+)\.(weight|bias)")
 _LINEAR = re.compile(r"lin(\d)(?:\.model\.1)?(?:\.weight)?")
 
 
+def convolutions() -> nn.Sequential:
+    """The convolutional part, numbered as in torchvision: ReLU and pooling count too."""
+    layers: list[nn.Module] = []
+    inputs = 3
+    for widths in STAGES:
+        for width in widths:
+            layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU()]
+            inputs = width
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers)
+
+
 class LpipsVgg(Frozen):
     """Frozen LPIPS distance; differentiable in both images. Without `load`, the weights are random."""
 
@@ -40,12 +51,9 @@ class LpipsVgg(Frozen):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stages, inputs = nn.ModuleList(), 3
-        for widths in STAGES:
-            before = (inputs, *widths)
-            self.stages.append(nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(before)))
-            inputs = widths[-1]
-        self.linear = nn.ModuleList(nn.Conv2d(widths[-1], 1, 1, bias=False) for widths in STAGES)
+        self.features = convolutions()
+        for index, widths in enumerate(STAGES):
+            self.register_parameter(f"lin{index}", nn.Parameter(torch.rand(1, widths[-1], 1, 1)))
         self.frozen()
 
     @classmethod
@@ -63,50 +71,26 @@ class LpipsVgg(Frozen):
         found: dict[str, Tensor] = {}
         for file in files:
             found |= {_canonical(name): value for name, value in read_weights(file).items()}
-        network = cls()
-        wanted = network._published_names()
-        missing = [name for name in wanted if name not in found]
-        if missing:
-            raise UserError(f"{path} lacks {len(missing)} tensors of LPIPS on VGG-16: {', '.join(missing[:4])} ...")
-        for name, parameter in wanted.items():
-            if found[name].numel() != parameter.numel():
-                raise UserError(f"{path}: {name} has shape {tuple(found[name].shape)}, not {tuple(parameter.shape)}")
-            parameter.data.copy_(found[name].reshape(parameter.shape))
-        return network
+        return fill(cls(), found, path, "LPIPS on VGG-16", "a file or folder with VGG-16 and lin0 ... lin4")
 
-    def features(self, x: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
+    def maps(self, x: Float[Tensor, "b 3 h w"]) -> list[Float[Tensor, "b _ _ _"]]:
         """The maps after relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3, of images in [-1, 1] of size >= 16."""
         if min(x.shape[-2:]) < SMALLEST:
             raise UserError(f"images of {x.shape[-1]}x{x.shape[-2]} are too small for LPIPS: at least 16x16 is needed")
-        x = scaled(x)
-        taps: list[Tensor] = []
-        for stage in self.stages:
-            x = F.max_pool2d(x, 2) if taps else x
-            assert isinstance(stage, nn.ModuleList)
-            for convolution in stage:
-                x = F.relu(convolution(x))
-            taps.append(x)
+        x, taps = scaled(x), []
+        for layer in self.features:
+            if isinstance(layer, nn.MaxPool2d):
+                taps.append(x)
+            x = layer(x) if len(taps) < len(STAGES) else x
         return taps
 
     def forward(self, a: Float[Tensor, "b 3 h w"], b: Float[Tensor, "b 3 h w"]) -> Float[Tensor, " b"]:
         """The distance of each pair of images in [-1, 1]: 0 for equal ones (LPIPS eq. 1)."""
         distances = [
-            linear((unit(u) - unit(v)).square()).mean(dim=(1, 2, 3))
-            for linear, u, v in zip(self.linear, self.features(a), self.features(b), strict=True)
+            ((unit(u) - unit(v)).square() * self.get_parameter(f"lin{index}")).sum(dim=1).mean(dim=(1, 2))
+            for index, (u, v) in enumerate(zip(self.maps(a), self.maps(b), strict=True))
         ]
         return torch.stack(distances).sum(dim=0)
-
-    def _published_names(self) -> dict[str, Tensor]:
-        """The tensors under their published names; in VGG's own numbering ReLU and pooling count too."""
-        names: dict[str, Tensor] = {}
-        position = 0
-        for stage in self.stages:
-            assert isinstance(stage, nn.ModuleList)
-            for convolution in stage:
-                names |= {f"features.{position}.{kind}": value for kind, value in convolution.named_parameters()}
-                position += 2
-            position += 1
-        return names | {f"lin{index}": weight for index, weight in enumerate(self.linear.parameters())}
 
 
 class Vgg16(Frozen):
@@ -120,17 +104,9 @@ class Vgg16(Frozen):
 
     def __init__(self) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        inputs = 3
-        for widths in STAGES:
-            for width in widths:
-                layers += [nn.Conv2d(inputs, width, 3, padding=1), nn.ReLU(inplace=True)]
-                inputs = width
-            layers.append(nn.MaxPool2d(2))
-        self.features = nn.Sequential(*layers)
-        self.num_features = HIDDEN
-        first, second = nn.Linear(inputs * (SIDE // 32) ** 2, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
-        self.classifier = nn.Sequential(first, nn.ReLU(inplace=True), nn.Identity(), second, nn.ReLU(inplace=True))
+        self.features, self.num_features = convolutions(), HIDDEN
+        first = nn.Linear(STAGES[-1][-1] * (SIDE // 32) ** 2, HIDDEN)
+        self.classifier = nn.Sequential(first, nn.ReLU(), nn.Identity(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU())
         self.frozen()
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What all feature networks share: fixed weights, read from a file without ever running code from it, and padding."""
+"""What all feature networks share: fixed weights, read from a file without ever running code from it, and sizes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ddmi.base.errors import UserError
+from ddmi.base.storage import load_tensors
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -28,16 +29,27 @@ class Frozen(nn.Module):
         return self.requires_grad_(False).eval()
 
 
-def padded(x: Float[Tensor, "b c *s"], kernel: Sequence[int], stride: Sequence[int]) -> Float[Tensor, "b c *p"]:
+def padded(x: Float[Tensor, "b c *s"], kernel: Sequence[int] | int, stride: Sequence[int] | int) -> Tensor:
     """With zeros around it as TensorFlow's "SAME" has them: ceil(cells / stride) boxes fit along each axis.
 
     An odd cell goes to the end.
     """
+    axes = x.ndim - 2
+    kernels, strides = ((v,) * axes if isinstance(v, int) else v for v in (kernel, stride))
     sides: list[int] = []
-    for cells, k, s in zip(x.shape[2:], kernel, stride, strict=True):
+    for cells, k, s in zip(x.shape[2:], kernels, strides, strict=True):
         total = max((-(-cells // s) - 1) * s + k - cells, 0)
         sides = [total // 2, total - total // 2, *sides]  # F.pad wants the last axis first
     return F.pad(x, sides)
+
+
+def eight_bit(x: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 s s"]:
+    """Images in [-1, 1] as files of 8 bits hold them (Parmar et al. 2022), then at another size.
+
+    The resize is bilinear without antialiasing, cell centres kept, as pytorch-fid and StyleGAN-V have it.
+    """
+    x = (x.float().clamp(-1, 1) * 127.5 + 127.5).round() / 127.5 - 1
+    return x if x.shape[-2:] == (size, size) else F.interpolate(x, (size, size), mode="bilinear", align_corners=False)
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -50,13 +62,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise UserError(f"{path} is not a readable safetensors file: {error}") from error
+        return load_tensors(path)
     if path.suffix not in (".pth", ".pt"):
         raise UserError(f"{path}: weights are read from .safetensors, .pth or .pt files, not {path.suffix or 'this'!r}")
     try:
