@@ -13,12 +13,17 @@ from types import TracebackType
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.status import Status
 
 EVERY = 30.0
 """Seconds between two lines where there is no terminal."""
 RECENT = 50
 """Advances that the time left is measured by."""
+
+CONSOLE = Console(stderr=True)
+_open: list[Bar] = []
+"""The bars that stand on the terminal."""
+_said = time.monotonic()
+"""When there was a line where there is no terminal."""
 
 
 class Bar:
@@ -27,9 +32,7 @@ class Bar:
     def __init__(self, name: str, total: int, done: int = 0, visible: bool = True) -> None:
         self.name, self.total, self.first, self.done = name, total, done, done
         self.visible, self.text = visible, ""
-        self.console = Console(stderr=True)
-        self.live = self.console.is_terminal
-        self.printed = time.monotonic()
+        self.live = CONSOLE.is_terminal
         self.advances: deque[tuple[float, int]] = deque(maxlen=RECENT)
         columns = (
             TextColumn("[bold]{task.description}"),
@@ -38,23 +41,21 @@ class Bar:
             TimeElapsedColumn(),
             TextColumn("left {task.fields[left]}  {task.fields[text]}"),
         )
-        self.progress = Progress(*columns, console=self.console, disable=not (visible and self.live))
+        self.progress = Progress(*columns, console=CONSOLE, disable=not (visible and self.live))
         self.task = self.progress.add_task(name, total=total, completed=done, left="?", text="")
 
     def __enter__(self) -> Bar:
-        _pause()
         self.progress.start()
-        _shown.append(self)
+        _open.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.stop()
-        _shown.remove(self)
-        _go_on()
+        _open.remove(self)
         if self.visible and not self.live and kind is None and self.done > self.first:
-            self._line()
+            _line(self._told())
 
     @property
     def left(self) -> str:
@@ -74,30 +75,18 @@ class Bar:
         """So many steps are done."""
         self.done = done
         self.advances.append((time.monotonic(), done))
-        if not self.visible:
-            return
-        if self.live:
-            self.progress.update(self.task, completed=done, left=self.left, text=self.text)
-        elif time.monotonic() - self.printed >= EVERY:
-            self._line()
+        self.show()
 
-    def _line(self, text: str = "") -> None:
-        self.printed = time.monotonic()
-        line = f"{self.name} {self.done}/{self.total}, left {self.left}  {text or self.text}"
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-    def doing(self, text: str) -> None:
-        """What goes on between two advances; "" for nothing."""
+    def show(self, doing: str = "") -> None:
+        """The bar as it stands, with its text or what goes on between two advances."""
         if self.visible and self.live:
-            self.progress.update(self.task, text=escape(text or self.text))
-        elif self.visible and text and time.monotonic() - self.printed >= EVERY:
-            self._line(text)
+            text = escape(doing or self.text)
+            self.progress.update(self.task, completed=self.done, left=self.left, text=text)
+        elif self.visible and time.monotonic() - _said >= EVERY:
+            _line(self._told(doing))
 
-
-_shown: list[Bar | Status] = []
-"""What stands on the terminal, the newest last; the others wait."""
-_said = time.monotonic()
-"""When there was a line of `working` without a bar."""
+    def _told(self, doing: str = "") -> str:
+        return f"{self.name} {self.done}/{self.total}, left {self.left}  {doing or self.text}"
 
 
 @contextmanager
@@ -107,47 +96,25 @@ def working(what: str, detail: str = "") -> Iterator[None]:
     Elsewhere there is a line every `EVERY` seconds. Only the first of several processes says anything.
     """
     text = "".join(c if c.isprintable() else "?" for c in (f"{what}: {detail}" if detail else what))  # names of files
-    newest = _shown[-1] if _shown else None
     if multiprocessing.parent_process() is not None or os.environ.get("RANK", "0") != "0":
         yield
-    elif isinstance(newest, Bar):
-        newest.doing(text)
+    elif _open:
+        _open[-1].show(text)
         yield
-        newest.doing("")
+        _open[-1].show()
+    elif CONSOLE.is_terminal:
+        with CONSOLE.status(escape(text)):
+            yield
     else:
-        yield from _alone(text)
-
-
-def _alone(text: str) -> Iterator[None]:
-    global _said
-    console = Console(stderr=True)
-    if not console.is_terminal:
         if time.monotonic() - _said >= EVERY:
-            _said = time.monotonic()
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
+            _line(text)
         yield
-        return
-    _pause()
-    status = Status(escape(text), console=console)
-    status.start()
-    _shown.append(status)
-    try:
-        yield
-    finally:
-        status.stop()
-        _shown.remove(status)
-        _go_on()
 
 
-def _pause() -> None:
-    """Two things that move do not fit on one terminal."""
-    if _shown and isinstance(_shown[-1], Status):
-        _shown[-1].stop()
-
-
-def _go_on() -> None:
-    if _shown and isinstance(_shown[-1], Status):
-        _shown[-1].start()
+def _line(text: str) -> None:
+    global _said
+    _said = time.monotonic()
+    CONSOLE.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from ddmi.base.errors import UserError, WorkError
 
@@ -118,22 +118,6 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def reserve(file: IO[bytes], size: int, name: Path) -> None:
-    """Take the space of a file that will be written through a memory map, where a full disk kills the process.
-
-    Args:
-        name: what an error says is full.
-
-    Raises:
-        OSError: there is no space.
-    """
-    if hasattr(os, "posix_fallocate"):
-        try:
-            os.posix_fallocate(file.fileno(), 0, size)
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(name)) from error
-
-
 def unnamed(shape: Sequence[int], folder: Path | None) -> np.ndarray:
     """8-bit zeros in a file without a name, for what is too large for memory; the space is free when the array is.
 
@@ -147,7 +131,11 @@ def unnamed(shape: Sequence[int], folder: Path | None) -> np.ndarray:
 
     place = Path(tempfile.gettempdir()) if folder is None else folder
     with parents(place / "inside"), tempfile.TemporaryFile(dir=place) as file:  # the map outlives name and handle
-        reserve(file, math.prod(shape), place)
+        if hasattr(os, "posix_fallocate"):  # through a memory map, a full disk kills the process
+            try:
+                os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(place)) from error
         return np.memmap(file, np.uint8, "w+", shape=tuple(shape))
 
 
@@ -213,20 +201,14 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Read a safetensors file.
 
     Raises:
-        UserError: the file is missing or damaged, or its contents do not have the SHA-256 that was written with them;
-            it is named.
+        UserError: the file is missing, damaged, or without the SHA-256 that was written with it; it is named.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with _reading(path, "is damaged or no safetensors file"):
         tensors = load_file(path)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
     metadata = _metadata(path)
-    expected = metadata.pop(DIGEST, None)  # files of older versions have none
+    expected = metadata.pop(DIGEST, None)  # files in a sealed folder have none
     if expected is not None and expected != _contents_digest(tensors, metadata):
         raise UserError(f"{path} is damaged: its contents do not have the SHA-256 that was written with them")
     return tensors
@@ -238,15 +220,24 @@ def load_metadata(path: Path) -> dict[str, str]:
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
+    with _reading(path, "is damaged or no safetensors file"), safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
+@contextmanager
+def _reading(path: Path, otherwise: str) -> Iterator[None]:
+    """Any error in this block as a UserError that names the file: a broken one raises nearly every kind."""
     try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
+        yield
+    except (UserError, MemoryError):
+        raise
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or no safetensors file: {error}") from error
+    except Exception as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise UserError(f"{path} {otherwise}: {' '.join(reason.split())[:200]}") from error
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -260,14 +251,11 @@ def read_text(path: Path) -> str:
     Raises:
         UserError: the file is missing, cannot be read, or is not UTF-8; it is named.
     """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text") from error
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    with _reading(path, "cannot be read"):
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 text") from error
 
 
 def append(line: str, path: Path) -> None:
@@ -287,17 +275,10 @@ def read_arrays(path: Path, *names: str, optional: Sequence[str] = ()) -> dict[s
     """
     import numpy as np
 
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if missing := [name for name in names if name not in file.files]:
-                raise UserError(f"{path} has no array `{missing[0]}`, only {', '.join(file.files) or 'none'}")
-            return {name: file[name] for name in (*names, *optional) if name in file.files}
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except UserError:
-        raise
-    except Exception as error:  # a broken file raises nearly every kind of error
-        raise UserError(f"{path} is damaged or no npz file of numbers: {' '.join(str(error).split())[:200]}") from error
+    with _reading(path, "is damaged or no npz file of numbers"), np.load(path, allow_pickle=False) as file:
+        if missing := [name for name in names if name not in file.files]:
+            raise UserError(f"{path} has no array `{missing[0]}`, only {', '.join(file.files) or 'none'}")
+        return {name: file[name] for name in (*names, *optional) if name in file.files}
 
 
 def read_json(path: Path, most: int | None = None) -> Any:
@@ -311,14 +292,11 @@ def read_json(path: Path, most: int | None = None) -> Any:
     """
     if most is not None and path.is_file() and path.stat().st_size > most:
         raise UserError(f"{path} has more than {most:,} bytes, and is not read")
-    try:
-        return json.loads(read_text(path))
-    except UserError:
-        raise
-    except ValueError as error:  # also a number of thousands of digits
-        raise UserError(f"{path} is not valid JSON: {error}") from error
-    except RecursionError as error:
-        raise UserError(f"{path} is not valid JSON: it is nested too deeply") from error
+    with _reading(path, "is not valid JSON"):
+        try:
+            return json.loads(read_text(path))
+        except RecursionError as error:
+            raise UserError(f"{path} is not valid JSON: it is nested too deeply") from error
 
 
 def digest(path: Path) -> str:
