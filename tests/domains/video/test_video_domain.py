@@ -28,6 +28,8 @@ def video(**settings: Any) -> Video:
 class Ramps:
     """Clips whose value is known everywhere: red runs along x, green along y, blue is the number of the frame."""
 
+    exact = False
+
     def __init__(self, sizes: Sequence[tuple[int, int]] = ((16, 24),), length: int = 40) -> None:
         count = len(sizes)
         self.names = [f"ramp{i}" for i in range(count)]

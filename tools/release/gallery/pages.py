@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ddmi.cli.rendering import slug
-from ddmi.domains.image import emoji
+from ddmi.data import emoji
 from ddmi.domains.video import skvideo
 from ddmi.report import page
 from ddmi.report.content import Block, Section, Text

