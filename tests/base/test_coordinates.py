@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddmi.base.coordinates import axis, check_size, check_window, grid, lookup, mesh, project
+from ddmi.base.coordinates import axis, cell_of, check_size, check_window, grid, lookup, mesh, project
 from ddmi.base.errors import UserError
 from ddmi.base.planes import Plane
 
@@ -85,6 +85,19 @@ def test_a_point_of_a_cell_reads_most_from_that_cell():
     column = ((at[:, 0] + 1) / 2 * w).long()
     row = ((at[:, 1] + 1) / 2 * h).long()
     assert torch.equal(heaviest, row * w + column)
+
+
+def test_what_is_written_into_the_cell_of_a_point_is_read_there():
+    """Anywhere in a cell, in planes that are not square; points beyond the plane belong to its border."""
+    h, w = 3, 5
+    number = torch.arange(h * w)
+    half = torch.tensor([1 / w, 1 / h])
+    for low, high in ((-1.0, 1.0), (0.0, 0.0)):
+        at = grid((h, w)) + 0.999 * half * points(h * w, low, high)
+        assert torch.equal(cell_of(at, (h, w)), number)
+    written = torch.zeros(h * w).index_fill(0, cell_of(torch.tensor([[0.1, 0.4]]), (h, w)), 7.0).view(1, 1, h, w)
+    assert lookup(written, grid((h, w))[None]).flatten().tolist() == [7.0 * (k == 2 * w + 2) for k in range(h * w)]
+    assert cell_of(torch.tensor([[-3.0, -3.0], [3.0, -3.0], [1.0, 1.0]]), (h, w)).tolist() == [0, w - 1, h * w - 1]
 
 
 def test_a_constant_plane_is_constant():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import tiny
 import torch
+import torch.nn.functional as F
 
 from ddmi.base.planes import Plane
 from ddmi.model.decoder import Decoder, DecoderConfig, Level
@@ -93,15 +94,6 @@ def test_checkpointing_changes_nothing_but_memory():
         assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_planes_exchange_behind_the_first_middle_block():
-    model, order = decoder(replace(CONFIG, middle=3)), []
-    parts = {"exchange": model.exchange, **{f"block {i}": block for i, block in enumerate(model.middle)}}
-    for name, part in parts.items():
-        part.register_forward_hook(lambda *_, name=name: order.append(name))
-    model(latents())
-    assert list(dict.fromkeys(order)) == ["block 0", "exchange", "block 1", "block 2"]
-
-
 def test_attention_stands_behind_the_first_block_of_the_middle():
     """Between it and the others, which then mix what came from elsewhere."""
     called, model = [], decoder(replace(CONFIG, middle=3))
@@ -110,3 +102,19 @@ def test_attention_stands_behind_the_first_block_of_the_middle():
             module.register_forward_hook(lambda *_, name=name: called.append(name))
     model(latents(LAYOUT[:1]))
     assert called == ["enter", "middle.0", "exchange", "middle.1", "middle.2"]
+
+
+def test_a_coarse_field_is_a_projection_of_its_cells_and_the_finest_sees_around_them():
+    """A matrix times the features of a cell; norm, SiLU and a 3x3 convolution at the end."""
+    model, hidden = decoder(), []
+    for level in model.levels:
+        level.blocks.register_forward_hook(lambda _, given, features: hidden.append(features))
+    fields = model(latents(LAYOUT[:1]))
+    for i in (0, 1):
+        weight, bias = model.projections[str(i)].parameters()
+        expected = torch.einsum("oi,bihw->bohw", weight.flatten(1), hidden[i]) + bias[:, None, None]
+        torch.testing.assert_close(fields[i]["xy"], expected)
+    scale, shift, weight, bias = model.projections["2"].parameters()
+    active = F.silu(F.group_norm(hidden[2], model.projections["2"][0].num_groups, scale, shift, 1e-6))
+    torch.testing.assert_close(fields[2]["xy"], F.conv2d(active, weight, bias, padding=1))
+    assert weight.shape[2:] == (3, 3)

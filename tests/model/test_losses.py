@@ -18,6 +18,7 @@ from ddmi.model.losses import (
     hinge_generator,
     laplace,
     linear_anneal,
+    noisy,
 )
 
 
@@ -51,6 +52,17 @@ def test_the_anneal_is_a_straight_line():
     assert linear_anneal(1.0, 3.0, 0.5, 0.5) == 3.0 == linear_anneal(1.0, 3.0, 0.5, 0.9)
     assert linear_anneal(10.0, 0.0, 1.0, 0.9) == pytest.approx(1.0)
     assert linear_anneal(1.0, 3.0, 0.0, 0.0) == 3.0
+
+
+def test_noise_on_a_latent_is_as_large_as_that_latent():
+    """(1 - share) z + share r noise, r of each signal alone: at any share a z of noise keeps its mean square."""
+    z, noise = torch.randn(3, 2, 4000), torch.randn(3, 2, 4000)
+    z *= torch.tensor([0.1, 1.0, 20.0])[:, None, None]
+    size, share = z.square().mean(dim=(1, 2)), torch.tensor([0.0, 0.3, 1.0])
+    found = noisy(z, noise, share)
+    assert torch.equal(found[0], z[0])
+    torch.testing.assert_close(found[1], 0.7 * z[1] + 0.3 * size[1].sqrt() * noise[1])
+    assert (found.square().mean(dim=(1, 2)) / size).tolist() == pytest.approx([1, 0.7**2 + 0.3**2, 1], rel=0.05)
 
 
 @pytest.fixture

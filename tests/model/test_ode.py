@@ -92,6 +92,27 @@ def test_a_smaller_tolerance_costs_more_and_gives_more():
     assert 100 ** (1 / 5) * 0.6 < costs[-1] / costs[-2] < 100 ** (1 / 5) * 1.4
 
 
+def test_the_length_of_a_step_by_hand():
+    """Of x' = 5 t^4 the embedded fourth-order rule is off by the same multiple of h^5 at every time, and of x' = 0 by
+    nothing. The error is the root mean square over both, and h becomes 0.9 h error^(-1/5).
+    """
+    moments, tolerance, start, stop = [], 1e-9, 1.0, 3.0
+
+    def derivative(x, t, rows):
+        moments.append(float(t))
+        return torch.cat([5 * t[:, None] ** 4, torch.zeros_like(x[:, :1])], dim=1)
+
+    rk45(derivative, double([0.0, 7.0]), start, stop, tolerance)
+    first = 0.01 * (stop - start)
+    assert moments[6] == pytest.approx(start + first)  # at the end of the first step, which is accepted
+    off = 5 * first**5 * sum(weight * node**4 for weight, node in zip(ERROR, [*NODES, 1.0], strict=True))
+    new = (start + first) ** 5 - start**5  # larger than the state before, 0
+    error = math.sqrt((off / (tolerance * (1 + new))) ** 2 / 2)
+    second = first * 0.9 * error**-0.2
+    assert error < 1 and 1.1 < second / first < 9
+    assert moments[7] == pytest.approx(start + first + second / 5, rel=1e-9)
+
+
 def test_a_row_does_not_know_its_company():
     def derivative(x, t, rows):
         return -x * (1 + x.square()) + torch.sin(3 * t)[:, None]

@@ -162,6 +162,18 @@ def test_dpm_steps_are_even_in_log_snr(oracle):
     assert float(jumps.min()) > 0.5 * float(jumps.mean()) and float(jumps.max()) < 1.5 * float(jumps.mean())
 
 
+@pytest.mark.parametrize("name", ["unipc", "heun"])
+def test_steps_lie_as_karras_et_al_have_them(oracle, name):
+    """Their eq. 5 with rho = 7: even in the seventh root of sigma, from the most noise to the least."""
+    steps = scheduler(oracle, name)
+    steps.set_timesteps(12)
+    sigmas = torch.unique(steps.sigmas[steps.sigmas > 0].double()).flip(0)  # Heun evaluates twice at most of them
+    share = alpha_bar(oracle.config)
+    most, least = ((1 - share) / share)[[-1, 0]].sqrt()
+    roots = torch.linspace(most ** (1 / 7), least ** (1 / 7), 12, dtype=torch.float64)
+    torch.testing.assert_close(sigmas, roots**7, rtol=1e-4, atol=0)
+
+
 def test_ancestral_steps_and_ddim_end_at_no_noise():
     assert times(1000, 1000) == [*range(999, -1, -1)]
     assert times(1000, 3) == [999, 500, 0] and times(1000, 1) == [999]

@@ -179,6 +179,20 @@ def test_a_round_surface_is_shaded_smoothly_also_where_a_material_ends():
     assert off.max() < 4 and off.mean() < 0.4 and off[at_the_cut].max() < 1.5 and at_the_cut.sum() > 50
 
 
+def test_a_corner_is_shaded_by_the_mean_of_its_faces_by_area():
+    """A square and a strip three times as large, that meet at 30 degrees; at 60 degrees there is an edge."""
+    for angle, smooth in ((30, True), (60, False)):
+        turn = math.radians(angle)
+        flat, tilted = np.array([0.0, 0, 1]), np.array([math.sin(turn), 0, math.cos(turn)])
+        along = np.array([math.cos(turn), 0, -math.sin(turn)])
+        corners = np.array([[0.0, 0, 0], [0, 1, 0], [-1, 1, 0], [-1, 0, 0], 3 * along, 3 * along + [0, 1, 0]])
+        mesh = trimesh.Trimesh(corners, [[0, 1, 2], [0, 2, 3], [0, 4, 5], [0, 5, 1]], process=False)
+        traced = TracedMesh(mesh)
+        joined = flat * 1 + tilted * 3  # all four triangles meet at the first corner: half of 1, half of 3 each
+        expected = joined / np.linalg.norm(joined) if smooth else flat
+        assert traced.smooth[0, 0] == pytest.approx(expected, abs=1e-6)
+
+
 def scenery():
     """Boxes of three kinds of colour, one behind the other."""
     rng = np.random.default_rng(0)
@@ -471,6 +485,10 @@ def test_the_outline_of_a_ball(radius):
     outline = Camera.orbit(0, 0, size=200).focal * radius / math.sqrt(DISTANCE**2 - radius**2)
     assert seen.sum() == pytest.approx(math.pi * outline**2, rel=0.005)
     y, x = np.indices(seen.shape) + 0.5 - 100
+    parts = (np.arange(16) + 0.5) / 16 - 0.5
+    inside = [np.hypot(x + right, y + down) < outline for right in parts for down in parts]
+    exact = np.mean(inside, axis=0)
+    assert np.abs(seen - exact).mean() < 0.5 * np.abs((exact > 0.5) - exact).mean()  # nearer than any whole pixels
     assert abs((seen * x).sum() / seen.sum()) < 0.05 and abs((seen * y).sum() / seen.sum()) < 0.05
 
 
@@ -511,6 +529,28 @@ def test_the_ground_sees_the_sky_past_a_disc():
     assert middle == pytest.approx(height**2 / (radius**2 + height**2), abs=0.02)
     assert border == 1
     assert np.allclose(scene.contact, scene.contact[::-1], atol=0.06)
+
+
+def test_the_shadow_lies_below_what_casts_it():
+    """Of a small disc the middle of the shadow is below the middle of the disc, in x and in z."""
+    disc = trimesh.creation.cylinder(0.25, 0.02, sections=64)
+    disc.apply_transform(trimesh.transformations.rotation_matrix(math.pi / 2, (1, 0, 0)))
+    disc.apply_translation((0.5, 0.0, -0.25))
+    foot = trimesh.Trimesh([[5, -0.25, 5], [5, -0.25, 5.1], [5.1, -0.25, 5]], [[0, 1, 2]])
+    scene = TracedMesh(trimesh.util.concatenate([disc, foot]))
+    x, z = (v.reshape(-1) for v in np.meshgrid(np.linspace(0.1, 0.9, 41), np.linspace(-0.65, 0.15, 41)))
+    dark = 1 - scene.ground_light(x, z)
+    assert (dark * x).sum() / dark.sum() == pytest.approx(0.5, abs=0.008)
+    assert (dark * z).sum() / dark.sum() == pytest.approx(-0.25, abs=0.008)
+
+
+def test_shadows_fade_towards_the_border_of_the_ground():
+    """Below a roof that hides all of the sky; within two thirds of the way it is as dark as it is."""
+    roof = trimesh.creation.box((200.0, 0.01, 200.0))
+    foot = trimesh.Trimesh([[90, -0.2, 90], [90, -0.2, 90.1], [90.1, -0.2, 90]], [[0, 1, 2]])
+    scene = TracedMesh(trimesh.util.concatenate([roof, foot]))
+    found = scene.ground_light(REACH * np.array([0.0, 0.6, 0.75, 0.9, 1.0, 1.3]), np.zeros(6))
+    assert found == pytest.approx([0, 0, 0.25, 0.7, 1, 1], abs=1e-3)
 
 
 def test_no_ground_from_below_and_none_when_not_asked_for():

@@ -11,8 +11,10 @@ from torch.nn.functional import normalize
 from ddmi.base.errors import UserError, WorkError
 from ddmi.rendering.cameras import Camera
 from ddmi.rendering.volume import (
+    FLOOR,
     Occupancy,
     Quadrature,
+    _blurred,
     borders,
     box_range,
     composite,
@@ -153,6 +155,15 @@ def test_no_weight_at_all_is_even_in_length():
     edges = torch.tensor([[1.0, 1.5, 3.0]])
     assert torch.allclose(importance(edges, torch.zeros(1, 2), 4), torch.tensor([[1.25, 1.75, 2.25, 2.75]]))
     assert torch.equal(importance(torch.zeros(1, 3), torch.zeros(1, 2), 4), torch.zeros(1, 4))  # a ray past the box
+
+
+def test_fine_samples_go_to_both_sides_of_what_is_found_and_a_few_everywhere():
+    """The mean of the larger weights of both pairs of neighbours (mip-NeRF, eq. 18), and a share of the length."""
+    edges = torch.tensor([[0.0, 1.0, 2.0, 3.0, 5.0, 6.0]])
+    density = torch.tensor([[0.0, math.log(2), 0.0, math.log(2) / 2, 0.0]])  # stops a half, then half of the rest
+    even = torch.tensor([0.5 / 2, (0.5 + 0.5) / 2, (0.5 + 0.25) / 2, (0.25 + 0.25) / 2, 0.25 / 2])
+    expected = even + FLOOR * torch.tensor([1.0, 1, 1, 2, 1]) / 6
+    assert torch.allclose(_blurred(density, edges), expected, atol=1e-6)
 
 
 # ---- the integral

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 import torch
 
 from ddmi.base.errors import UserError
@@ -31,3 +32,15 @@ def test_folded_pixels_are_channels_of_a_coarser_picture():
     channels = torch.stack(parts, dim=2).flatten(1, 2)  # channel, then row and column in its patch
     assert torch.allclose(folded(x), plain(channels), atol=1e-6) and folded(x).shape == (2, 8, 4, 4)
     assert ConvEncoderConfig(multipliers=(1, 2), patch=2).cells(16) == 4
+
+
+def test_attention_stands_behind_the_first_block_of_the_middle():
+    """There every cell reads every other one, however far apart they are."""
+    called, model = [], tiny.awake(ConvEncoder(ConvEncoderConfig(base=8, multipliers=(1,), blocks=1, middle=3), 3), 0.2)
+    for name, module in model.named_modules():
+        if name in ("middle.0", "middle.1", "middle.2", "attention"):
+            module.register_forward_hook(lambda *_, name=name: called.append(name))
+    x = torch.randn(1, 3, 24, 24, requires_grad=True)
+    model(x)[0, :, 0, 0].sum().backward()
+    assert called == ["middle.0", "attention", "middle.1", "middle.2"]
+    assert float(x.grad[0, :, -1, -1].abs().sum()) > 0
