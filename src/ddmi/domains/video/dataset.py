@@ -86,8 +86,11 @@ class VideoDataset:
             name += f" {max(window.across, window.down, key=lambda place: abs(place - 0.5)):.2f}"
         return f"{name} mirrored" if window.mirrored else name
 
-    def pixels(self, window: Window, offsets: Sequence[int], scale: float) -> Float[Tensor, "n 3 h w"]:
-        """Frames of a window in [-1, 1], `offsets` frames of the source behind its first, at scale * size."""
+    def pixels(self, window: Window, offsets: Sequence[float], scale: float) -> Float[Tensor, "n 3 h w"]:
+        """Frames of a window in [-1, 1], `offsets` frames of the source behind its first, at scale * size.
+
+        Of an exact source, offsets may lie between frames.
+        """
         (high, wide), largest = self.source.sizes[window.clip], scale if self.source.exact else max(self.domain.scales)
         height, width = self.domain.size
         # The source shrinks frames once to the largest size that is ever asked for, and keeps these.

@@ -48,6 +48,10 @@ SEARCHED = 10_000
 """Training windows among which the nearest is searched, at most."""
 SEEN = 4
 """Frames of a clip, and differences of frames, that the network of images sees."""
+EXACT = 16
+"""Held-out windows that are compared with exact clips, at most."""
+FINER = (2, 4)
+"""Multiples of the encoder's size, and of its frame rate, at which they are."""
 THUMBNAIL = (8, 16, 16)
 """Frames, rows and columns to which clips are shrunk before the nearest is searched."""
 SUBSETS = 25
@@ -78,9 +82,9 @@ class VideoMetrics(Gallery["Video"]):
     @classmethod
     def of(cls, domain: Video) -> Mapping[str, Metric]:
         """Name -> function."""
-        return cls.shared(
-            domain, cls.reconstruction, cls.motion, cls.sliced_wasserstein, cls.distributions, cls.memorisation
-        )
+        finer = (cls.exact,) if domain.source == "emoji" else ()
+        own = (cls.motion, cls.sliced_wasserstein, cls.distributions, cls.memorisation)
+        return cls.shared(domain, cls.reconstruction, *finer, *own)
 
     @cached_property
     def samples(self) -> Renderings:
@@ -195,6 +199,53 @@ class VideoMetrics(Gallery["Video"]):
             yield "left_out", "model", _score(rendered, true)
             yield "left_out", "time_mean", _score(mean.expand_as(true), true)
             yield "left_out", "blend", _score(torch.lerp(seen[before], seen[before + 1], part), true)
+
+    def exact(self) -> dict[str, Any]:
+        """PSNR and SSIM of held-out windows at 2 and 4 times the size and the frame rate, against the exact clip.
+
+        `sizes` are of a few of the encoder's frames, beside the true ones enlarged by bicubic interpolation; `rates` of
+        a few frames between them, beside a blend of the two true neighbours.
+        """
+        dataset = self.held_out_data
+        if not len(dataset):
+            return {}
+        indices = _evenly(len(dataset), EXACT).tolist()
+        scores: dict[tuple[str, str], list[tuple[Score, Score]]] = defaultdict(list)
+        for index in indices:
+            (field,) = self.evidence.reconstruct(dataset, [index])
+            for factor in FINER:
+                compared = self._finer(index, field, factor)
+                for kind, pair in zip(("sizes", "rates"), compared, strict=True):
+                    scores[kind, f"{factor}x"].append(pair)
+        result: dict[str, dict[str, Any]] = {"sizes": {}, "rates": {}}
+        for (kind, name), pairs in scores.items():
+            model, simple = (_summary([pair[k] for pair in pairs], [str(i) for i in indices]) for k in range(2))
+            without = {key: simple[key] for key in Score._fields}
+            result[kind][name] = {**model, {"sizes": "bicubic", "rates": "blend"}[kind]: without}
+        protocol = {"windows": len(indices), "frames": SEEN, "latent": "mode", "range": "8 bit"}
+        return {**result, "protocol": protocol | {"size": list(self.domain.size), "trained": list(self.domain.scales)}}
+
+    def _finer(self, index: int, field: FieldLike, factor: int) -> Iterator[tuple[Score, Score]]:
+        """(model, what needs no model): at larger size, then at higher frame rate."""
+        dataset, domain = self.held_out_data, self.domain
+        window, known = dataset.window(index), dataset.times()
+
+        def true(times: Float[Tensor, " k"], scale: int) -> Float[Tensor, "k 3 h w"]:
+            frames = ((times.double() + 1) * domain.frames - 1) / 2 * domain.stride + dataset.offsets()[0]
+            return dataset.pixels(window, frames.tolist(), scale)
+
+        times = known[_evenly(len(known), SEEN)]
+        large, size = true(times, factor), (domain.size[0] * factor, domain.size[1] * factor)
+        enlarged = F.interpolate(true(times, 1), size, mode="bicubic", align_corners=False)
+        yield _score(frames_at(domain, field, times, size), large), _score(enlarged, large)
+
+        between = axis(domain.frames * factor)
+        between = between[(between > known[0]) & (between < known[-1])]
+        between = between[_evenly(len(between), SEEN)]
+        place = (between - known[0]) / (known[1] - known[0])
+        before, truth, seen = place.long(), true(between, 1), true(known, 1)
+        blend = torch.lerp(seen[before], seen[before + 1], (place - before)[:, None, None, None])
+        yield _score(frames_at(domain, field, between, domain.size, factor), truth), _score(blend, truth)
 
     def motion(self) -> dict[str, Any]:
         """How much frames differ from the next: the mean absolute change in 8-bit levels, over clips.

@@ -140,7 +140,8 @@ class MovingEmoji(ClipSource):
         self.lengths, self.sizes = [2 * span - 1] * count, [(LARGEST, LARGEST)] * count
         self.rates = [span / LOOP] * count
 
-    def read(self, index: int, frames: Sequence[int], short: int) -> UInt8[np.ndarray, "n h w 3"]:
+    def read(self, index: int, frames: Sequence[float], short: int) -> UInt8[np.ndarray, "n h w 3"]:
+        """Frames by number, which may lie between those of the rate, at short x short."""
         return self.frames(index, [frame / self.span for frame in frames], min(short, LARGEST))
 
     def frames(
