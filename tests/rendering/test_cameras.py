@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from ddmi.base.errors import UserError
-from ddmi.rendering.cameras import FOV, Camera, from_opencv, is_rotation, look_at, to_opencv
+from ddmi.rendering.cameras import (
+    FOV,
+    Camera,
+    from_opencv,
+    is_rotation,
+    lattice,
+    look_at,
+    sphere,
+    to_opencv,
+)
 
 
 def at(*eye: float) -> torch.Tensor:
@@ -114,6 +123,55 @@ def test_a_box_is_seen_as_in_the_pictures_of_meshes(azimuth, elevation, size):
     rows, columns = np.nonzero(cover > 0.01)
     corners = [rows.min() - y.min(), rows.max() + 1 - y.max(), columns.min() - x.min(), columns.max() + 1 - x.max()]
     assert np.abs(corners).max() < 1
+
+
+def eyes(cameras):
+    return torch.stack([camera.pose[:3, 3] for camera in cameras]).numpy()
+
+
+def test_cameras_are_spread_evenly():
+    count, low, high = 60, -10.0, 80.0
+    for seed in range(3):
+        cameras = sphere(count, elevation=(low, high), seed=seed)
+        places = eyes(cameras)
+        distance = np.linalg.norm(places, axis=1)
+        assert np.ptp(distance) < 1e-9
+        unit = places / distance[:, None]
+        for camera, there in zip(cameras, unit, strict=True):
+            assert camera.pose[:3, 2].numpy() == pytest.approx(there)  # it looks at the origin
+            assert camera.pose[1, 1] >= 0 and abs(camera.pose[1, 0]) < 1e-12  # upright
+        heights = np.sort(unit[:, 1])
+        bottom, top = math.sin(math.radians(low)), math.sin(math.radians(high))
+        assert bottom <= heights[0] and heights[-1] <= top
+        assert np.diff(heights) == pytest.approx((top - bottom) / count)  # equal heights, equal areas
+        near = (unit @ unit.T - 2 * np.eye(count)).max(axis=1)
+        mean = math.sqrt(2 * math.pi * (top - bottom) / count)  # the side of a square of each camera's area
+        assert np.arccos(near).min() > 0.6 * mean
+    few = np.mean([eyes(sphere(count, seed=seed)[:10]) for seed in range(8)], axis=(0, 1))
+    assert np.abs(few / distance[0] - [0, (bottom + top) / 2, 0]).max() < 0.2  # the first are no worse than others
+    assert not np.allclose(eyes(sphere(5, seed=1)), eyes(sphere(5, seed=2)))
+    assert np.array_equal(eyes(sphere(5, seed=1)), eyes(sphere(5, seed=1)))
+    whole = eyes(sphere(200, elevation=(-90.0, 90.0), radius=1.0))
+    assert np.abs(whole.mean(axis=0)).max() < 0.02
+
+
+def test_cameras_around_just_see_a_ball():
+    """Its outline is seen at an angle of asin(radius / distance) from the middle, here half the angle of view."""
+    for camera in sphere(4, size=(40, 60), fov=50.0, radius=1.3):
+        half = math.atan(20 / camera.focal)
+        assert math.degrees(2 * half) == pytest.approx(50)
+        assert 1.3 / camera.pose[:3, 3].norm().item() == pytest.approx(math.sin(half))
+
+
+def test_a_lattice_is_even_over_the_sphere():
+    """Heights are the middles of equal parts, and no direction is preferred."""
+    points = lattice(300)
+    assert np.linalg.norm(points, axis=1) == pytest.approx(1)
+    assert points[:, 1] == pytest.approx(np.linspace(1 - 1 / 300, -1 + 1 / 300, 300))
+    assert points.mean(axis=0) == pytest.approx(0, abs=0.003)
+    assert points.T @ points / 300 == pytest.approx(np.eye(3) / 3, abs=0.003)
+    near = np.arccos((points @ points.T - 2 * np.eye(300)).max(axis=1))
+    assert near.min() > 0.6 * math.sqrt(4 * math.pi / 300)
 
 
 def test_looking_at_something():

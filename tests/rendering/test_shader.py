@@ -7,7 +7,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from ddmi.base.errors import UserError
@@ -367,10 +366,6 @@ def test_backgrounds_and_alpha():
 # cameras around -------------------------------------------------------------------------------------------------------
 
 
-def eyes(cameras):
-    return torch.stack([camera.pose[:3, 3] for camera in cameras]).numpy()
-
-
 def test_cameras_around_see_the_ball_just_so():
     for fov, radius in ((VIEW_FOV, 1.5), (60.0, 0.9)):
         camera = sphere(3, size=100, fov=fov, radius=radius)[1]
@@ -383,32 +378,6 @@ def test_cameras_around_see_the_ball_just_so():
         assert inner[2].max() > 0 and inner[:, 2].max() > 0
     wide = sphere(3, size=(50, 100))[1]
     assert wide.focal == pytest.approx(25 / math.tan(math.radians(VIEW_FOV / 2)))
-
-
-def test_cameras_are_spread_evenly():
-    count, low, high = 60, -10.0, 80.0
-    for seed in range(3):
-        cameras = sphere(count, elevation=(low, high), seed=seed)
-        places = eyes(cameras)
-        distance = np.linalg.norm(places, axis=1)
-        assert np.ptp(distance) < 1e-9
-        unit = places / distance[:, None]
-        for camera, there in zip(cameras, unit, strict=True):
-            assert camera.pose[:3, 2].numpy() == pytest.approx(there)  # it looks at the origin
-            assert camera.pose[1, 1] >= 0 and abs(camera.pose[1, 0]) < 1e-12  # upright
-        heights = np.sort(unit[:, 1])
-        bottom, top = math.sin(math.radians(low)), math.sin(math.radians(high))
-        assert bottom <= heights[0] and heights[-1] <= top
-        assert np.diff(heights) == pytest.approx((top - bottom) / count)  # equal heights, equal areas
-        near = (unit @ unit.T - 2 * np.eye(count)).max(axis=1)
-        mean = math.sqrt(2 * math.pi * (top - bottom) / count)  # the side of a square of each camera's area
-        assert np.arccos(near).min() > 0.6 * mean
-    few = np.mean([eyes(sphere(count, seed=seed)[:10]) for seed in range(8)], axis=(0, 1))
-    assert np.abs(few / distance[0] - [0, (bottom + top) / 2, 0]).max() < 0.2  # the first are no worse than others
-    assert not np.allclose(eyes(sphere(5, seed=1)), eyes(sphere(5, seed=2)))
-    assert np.array_equal(eyes(sphere(5, seed=1)), eyes(sphere(5, seed=1)))
-    whole = eyes(sphere(200, elevation=(-90.0, 90.0), radius=1.0))
-    assert np.abs(whole.mean(axis=0)).max() < 0.02
 
 
 # points of the surface ------------------------------------------------------------------------------------------------
