@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -144,35 +145,20 @@ class _Probe:
 def _finer(coarse: Volume, size: int, probe: _Probe) -> Volume:
     """The volume of size^3 cells, evaluated where the coarser one's values put the surface, then along it.
 
-    Between coarse samples values are interpolated. Where their sign changes, both sides are evaluated; so
-    are all that stand for a coarse sample whose sign none of them would keep, or next to which a thin part may slip.
+    Between coarse samples values are interpolated. Where their sign changes, both sides are evaluated; so are samples
+    of another sign than the coarse sample whose cell they lie in, and those next to which a thin part may slip.
     """
-    cells = len(coarse) - 2
-    place = ((np.arange(size) + 0.5) * cells / size - 0.5).clip(0, cells - 1)  # on the coarse grid, cell centres whole
-    low = np.minimum(place.astype(np.int64), max(cells - 2, 0))
-    share = (place - low).astype(np.float32)
-    low, high = low + 1, np.minimum(low + 1, cells - 1) + 1  # within the layer around
-    parent = np.arange(size) * cells // size + 1  # of the cell that the sample lies in
-    starts = np.flatnonzero(np.diff(parent, prepend=0))  # first sample of every parent
-    volume = np.empty((size + 2,) * 3, dtype=np.float32)  # not np.full: at 512 writing it twice takes a second
-    for k in range(3):
-        np.moveaxis(volume, k, 0)[[0, -1]] = -UNKNOWN
-    kept = np.zeros((len(coarse),) * 3, dtype=bool)  # coarse samples whose sign one of theirs has
-    for z, above in enumerate(parent):
-        layer = coarse[low[z]] * (1 - share[z]) + coarse[high[z]] * share[z]
-        layer = layer[low] * (1 - share[:, None]) + layer[high] * share[:, None]
-        inside = layer[:, low] * (1 - share) + layer[:, high] * share > 0
-        volume[z + 1, 1:-1, 1:-1] = np.where(inside, UNKNOWN, -UNKNOWN)
-        same = inside == (coarse[above] > 0)[np.ix_(parent, parent)]
-        same = np.logical_or.reduceat(np.logical_or.reduceat(same, starts, axis=0), starts, axis=1)
-        kept[above, 1:-1, 1:-1] |= same
-    wanted = ~kept
-    for k in range(3):
-        np.moveaxis(wanted, k, 0)[[0, -1]] = False
-    wanted.reshape(-1)[_slips_between(coarse)] = True
-    near, queried = _near_a_change(volume > 0), []
+    known = torch.from_numpy(coarse[1:-1, 1:-1, 1:-1])[None, None]
+    inside = np.pad((F.interpolate(known, (size,) * 3, mode="trilinear")[0, 0] > 0).numpy(), 1)
+    volume = np.where(inside, UNKNOWN, -UNKNOWN)
+    parent = np.arange(size) * (len(coarse) - 2) // size + 1  # of the coarse cell that the sample lies in
+    cell = np.ix_(parent, parent)
+    thin = np.zeros(coarse.shape, dtype=bool)
+    thin.reshape(-1)[_slips_between(coarse)] = True
+    near, queried = _near_a_change(inside), []
     for z, above in enumerate(parent, start=1):
-        y, x = np.nonzero(near[z, 1:-1, 1:-1] | wanted[above][np.ix_(parent, parent)])
+        other = inside[z, 1:-1, 1:-1] != (coarse[above] > 0)[cell]
+        y, x = np.nonzero(near[z, 1:-1, 1:-1] | other | thin[above][cell])
         queried.append((z * (size + 2) + y + 1) * (size + 2) + x + 1)
     frontier = np.concatenate(queried)
     while len(frontier):
@@ -224,9 +210,8 @@ def _follow(volume: Volume, frontier: Int[np.ndarray, "n"], probe: _Probe) -> In
     inside = flat[samples] > 0
     samples = samples[inside.any(axis=1) & ~inside.all(axis=1)]
     found = np.unique(samples[np.abs(flat[samples]) == UNKNOWN])
-    z, y, x = np.unravel_index(found, volume.shape)
-    layer = [(index == 0) | (index == side - 1) for index in (z, y, x)]  # outside the window: known to be outside
-    return found[~(layer[0] | layer[1] | layer[2])]
+    at = np.stack(np.unravel_index(found, volume.shape))
+    return found[((at > 0) & (at < side - 1)).all(axis=0)]  # beyond the window all is known to be outside
 
 
 def _closed(volume: Volume, probe: _Probe) -> trimesh.Trimesh:
