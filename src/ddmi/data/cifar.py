@@ -90,7 +90,7 @@ class CifarBatches:
         self.parts: list[str] | None = parts if len(set(parts)) == 2 else None
         self.smallest: int | None = SIDE
         self._images = np.concatenate(rows).reshape(-1, 3, SIDE, SIDE)
-        self._memory = Memory(memory)
+        self._memory = Memory[Pixels](memory)
 
     @staticmethod
     def found(root: str | Path) -> bool:
@@ -99,11 +99,8 @@ class CifarBatches:
 
     def read(self, index: int, size: int) -> Pixels:
         """Image `index` as (size, size, 3) uint8; at 32 the stored pixels themselves."""
-        return self._memory.read(index, size, self._resized)
-
-    def _resized(self, index: int, size: int) -> Pixels:
         pixels = np.ascontiguousarray(self._images[index].transpose(1, 2, 0))  # (32, 32, 3)
-        return fit(Image.fromarray(pixels), size)
+        return self._memory.read((index, size), lambda: fit(Image.fromarray(pixels), size)).copy()
 
 
 def _folder(root: Path) -> Path | None:

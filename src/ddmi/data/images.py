@@ -5,10 +5,8 @@ Images are uint8 arrays (H, W, 3), RGB, row 0 at the top.
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -21,16 +19,26 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from ddmi.base.errors import UserError
 from ddmi.base.storage import read_text
 from ddmi.data.captions import TABLE, composed, json_captions, matched
+from ddmi.data.folders import (
+    NOT_TEXT,
+    classes_of,
+    files_below,
+    folders_of,
+    in_threads,
+    is_text,
+    one_line,
+    parts_of,
+    printable,
+    usable,
+    warn_left_out,
+)
 from ddmi.data.memory import Memory
-
-log = logging.getLogger(__name__)
 
 Pixels = NDArray[np.uint8]
 T = TypeVar("T")
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")  # what the content may be, whatever the file is called
-_HELD_OUT_FOLDERS = {"test": "test", "val": "val", "valid": "val", "validation": "val"}
 METADATA = "metadata.jsonl"
 SHORTEST_SIDE = 4  # pixels; anything smaller is a placeholder, not an image
 
@@ -160,42 +168,26 @@ class ImageFolder:
         sizes: Collection[int] = (),
         memory: int = 2 << 30,
     ):
-        if on_bad not in ("skip", "stop"):
-            raise UserError(f"unknown on_bad {on_bad!r}: allowed are skip, stop")
         self.root = Path(root)
+        if not self.root.is_dir():
+            raise UserError(f"{root} is not a folder: a folder of images is needed; {_COUNTING}")
         files = files_below(self.root)
         names = [name for name in files if PurePosixPath(name).suffix.lower() in EXTENSIONS]
         if "data.mdb" in files or (not names and any(name.endswith("/data.mdb") for name in files)):
             raise UserError(f"{self.root} is an lmdb database (LSUN): export it as image files first")
         if not names:
             raise UserError(f"no images in {self.root}: {_COUNTING}")
-        self.bad: list[tuple[str, str]] = []
-        self.names: list[str] = []
-        self._memory = Memory(memory)
-        sides: list[int] = []
-        for name, found in zip(names, self._check(names, sizes, on_bad), strict=True):
-            if isinstance(found, str):
-                self.bad.append((printable(name), found))
-                continue
-            side, images = found
-            for size, image in images.items():
-                self._memory.keep((len(sides), size), image)
-            self.names.append(name)
-            sides.append(side)
-        if not sides:
-            name, reason = self.bad[0]
-            raise UserError(f"no readable image in {self.root}, the first, {name}: {reason}; {_COUNTING}")
-        warn_left_out(self.bad, len(names), "images")
-        self.smallest: int | None = min(sides)
-        self.groups = [[index] for index in range(len(self.names))]
+        self._memory = Memory[Pixels](memory)
+        sides, self.bad = usable(self.root, self._checked(names, sizes), "image", on_bad)
+        self.names = list(sides)
+        self.smallest: int | None = min(sides.values())
+        self.groups = [[index] for index in range(len(sides))]
         self.parts = parts_of(self.names)
-        self.labels, self.classes = _labels(self.names, self.parts is not None)
+        self.labels, self.classes = classes_of(folders_of(self.names, self.parts is not None))
         self.captions = captions_of(self.root, self.names, files)
 
-    def _check(
-        self, names: list[str], sizes: Collection[int], on_bad: str
-    ) -> Iterator[tuple[int, dict[int, Pixels]] | str]:
-        """The shorter side of each image and what is kept of it, or the reason why it cannot be used."""
+    def _checked(self, names: list[str], sizes: Collection[int]) -> Iterator[tuple[str, int | str]]:
+        """The shorter side of each image, or the reason why it cannot be used; at `sizes` they are kept."""
 
         def kept(image: Image.Image) -> dict[int, Pixels]:  # never enlarged, but to the smallest size
             return {size: fit(image, size) for size in sizes if size <= min(image.size) or size == min(sizes)}
@@ -207,20 +199,20 @@ class ImageFolder:
                 return opened(self.root / name, kept)
             return opened(self.root / name, lambda image: {}, draft=True)
 
-        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "images")
-        try:
-            for name, result in zip(names, pool.map(look, names), strict=True):
-                if isinstance(result, str) and on_bad == "stop":
-                    raise UserError(
-                        f'bad image {self.root / printable(name)}: {result}; on_bad="skip" leaves such files out'
-                    )
-                yield result
-        finally:
-            pool.shutdown(cancel_futures=True)
+        index = 0
+        for name, result in zip(names, in_threads(look, names), strict=True):
+            if isinstance(result, str):
+                yield name, result
+                continue
+            side, images = result
+            for size, image in images.items():
+                self._memory.keep((index, size), image)
+            index += 1
+            yield name, side
 
     def read(self, index: int, size: int) -> Pixels:
         """Image `index` as (size, size, 3) uint8; enlarged when the file is smaller. The array is the caller's."""
-        return self._memory.read(index, size, self._decode)
+        return self._memory.read((index, size), lambda: self._decode(index, size)).copy()
 
     def _decode(self, index: int, size: int) -> Pixels:
         path = self.root / self.names[index]
@@ -229,6 +221,38 @@ class ImageFolder:
                 return fit(to_rgb(upright(image)), size)
         except Exception as error:  # decoders raise nearly every kind of error on a broken file
             raise UserError(f"cannot read the image {path} any more: {error}") from error
+
+
+class SingleImage:
+    """A source of one image, with neither caption nor class; it is turned as its EXIF orientation says.
+
+    Args:
+        given: a file, or an image that is already open.
+
+    Raises:
+        UserError: the file does not exist or cannot be read as an image; it is named, with the reason.
+    """
+
+    captions: list[str] | None = None
+    labels: list[int] | None = None
+    parts: list[str] | None = None
+
+    def __init__(self, given: str | Path | Image.Image) -> None:
+        place = "the image" if isinstance(given, Image.Image) else str(given)
+        if not isinstance(given, Image.Image) and not Path(given).is_file():
+            raise UserError(f"{place} does not exist")
+        found = opened(given, lambda image: image)
+        if isinstance(found, str):
+            raise UserError(f"{place} cannot be used: {found}")
+        self.smallest: int | None
+        self.smallest, self.image = found
+        self.names = ["image" if isinstance(given, Image.Image) else printable(Path(given).name)]
+        self.classes: list[str] = []
+        self.groups = [[0]]
+
+    def read(self, index: int, size: int) -> Pixels:
+        """The image as (size, size, 3) uint8, cut to its central square."""
+        return fit(self.image, size)
 
 
 def open_images(
@@ -243,11 +267,9 @@ def open_images(
     One image file, or an image that is already open, is a source of one.
     """
     from ddmi.data.cifar import CifarBatches
-    from ddmi.data.single import SingleImage
 
     if isinstance(path, Image.Image) or Path(path).is_file():
         return SingleImage(path)
-
     if CifarBatches.found(path):
         return CifarBatches(path, memory=memory)
     return ImageFolder(path, on_bad=on_bad, sizes=sizes, memory=memory)
@@ -256,53 +278,21 @@ def open_images(
 _COUNTING = f"files that count end in {', '.join(EXTENSIONS)}, at any depth"
 
 
-def files_below(root: Path) -> list[str]:
-    """Names of all files below `root`, relative, with "/", sorted; each real folder is visited once."""
-    if not root.is_dir():
-        raise UserError(f"{root} is not a folder: a folder of images is needed; {_COUNTING}")
-    names: list[str] = []
-    seen: set[str] = set()
-    for folder, below, files in os.walk(root, followlinks=True):
-        real = os.path.realpath(folder)
-        below[:] = [] if real in seen else sorted(name for name in below if not name.startswith("."))
-        if real not in seen:
-            seen.add(real)
-            names += [(Path(folder) / name).relative_to(root).as_posix() for name in files if not name.startswith(".")]
-    return sorted(names)
-
-
-NOT_TEXT = "its name is not UTF-8"
-
-
-def is_text(name: str) -> bool:
-    """Whether a file name is UTF-8. Bytes that are not stand in it as surrogates, which no hash or JSON file takes."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-def printable(name: str) -> str:
-    """A file name with what is not UTF-8 as escapes."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def warn_left_out(bad: Sequence[tuple[str, str]], count: int, things: str) -> None:
-    """One warning: how many of `count` items are left out, and the first three (name, reason)."""
-    if bad:
-        told = "; ".join(f"{name}: {reason}" for name, reason in bad[:3]) + ("; ..." if len(bad) > 3 else "")
-        log.warning("%s of %s %s are left out: %s", len(bad), count, things, told)
-
-
-def opened(path: Path, wanted: Callable[[Image.Image], T], *, draft: bool = False) -> tuple[int, T] | str:
-    """An image file that decodes to its end, read once: its shorter side in pixels, and what `wanted` makes of it.
+def opened(
+    given: str | Path | Image.Image, wanted: Callable[[Image.Image], T], *, draft: bool = False
+) -> tuple[int, T] | str:
+    """An image that decodes to its end, read once: its shorter side in pixels, and what `wanted` makes of it.
 
     Args:
+        given: a file, or an image that is already open.
         wanted: called with the image in RGB, turned as its EXIF orientation says.
         draft: a jpg is still read to its end, but transformed at an eighth of its size, which is faster.
 
     Returns:
-        The reason, where the file cannot be used.
+        The reason, where it cannot be used.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with nullcontext(given) if isinstance(given, Image.Image) else Image.open(given, formats=_FORMATS) as image:
             side = min(image.size)
             if side < SHORTEST_SIDE:
                 return f"{image.width}x{image.height} pixels, the shorter side must be at least {SHORTEST_SIDE}"
@@ -313,24 +303,7 @@ def opened(path: Path, wanted: Callable[[Image.Image], T], *, draft: bool = Fals
     except UnidentifiedImageError:
         return "not an image"
     except Exception as error:  # decoders raise nearly every kind of error on a broken file
-        return " ".join(str(error).split()) or type(error).__name__
-
-
-def parts_of(names: list[str]) -> list[str] | None:
-    """The part of each image, by its top folder, when there are a train and a held-out folder; the rest is train."""
-    parts = [_HELD_OUT_FOLDERS.get(name.split("/")[0].lower(), "train") if "/" in name else "train" for name in names]
-    has_train = any(name.lower().startswith("train/") for name in names)
-    return parts if has_train and set(parts) != {"train"} else None
-
-
-def _labels(names: list[str], in_parts: bool) -> tuple[list[int] | None, list[str]]:
-    folders = [name.split("/")[int(in_parts) : -1] for name in names]
-    classes = sorted({folder[0] for folder in folders if folder})
-    direct = {folder[0] for folder in folders if len(folder) == 1}
-    if len(classes) < 2 or direct != set(classes) or not all(folders):
-        return None, []
-    rank = {name: index for index, name in enumerate(classes)}
-    return [rank[folder[0]] for folder in folders], classes
+        return one_line(error)
 
 
 def captions_of(root: Path, names: list[str], files: list[str], things: str = "images") -> list[str] | None:

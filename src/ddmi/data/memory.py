@@ -1,55 +1,54 @@
-"""Decoded images and frames that stay in memory, within a budget."""
+"""Arrays that were slow to read or to make, kept in memory within a budget."""
 
 from __future__ import annotations
 
 import threading
-import zlib
-from collections.abc import Callable
-
-import numpy as np
-from jaxtyping import UInt8
+from collections.abc import Callable, Hashable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 
-class Memory:
-    """Images by numbers, as (index, size), in at most `budget` bytes; when it is full, nothing leaves for others.
+@runtime_checkable
+class Sized(Protocol):
+    """An array, or several that say together how large they are."""
 
-    `compressed` keeps them deflated: of drawings, which are mostly flat, fifty times as many fit.
-    """
+    @property
+    def nbytes(self) -> int: ...
 
-    def __init__(self, budget: int, compressed: bool = False):
-        self.budget, self.compressed = budget, compressed
-        self.used = 0
-        self._kept: dict[tuple[int, ...], tuple[tuple[int, ...], np.ndarray | bytes]] = {}
+
+T = TypeVar("T", bound=Sized)
+
+
+class Memory(Generic[T]):
+    """Values by their keys, in at most `budget` bytes; when it is full, nothing leaves for others."""
+
+    def __init__(self, budget: int):
+        self.budget, self.used = budget, 0
+        self._kept: dict[Hashable, T] = {}
         self._lock = threading.Lock()
 
-    def __reduce__(self) -> tuple[type[Memory], tuple[int, bool]]:
-        return Memory, (self.budget, self.compressed)  # a copy in another process starts empty
+    def __reduce__(self) -> tuple[type[Memory[T]], tuple[int]]:
+        return Memory, (self.budget,)  # a copy in another process starts empty
 
     @property
     def full(self) -> bool:
         """Whether nearly nothing more fits."""
         return self.used >= 0.99 * self.budget
 
-    def get(self, key: tuple[int, ...]) -> UInt8[np.ndarray, "h w 3"] | None:
+    def get(self, key: Hashable) -> T | None:
         """What is kept under a key; it is not the caller's."""
-        shape, kept = self._kept.get(key, ((), None))
-        return np.frombuffer(zlib.decompress(kept), np.uint8).reshape(shape) if isinstance(kept, bytes) else kept
+        return self._kept.get(key)
 
-    def keep(self, key: tuple[int, ...], image: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Keep an image if there is room for it."""
-        kept = zlib.compress(image.tobytes(), 1) if self.compressed else image
-        size = len(kept) if isinstance(kept, bytes) else kept.nbytes
+    def keep(self, key: Hashable, value: T) -> None:
+        """Keep a value if there is room for it."""
         with self._lock:
-            if key not in self._kept and self.used + size <= self.budget:
-                self._kept[key] = image.shape, kept
-                self.used += size
+            if key not in self._kept and self.used + value.nbytes <= self.budget:
+                self._kept[key] = value
+                self.used += value.nbytes
 
-    def read(
-        self, index: int, size: int, make: Callable[[int, int], UInt8[np.ndarray, "h w 3"]]
-    ) -> UInt8[np.ndarray, "h w 3"]:
-        """A copy of the kept image, or of what `make(index, size)` gives."""
-        kept = self.get((index, size))
+    def read(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What is kept under a key, else what `make()` gives; it is not the caller's."""
+        kept = self.get(key)
         if kept is None:
-            kept = make(index, size)
-            self.keep((index, size), kept)
-        return kept.copy()
+            kept = make()
+            self.keep(key, kept)
+        return kept

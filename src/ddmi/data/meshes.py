@@ -23,7 +23,7 @@ from jaxtyping import Float
 from ddmi.base.errors import MissingPackage, UserError, missing_extra
 from ddmi.data import gltf, off, wavefront
 from ddmi.data.catalogues import ARCHIVES, entries, members, opened, unpacked
-from ddmi.data.images import files_below, printable
+from ddmi.data.folders import files_below, printable
 from ddmi.data.polygons import triangulated
 
 if TYPE_CHECKING:

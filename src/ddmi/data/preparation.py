@@ -28,7 +28,7 @@ from ddmi.base.errors import MissingPackage, UserError, WorkError
 from ddmi.base.randomness import derive
 from ddmi.base.storage import append, aside, locked, read_json, write_json
 from ddmi.data.catalogues import ARCHIVES, licences
-from ddmi.data.images import printable
+from ddmi.data.folders import printable
 from ddmi.data.meshes import Model, Rejected, Up, check_up, find, normalised, read
 from ddmi.data.solids import ambiguous, boundary, enclosed, near, winding
 

@@ -98,7 +98,7 @@ def test_without_memory_the_same_points_come(tmp_path):
         ball(tmp_path / name, seed=ord(name))
     size = load(tmp_path / "a").nbytes
     sources = [ShapeFolder(tmp_path, memory=memory) for memory in (0, size + size // 2, 1 << 30)]
-    assert [len(source._kept) for source in sources] == [0, 1, 3]
+    assert [len(source._memory._kept) for source in sources] == [0, 1, 3]
     for index in range(3):
         points = [source.surface(index, 64, rng())[0] for source in sources]
         asked = [source.queries(index, 64, 64, rng()) for source in sources]

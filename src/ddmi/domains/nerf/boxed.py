@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Float64, Int, UInt8
 
 from ddmi.base.errors import UserError
 from ddmi.domains.nerf.hull import silhouettes
 from ddmi.domains.nerf.posed import Views, in_view, meeting
 from ddmi.domains.nerf.scene import Scene, shrunk
 
-Points = tuple[Float32[np.ndarray, "n 3"], UInt8[np.ndarray, "n 3"]]
-"""Coloured points in the signal's coordinates."""
+Cloud = Float32[np.ndarray, "n 6"]
+"""Coloured points in the signal's coordinates: xyz, then rgb, all in [-1, 1]."""
 
 CENTRED = 0.05
 """Axes that meet within this share of the distance to the cameras from the origin are taken to meet there."""
@@ -60,7 +60,7 @@ class BoxedScene:
             images = [np.dstack([i, np.full(i.shape[:2], 255, np.uint8)])[..., :4] for i in images]
         return self.views.only(which).shrunk(factor), np.stack(images)
 
-    def points(self, npz_turn: Float64[np.ndarray, "3 3"]) -> Points | None:
+    def points(self, npz_turn: Float64[np.ndarray, "3 3"]) -> Cloud | None:
         """The points that come with the views, in the signal's coordinates; None where there are none.
 
         Raises:
@@ -77,26 +77,31 @@ class BoxedScene:
             reach = float(np.abs(points - self.centre).max())
             text = f"{1 - inside.mean():.0%} of its points lie outside of the box: they reach {reach:.3g} from its"
             raise UserError(f"{self.scene.cloud}: {text} middle, the radius is {self.radius:.3g}")
-        return moved[inside].astype(np.float32), colours[inside]
+        return coloured(moved[inside], colours[inside])
 
     def named(self, text: str) -> str:
         """A text about this object, with its place in front."""
         return text if text.startswith(str(self.scene.place)) else f"{self.scene.place}: {text}"
 
 
-def boxed_scenes(scenes: dict[str, Scene], radius: float | None) -> list[BoxedScene]:
+def coloured(points: Float[np.ndarray, "n 3"], colours: UInt8[np.ndarray, "n 3"]) -> Cloud:
+    """Points in the signal's coordinates with their colours."""
+    return np.concatenate([points, colours / 127.5 - 1], axis=1, dtype=np.float32)
+
+
+def boxed_scenes(scenes: dict[str, Scene], radius: float | None) -> dict[str, BoxedScene]:
     """Each scene in its box: as given, as its files say, or estimated from the cameras, then one radius for all."""
-    centres = [_middle(scene.views) if scene.centre is None else scene.centre for scene in scenes.values()]
+    centres = {name: scene.centre or _middle(scene.views) for name, scene in scenes.items()}
     estimated = [
-        in_view(scene.views, np.array(centre))
-        for scene, centre in zip(scenes.values(), centres, strict=True)
+        in_view(scene.views, np.array(centres[name]))
+        for name, scene in scenes.items()
         if scene.radius is None and radius is None
     ]
     estimate = float(np.median([ball for ball in estimated if ball > 0] or [1.0]))
-    return [
-        BoxedScene(name=name, scene=scene, radius=radius or scene.radius or estimate, centre=centre)
-        for (name, scene), centre in zip(scenes.items(), centres, strict=True)
-    ]
+    return {
+        name: BoxedScene(name=name, scene=scene, radius=radius or scene.radius or estimate, centre=centres[name])
+        for name, scene in scenes.items()
+    }
 
 
 def _middle(views: Views) -> tuple[float, float, float]:

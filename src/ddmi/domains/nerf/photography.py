@@ -201,7 +201,7 @@ class FurnitureViews:
         self.counts = [views] * pieces
         sphere(views, size=size)  # raises where that is impossible
         self._cache = Kept(None if cache is None else Path(cache))
-        self._memory = Memory(memory)
+        self._memory = Memory[UInt8[np.ndarray, "h w 3"]](memory)
         self._cameras: dict[int, Views] = {}
 
     def cameras(self, index: int) -> Views:

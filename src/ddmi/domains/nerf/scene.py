@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from ddmi.base.errors import UserError
 from ddmi.base.storage import read_arrays
+from ddmi.data.folders import one_line
 from ddmi.data.images import channels
 from ddmi.data.meshes import Up
 from ddmi.domains.nerf.posed import Views
@@ -82,11 +83,6 @@ class Scene:
         if not np.isfinite(points).all():
             raise UserError(f"{self.cloud}: points have values that are not finite numbers")
         return points.astype(np.float64), colours
-
-
-def one_line(error: Exception) -> str:
-    """An error's message in one line."""
-    return " ".join(str(error).split())[:200]
 
 
 @lru_cache(maxsize=8)
@@ -175,8 +171,8 @@ def shrunk(pixels: Pixels, factor: int) -> Pixels:
 
 
 def composited(pixels: Pixels, background: float) -> UInt8[np.ndarray, "h w 3"]:
-    """An image on a grey background: alpha (straight, 8 bits) is used up; without alpha, as it is."""
+    """A new image on a grey background: alpha (straight, 8 bits) is used up; without alpha, as it is."""
     if pixels.shape[2] == 3:
-        return pixels
+        return pixels.copy()  # not a part of all images of an npz file
     alpha = pixels[..., 3:].astype(np.float32) / 255
     return (pixels[..., :3] * alpha + 255 * background * (1 - alpha)).round().astype(np.uint8)

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -20,22 +18,20 @@ from jaxtyping import Float32, UInt8
 from ddmi.base.errors import UserError
 from ddmi.base.progress import working
 from ddmi.base.randomness import derive
-from ddmi.data.captions import SYNSETS, TABLE, json_captions, matched
-from ddmi.data.images import NOT_TEXT, is_text, printable, warn_left_out
+from ddmi.data.captions import TABLE, json_captions, matched
+from ddmi.data.folders import NOT_TEXT, attempt, classes_of, in_threads, is_text, printable, usable
 from ddmi.data.kept import Kept, key
 from ddmi.data.memory import Memory
 from ddmi.data.stored import some
 from ddmi.domains.nerf import layouts
-from ddmi.domains.nerf.boxed import BoxedScene, Points, boxed_scenes, evenly, npz_turn
+from ddmi.domains.nerf.boxed import BoxedScene, Cloud, boxed_scenes, coloured, evenly, npz_turn
 from ddmi.domains.nerf.checks import Finding, check, share_in_silhouettes
 from ddmi.domains.nerf.hull import HULL, NoHull, coloured_hull, silhouettes
 from ddmi.domains.nerf.posed import Views
-from ddmi.domains.nerf.scene import Scene, composited, one_line
+from ddmi.domains.nerf.scene import Pixels, Scene, composited
 
 log = logging.getLogger(__name__)
 
-A = TypeVar("A")
-B = TypeVar("B")
 _PARTS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 LEAST_FITTING = 0.8
@@ -109,46 +105,25 @@ class ViewFolder:
         checked: int = 3,
         hulls: str | Path | None = None,
     ):
-        if on_bad not in ("skip", "stop"):
-            raise UserError(f"unknown on_bad {on_bad!r}: allowed are skip, stop")
         if radius is not None and not 0 < radius < math.inf:
             raise UserError(f"radius must be a positive number, not {radius}")
         if not 0 <= background <= 1:
             raise UserError(f"background must lie between 0 (black) and 1 (white), not {background}")
         self.root = Path(path)
         self.background = background
-        self.bad: list[tuple[str, str]] = []
-        self._memory = Memory(memory)
-        self._room, self._kept = memory // 4, dict[str, Points]()
+        self._images, self._clouds = Memory[Pixels](memory), Memory[Pixels](memory // 4)
         self._hulls = Kept(None if hulls is None else Path(hulls))
-
-        def leave_out(name: str, reason: str) -> None:
-            if on_bad == "stop":
-                raise UserError(f'bad object {printable(name)}: {reason}; on_bad="skip" leaves such objects out')
-            self.bad.append((printable(name), reason))
-
         places = layouts.find(self.root)
-        scenes: dict[str, Scene] = {}
-        for name, scene in zip(places, _in_threads(self._open, places.items()), strict=True):
-            if isinstance(scene, str):
-                leave_out(name, scene)
-            else:
-                scenes[name] = scene
-        boxed = boxed_scenes(scenes, radius)
-        self._npz_turn = npz_turn(boxed)
-        self._objects: list[BoxedScene] = []
-        for one, given in zip(boxed, _in_threads(self._given, boxed), strict=True):
-            if isinstance(given, str):
-                leave_out(one.name, given)
-            else:
-                self._objects.append(one)
-                self._keep(one.name, given)
-        if not self._objects:
-            raise UserError(f"no object in {self.root} can be used, the first, {self.bad[0][0]}: {self.bad[0][1]}")
-        warn_left_out(self.bad, len(places), "objects")
+        read = dict(zip(places, in_threads(self._open, places.items()), strict=True))
+        boxed = boxed_scenes({name: scene for name, scene in read.items() if isinstance(scene, Scene)}, radius)
+        self._npz_turn = npz_turn(list(boxed.values()))
+        given = dict(zip(boxed, in_threads(self._given, boxed.values()), strict=True))
+        results = ((name, scene if isinstance(scene, str) else given[name]) for name, scene in read.items())
+        objects, self.bad = usable(self.root, results, "object", on_bad)
+        self._objects = list(objects.values())
         if remarks := [one.scene.remark for one in self._objects if one.scene.remark]:
             log.warning("of %s of %s objects: %s", len(remarks), len(self._objects), remarks[0])
-        self.names = [one.name for one in self._objects]
+        self.names = list(objects)
         self.counts = [len(one.scene.views) for one in self._objects]
         self._read_folders()
         self.captions = captions_of(self.root, self.names)
@@ -162,11 +137,24 @@ class ViewFolder:
 
         def read() -> Scene | str:
             scene = layouts.read(path, self.root)
-            if all((pixels == pixels[0, 0]).all() for pixels in map(scene.pixels, range(len(scene.views)))):
-                return f"{scene.place}: its {len(scene.views)} images show nothing but background"
-            return scene
+            for view in range(len(scene.views)):
+                pixels = scene.pixels(view)
+                self._images.keep((name, view), composited(pixels, self.background))  # not decoded again
+                if (pixels != pixels[0, 0]).any():
+                    return scene
+            return f"{scene.place}: its {len(scene.views)} images show nothing but background"
 
-        return _attempt(path, read)
+        return attempt(path, read)
+
+    def _given(self, one: BoxedScene) -> BoxedScene | str:
+        """The object, with the points that come with its views in memory, or why these cannot be used."""
+
+        def read() -> BoxedScene:
+            if (points := one.points(self._npz_turn)) is not None:
+                self._clouds.keep(one.name, points)
+            return one
+
+        return attempt(one.scene.cloud or one.scene.place, read)
 
     def _read_folders(self) -> None:
         """What the folders that names begin with say; the same name in two parts is one object."""
@@ -185,13 +173,7 @@ class ViewFolder:
             same.setdefault((*left, own), []).append(index)
         self.groups = list(same.values())
         self.parts = parts if "train" in parts and set(parts) != {"train"} else None
-        classes = sorted(set(kinds))
-        self.labels: list[int] | None = None
-        self.classes: list[str] = []
-        if len(classes) > 1 and "" not in classes:
-            self.labels = [classes.index(kind) for kind in kinds]
-            words = [SYNSETS.get(kind, kind) for kind in classes]
-            self.classes = words if len(set(words)) == len(words) else classes
+        self.labels, self.classes = classes_of(kinds)
 
     def _check(self, count: int) -> None:
         """Warn of what looks wrong in `count` objects, evenly among all, or refuse what cannot be trained on."""
@@ -207,7 +189,7 @@ class ViewFolder:
     def _findings(self, one: BoxedScene) -> list[Finding]:
         def look() -> list[Finding]:
             views, images = one.sample()
-            points = None if one.scene.cloud is None else self._points(one)[0]
+            points = None if one.scene.cloud is None else self._cloud(one)[:, :3]
             found, masks = check(views, images, points), silhouettes(images)
             if masks is None and points is None:
                 text = "there are no coloured points, and the images have neither alpha nor a white or black background"
@@ -219,13 +201,8 @@ class ViewFolder:
                     found.append(Finding(text))
             return found
 
-        found = _attempt(one.scene.place, look)
+        found = attempt(one.scene.place, look)
         return [Finding(found, True)] if isinstance(found, str) else found
-
-    @property
-    def radii(self) -> list[float]:
-        """Half the side of each object's box, in the units of its poses."""
-        return [one.radius for one in self._objects]
 
     def cameras(self, index: int) -> Views:
         """The cameras of object `index`, in the signal's coordinates; OpenGL's axes, camera-to-world."""
@@ -241,11 +218,11 @@ class ViewFolder:
         for view in which:
             if not 0 <= view < self.counts[index]:
                 raise IndexError(f"{self.names[index]} has {self.counts[index]} views, there is no view {view}")
-        images = [self._memory.read(index, view, self._composited) for view in which]
+        images = [self._image(self._objects[index], view) for view in which]
         return np.stack(images) if images else np.empty((0, *self.cameras(index).size, 3), np.uint8)
 
-    def _composited(self, index: int, view: int) -> UInt8[np.ndarray, "h w 3"]:
-        return composited(self._objects[index].scene.pixels(view), self.background)
+    def _image(self, one: BoxedScene, view: int) -> UInt8[np.ndarray, "h w 3"]:
+        return self._images.read((one.name, view), lambda: composited(one.scene.pixels(view), self.background))
 
     def cloud(self, index: int, count: int, rng: np.random.Generator) -> Float32[np.ndarray, "n 6"]:
         """`count` coloured points of object `index`, each at most once unless there are too few.
@@ -253,30 +230,19 @@ class ViewFolder:
         Raises:
             UserError: no points come with the views and no hull can be carved; the folder is named.
         """
-        points, colours = self._points(self._objects[index])
-        chosen = some(len(points), count, rng)
-        return np.concatenate([points[chosen], colours[chosen] / 127.5 - 1], axis=1).astype(np.float32)
+        cloud = self._cloud(self._objects[index])
+        return cloud[some(len(cloud), count, rng)]
 
-    def _points(self, one: BoxedScene) -> Points:
+    def _cloud(self, one: BoxedScene) -> Cloud:
         """All points of an object: those of its file, or of a hull."""
-        if (kept := self._kept.get(one.name)) is not None:
-            return kept
-        points = one.points(self._npz_turn) or self._hull(one)
-        self._keep(one.name, points)
-        return points
 
-    def _given(self, one: BoxedScene) -> Points | str | None:
-        """The points that come with the views, None where there are none, or why they cannot be used."""
-        return _attempt(one.scene.cloud or one.scene.place, lambda: one.points(self._npz_turn))
+        def made() -> Cloud:
+            given = one.points(self._npz_turn)
+            return self._hull(one) if given is None else given
 
-    def _keep(self, name: str, points: Points | None) -> None:
-        """Keep points in memory as long as there is room; nothing leaves."""
-        size = 0 if points is None else points[0].nbytes + points[1].nbytes
-        if points is not None and size <= self._room:
-            self._room -= size
-            self._kept[name] = points
+        return self._clouds.read(one.name, made)
 
-    def _hull(self, one: BoxedScene) -> Points:
+    def _hull(self, one: BoxedScene) -> Cloud:
         """The points of a hull, kept in the folder of hulls by the cameras and images that it is carved from."""
         with working("carving visual hulls", one.name):
             views, images = one.sample(HULL_VIEWS, HULL_SIDE)
@@ -284,7 +250,7 @@ class ViewFolder:
             name = key(*settings, views.poses, views.focal, views.centre, images)
             kept = self._hulls.read(name)
             if kept is not None and {"points", "colours"} <= kept.keys():
-                return kept["points"], kept["colours"]
+                return coloured(kept["points"], kept["colours"])
             rng = np.random.default_rng(derive("hull", one.name))
             try:
                 points, colours = coloured_hull(views, images, rng, count=HULL_POINTS, resolution=HULL_CELLS)
@@ -292,7 +258,7 @@ class ViewFolder:
                 place = one.scene.place
                 raise UserError(f"{place} has no coloured points, and no hull can be carved: {error}") from error
             self._hulls.write(name, points=points, colours=colours)
-        return points, colours
+        return coloured(points, colours)
 
 
 def captions_of(root: Path, names: list[str]) -> list[list[str]] | None:
@@ -306,22 +272,3 @@ def captions_of(root: Path, names: list[str]) -> list[list[str]] | None:
         return None
     captions = matched(path, json_captions(path, "model"), names, "objects")
     return captions if any(captions) else None
-
-
-def _in_threads(work: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
-    """What `work` makes of each item, in order."""
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "views")
-    try:
-        yield from pool.map(work, items)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _attempt(place: Path, work: Callable[[], B]) -> B | str:
-    """What `work` returns, or why it fails, whatever that is: one object never stops the others."""
-    try:
-        return work()
-    except UserError as error:
-        return str(error)
-    except Exception as error:
-        return f"{place} cannot be read: {type(error).__name__}: {one_line(error)}"

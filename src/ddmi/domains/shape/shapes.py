@@ -8,10 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import os
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +17,10 @@ from jaxtyping import Bool, Float, Integer
 from ddmi.base.errors import UserError, missing_extra
 from ddmi.base.randomness import derive
 from ddmi.base.storage import read_text
-from ddmi.data.captions import SYNSETS, json_captions, matched
+from ddmi.data.captions import json_captions, matched
 from ddmi.data.catalogues import ARCHIVES
-from ddmi.data.images import NOT_TEXT, is_text, printable, warn_left_out
+from ddmi.data.folders import NOT_TEXT, attempt, classes_of, in_threads, is_text, printable, usable
+from ddmi.data.memory import Memory
 from ddmi.data.meshes import EXTENSIONS
 from ddmi.data.preparation import CAPTIONS, CLOUD, SPACE
 from ddmi.data.shapes import ShapeSource
@@ -77,50 +75,29 @@ class ShapeFolder(ShapeSource):
 
     def __init__(self, root: str | Path, *, memory: int = 1_500_000_000):
         self.root: Path = Path(root)
-        self._budget = memory
-        self._lock = threading.Lock()
-        self._kept: dict[str, Stored] = {}
+        self._memory = Memory[Stored](memory)
         self._close: dict[str, Integer[np.ndarray, "n"]] = {}
         folders = _folders(self.root)
         listed, without = _parts(self.root, list(folders))
         self._paths = {name: folders[name] for name in listed}
-        pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "shapes")
-        try:
-            reasons = dict(zip(listed, pool.map(self._bad, listed), strict=True))
-        finally:
-            pool.shutdown(cancel_futures=True)
-        self.names = [name for name, reason in reasons.items() if reason is None]
-        self.bad = [(printable(name), reason) for name, reason in reasons.items() if reason is not None]
-        if not self.names:
-            raise UserError(f"no shape in {self.root} can be used, the first, {self.bad[0][0]}: {self.bad[0][1]}")
-        warn_left_out(self.bad, len(listed), "shapes")
+        found, self.bad = usable(self.root, zip(listed, in_threads(self._looked, listed), strict=True), "shape")
+        self.names = list(found)
         if without:
             log.warning("%s shapes are in no list of parts and left out", without)
         if any(parts := [listed[name] for name in self.names]):
             self.parts = [part or "train" for part in parts]
-        self.labels, self.classes = _labels(self.names)
+        self.labels, self.classes = classes_of([name.rpartition("/")[0] for name in self.names])
         self.captions = _captions(self.root, self.names)
 
-    def _bad(self, name: str) -> str | None:
+    def _looked(self, name: str) -> str | None:
+        """None, or the reason why a shape cannot be used."""
         if not is_text(name):
             return f"{printable(name)}: {NOT_TEXT}"
-        try:
-            self._stored(name)
-        except UserError as error:
-            return str(error)
-        except Exception as error:  # one bad file never stops the others
-            return f"{self._paths[name]} cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        return None
+        found = attempt(self._paths[name], lambda: self._stored(name))
+        return found if isinstance(found, str) else None
 
     def _stored(self, name: str) -> Stored:
-        kept = self._kept.get(name)
-        if kept is None:
-            kept = load(self._paths[name])
-            with self._lock:
-                if name not in self._kept and kept.nbytes <= self._budget:  # the first stay; nothing leaves for others
-                    self._budget -= kept.nbytes
-                    self._kept[name] = kept
-        return kept
+        return self._memory.read(name, lambda: load(self._paths[name]))
 
     def surface(
         self, index: int, count: int, rng: np.random.Generator
@@ -205,16 +182,6 @@ def _listed(folder: Path) -> dict[str, str]:
         if (folder / f"{part}.lst").is_file():
             found |= {line.strip(): part for line in read_text(folder / f"{part}.lst").split("\n") if line.strip()}
     return found
-
-
-def _labels(names: list[str]) -> tuple[list[int] | None, list[str]]:
-    folders = [name.rpartition("/")[0] for name in names]
-    classes = sorted(set(folders))
-    if len(classes) < 2 or "" in classes:
-        return None, []
-    words = [SYNSETS.get(folder, folder) for folder in classes]
-    rank = {folder: index for index, folder in enumerate(classes)}
-    return [rank[folder] for folder in folders], words if len(set(words)) == len(words) else classes
 
 
 def _captions(root: Path, names: list[str]) -> list[list[str]] | None:

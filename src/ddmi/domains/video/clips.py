@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -20,16 +18,19 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from ddmi.base.errors import UserError
-from ddmi.data.images import (
-    EXTENSIONS,
+from ddmi.data.folders import (
     NOT_TEXT,
-    captions_of,
+    classes_of,
     files_below,
+    folders_of,
+    in_threads,
     is_text,
+    one_line,
     parts_of,
     printable,
-    warn_left_out,
+    usable,
 )
+from ddmi.data.images import EXTENSIONS, captions_of
 from ddmi.data.memory import Memory
 from ddmi.domains.video.footage import FORMATS, Footage, FrameFolder, Unusable, VideoFile, header, too_short
 
@@ -66,7 +67,7 @@ class ClipSource:
         self.rates = [footage.rate for footage in clips.values()]
         self.bad: list[tuple[str, str]] = []
         self._footage = list(clips.values())
-        self._memory = Memory(memory)
+        self._memory = Memory[np.ndarray](memory)
 
     def read(self, index: int, frames: Sequence[float], short: int) -> UInt8[np.ndarray, "n h w 3"]:
         """Frames of clip `index` by number, in the order asked for; one may be asked for twice. The array is new.
@@ -138,8 +139,6 @@ def open_clips(
     Raises:
         UserError: nothing is there, no clip can be used, a bad clip under "stop", bad captions, PyAV is missing.
     """
-    if on_bad not in ("skip", "stop"):
-        raise UserError(f"unknown on_bad {on_bad!r}: allowed are skip, stop")
     root = Path(path)
     if root.is_file():
         try:
@@ -153,25 +152,15 @@ def open_clips(
     if not found:
         raise UserError(f"no clips in {root}: {_COUNTING}")
 
-    clips: dict[str, Footage] = {}
-    bad: list[tuple[str, str]] = []
-    for name, opened in _open(root, found, shortest):
-        if not isinstance(opened, str):
-            clips[name] = opened
-        elif on_bad == "stop":
-            raise UserError(f'bad clip {root / printable(name)}: {opened}; on_bad="skip" leaves such clips out')
-        else:
-            bad.append((printable(name), opened))
-    if not clips:
-        raise UserError(f"no clip in {root} can be used, the first, {bad[0][0]}: {bad[0][1]}")
-    warn_left_out(bad, len(found), "clips")
+    clips: dict[str, Footage]
+    clips, bad = usable(root, _open(root, found, shortest), "clip", on_bad)
     rates = [footage.rate for footage in clips.values() if footage.rate]
     if rates and max(rates) > _SAME_RATE * min(rates):
         told = f"the frame rates of the clips in {root} go from {min(rates):.4g} to {max(rates):.4g}"
         log.warning("%s: windows count frames, so the same motion is slower in some; give all clips one rate", told)
     source = ClipSource(clips, parts=parts_of(list(clips)), memory=memory)
     source.bad = bad
-    source.labels, source.classes = _labels(source.names, source.parts is not None)
+    source.labels, source.classes = classes_of(folders_of(source.names, source.parts is not None))
     source.captions = captions_of(root, source.names, files, "clips")
     return source
 
@@ -224,16 +213,12 @@ def _ordered(files: list[str]) -> list[str]:
 def _open(root: Path, found: dict[str, list[str]], shortest: int) -> Iterator[tuple[str, Footage | str]]:
     """The footage of each clip in order, or the reason why it cannot be used."""
     files = [file for clip in found.values() for file in clip]
-    pool = ThreadPoolExecutor(min(8, os.cpu_count() or 1), "clips")
-    try:
-        looked = pool.map(lambda file: _look(root / file, shortest) if is_text(file) else Unusable(NOT_TEXT), files)
-        for name, own in found.items():
-            try:
-                yield name, _footage(root, own, list(itertools.islice(looked, len(own))), shortest)
-            except Unusable as error:
-                yield name, str(error)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    looked = in_threads(lambda file: _look(root / file, shortest) if is_text(file) else Unusable(NOT_TEXT), files)
+    for name, own in found.items():
+        try:
+            yield name, _footage(root, own, list(itertools.islice(looked, len(own))), shortest)
+        except Unusable as error:
+            yield name, str(error)
 
 
 def _look(path: Path, shortest: int) -> Head:
@@ -245,7 +230,7 @@ def _look(path: Path, shortest: int) -> Head:
     except UserError:  # a package is missing
         raise
     except Exception as error:  # decoders raise nearly every kind of error on a broken file
-        return Unusable(f"cannot be read: {' '.join(str(error).split()) or type(error).__name__}")
+        return Unusable(f"cannot be read: {one_line(error)}")
 
 
 def _footage(root: Path, files: list[str], heads: list[Head], shortest: int) -> Footage:
@@ -264,12 +249,3 @@ def _footage(root: Path, files: list[str], heads: list[Head], shortest: int) -> 
     return FrameFolder(
         root / PurePosixPath(files[0]).parent, [PurePosixPath(file).name for file in files], next(iter(sizes))
     )
-
-
-def _labels(names: list[str], in_parts: bool) -> tuple[list[int] | None, list[str]]:
-    folders = [name.split("/")[int(in_parts) : -1] for name in names]
-    classes = sorted({folder[0] for folder in folders if folder})
-    if len(classes) < 2 or not all(folders):
-        return None, []
-    rank = {name: index for index, name in enumerate(classes)}
-    return [rank[folder[0]] for folder in folders], classes

@@ -17,6 +17,7 @@ from jaxtyping import Int64
 from PIL import Image, UnidentifiedImageError
 
 from ddmi.base.errors import UserError, missing_extra
+from ddmi.data.folders import one_line
 from ddmi.data.images import to_rgb, upright
 
 FORMATS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
@@ -155,7 +156,7 @@ class FrameFolder:
                     turned = "exif" in image.info  # asked before the pixels are read, as `header` does
                     frame = to_rgb(upright(image) if turned else image)
             except Exception as error:  # decoders raise nearly every kind of error on a broken file
-                raise UserError(f"cannot read the frame {path}: {' '.join(str(error).split())}") from error
+                raise UserError(f"cannot read the frame {path}: {one_line(error)}") from error
             if (frame.height, frame.width) != self.size:
                 raise UserError(
                     f"{path} has {frame.width}x{frame.height} pixels, the frames beside it "
@@ -188,7 +189,7 @@ def header(path: Path) -> tuple[int, int]:
     except UnidentifiedImageError as error:
         raise Unusable(f"{path.name} is not an image") from error
     except Exception as error:  # a decompression bomb, a broken header
-        raise Unusable(f"{path.name} is broken: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise Unusable(f"{path.name} is broken: {one_line(error)}") from error
 
 
 def _av() -> Any:
