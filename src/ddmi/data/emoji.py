@@ -166,8 +166,8 @@ def _groups(names: list[str], texts: list[str]) -> list[list[int]]:
 
     first: dict[tuple[str, str], int] = {}
     for index, (name, text) in enumerate(zip(names, texts, strict=True)):
-        for key in (("subject", subject(name)), ("drawing", text)):
-            one, other = find(first.setdefault(key, index)), find(index)
+        for shared in (("subject", subject(name)), ("drawing", text)):
+            one, other = find(first.setdefault(shared, index)), find(index)
             leader[max(one, other)] = min(one, other)
     groups: dict[int, list[int]] = {}
     for index in range(len(names)):
