@@ -17,10 +17,10 @@ import trimesh
 from PIL import Image
 from test_report import HOSTILE, Page, written
 
-from ddmi.domains.nerf import Nerf, ViewDataset, shot
+from ddmi.domains.nerf import Nerf, ViewDataset, field_view
+from ddmi.domains.nerf.field_view import CAMERA, SURFACE
 from ddmi.domains.nerf.photography import FurnitureViews
 from ddmi.domains.nerf.posed import Views
-from ddmi.domains.nerf.shot import CAMERA, SURFACE
 from ddmi.evaluation import Evaluated
 from ddmi.field import Field
 from ddmi.model.encoders.points import PointEncoderConfig
@@ -117,7 +117,7 @@ class Known(Evaluated):
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Pages of few and small images, whose emptiness is looked up on a coarse grid."""
-    monkeypatch.setattr(shot, "Occupancy", partial(Occupancy, cells=CELLS))
+    monkeypatch.setattr(field_view, "Occupancy", partial(Occupancy, cells=CELLS))
     sizes = {"TURNED": 16, "FRAMES": 3, "SIZES": (8, 12, 20), "MIDDLE": 8, "SIDE": 8, "CELLS": (16, 24)}
     for name, value in sizes.items():
         monkeypatch.setattr(nerf, name, value)

@@ -142,7 +142,9 @@ class Camera:
         back = [math.sin(a) * math.cos(e), math.sin(e), math.cos(a) * math.cos(e)]
         eye = [there + distance * step for there, step in zip(target, back, strict=True)]
         focal = min(height, width) / 2 / math.tan(math.radians(fov) / 2)
-        return Camera(_pose(torch.tensor([right, up, back, eye], dtype=torch.float64)), focal, (height, width))
+        pose = torch.eye(4, dtype=torch.float64)
+        pose[:3] = torch.tensor([right, up, back, eye], dtype=torch.float64).T
+        return Camera(pose, focal, (height, width))
 
 
 def sphere(
@@ -193,32 +195,6 @@ def lattice(count: int) -> Float[np.ndarray, "n 3"]:
     angle = np.pi * (3 - math.sqrt(5)) * np.arange(count)
     across = np.sqrt(1 - y * y)
     return np.stack([across * np.cos(angle), y, across * np.sin(angle)], axis=1)
-
-
-def look_at(
-    eye: Sequence[float] | Float[Tensor, "3"],
-    target: Sequence[float] | Float[Tensor, "3"] = (0.0, 0.0, 0.0),
-    up: Sequence[float] | Float[Tensor, "3"] = (0.0, 1.0, 0.0),
-) -> Float[Tensor, "4 4"]:
-    """The pose, float64, of a camera at `eye` that looks at `target` and sees `up` pointing upwards.
-
-    Raises:
-        UserError: it would look nowhere, or along `up`.
-    """
-    at, there, above = (torch.as_tensor(v, dtype=torch.float64) for v in (eye, target, up))
-    back = at - there
-    right = torch.linalg.cross(above, back)
-    if not right.norm() > 1e-9 * above.norm() * back.norm():
-        raise UserError(f"a camera at {at.tolist()} cannot look at {there.tolist()} with {above.tolist()} upwards")
-    right, back = right / right.norm(), back / back.norm()
-    return _pose(torch.stack([right, torch.linalg.cross(back, right), back, at]))
-
-
-def _pose(columns: Float[Tensor, "4 3"]) -> Float[Tensor, "4 4"]:
-    """Right, up, back and place as the columns of a pose."""
-    pose = torch.eye(4, dtype=columns.dtype, device=columns.device)
-    pose[:3] = columns.T
-    return pose
 
 
 def from_opencv(pose: Float[Tensor, "*n 4 4"]) -> Float[Tensor, "*n 4 4"]:

@@ -15,8 +15,8 @@ from torch import Tensor
 from ddmi.base.errors import UserError
 from ddmi.domains.nerf import Nerf, RadianceHead, ViewDataset, harmonics
 from ddmi.domains.nerf.dataset import RayBatch
+from ddmi.domains.nerf.field_view import SURFACE, occupancy, turned
 from ddmi.domains.nerf.posed import Views
-from ddmi.domains.nerf.shot import SURFACE, occupancy, turned
 from ddmi.model.encoders.image import ConvEncoderConfig
 from ddmi.model.encoders.points import PointEncoderConfig
 from ddmi.model.signal import Signal
@@ -165,17 +165,17 @@ def test_the_harmonics_are_orthonormal_over_the_sphere() -> None:
 
 
 def test_a_picture_shows_the_ball_where_it_is() -> None:
-    shot = nerf().render(ball, 48)
-    pixels = np.asarray(shot.image).astype(int)
+    view = nerf().render(ball, 48)
+    pixels = np.asarray(view.image).astype(int)
     camera = Camera.orbit(35, 20, size=48)
     origins, directions = camera.rays()
     distance = torch.linalg.cross(origins, directions).norm(dim=1).reshape(48, 48)
     inside, outside = (distance < RADIUS - 0.06).numpy(), (distance > RADIUS + 0.06).numpy()
     assert np.abs(pixels[inside] - np.round(255 * np.array(COLOUR))).max() <= 2
     assert (pixels[outside] == 255).all()
-    middle = float(shot.view.depth[24, 24])
+    middle = float(view.view.depth[24, 24])
     assert middle == pytest.approx(float(origins[0].norm()) - RADIUS, abs=0.05)
-    depth = np.asarray(shot.depth)
+    depth = np.asarray(view.depth)
     assert depth[24, 24, 0] < depth[24, 24 - 9, 0] < 255  # the middle is nearest
 
 

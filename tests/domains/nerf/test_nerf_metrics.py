@@ -13,7 +13,7 @@ import tiny
 import torch
 
 from ddmi.domains.base import Evidence
-from ddmi.domains.nerf import Nerf, ViewDataset, metrics, shot
+from ddmi.domains.nerf import Nerf, ViewDataset, field_view, metrics
 from ddmi.domains.nerf.camera_images import (
     RAYS,
     CameraImage,
@@ -29,7 +29,7 @@ from ddmi.domains.nerf.posed import Views
 from ddmi.evaluation import at
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
 from ddmi.metrics.pixels import CEILING
-from ddmi.rendering.cameras import Camera, look_at
+from ddmi.rendering.cameras import Camera
 from ddmi.rendering.volume import Occupancy
 
 SIZE = 16
@@ -80,8 +80,8 @@ class Source:
         for k in which:
             if (index, k) not in self.taken:
                 even, fine = RAYS
-                shot = DOMAIN.render(self.fields[index], self.size, camera=self.places[k], samples=even, fine=fine)
-                self.taken[index, k] = (255 * shot.view.colour).round().to(torch.uint8).numpy()
+                seen = DOMAIN.render(self.fields[index], self.size, camera=self.places[k], samples=even, fine=fine)
+                self.taken[index, k] = (255 * seen.view.colour).round().to(torch.uint8).numpy()
         return np.stack([self.taken[index, k] for k in which])
 
     def cloud(self, index, count, rng):
@@ -105,7 +105,7 @@ def given(fields, samples=(), wrong=lambda field: field, places=((0, 0), (120, 3
 @pytest.fixture(autouse=True)
 def coarse(monkeypatch):
     """Balls need no fine grid to tell where they are not."""
-    monkeypatch.setattr(shot, "Occupancy", partial(Occupancy, cells=16))
+    monkeypatch.setattr(field_view, "Occupancy", partial(Occupancy, cells=16))
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def network(monkeypatch):
 
 
 def test_points_along_the_rays_of_pixels_are_projected_to_these_pixels():
-    eye, target = (1.0, 2.0, 3.0), (0.2, -0.1, 0.3)
-    camera = Camera(look_at(eye, target), 21.0, (5, 7), (2.6, 3.1))
+    pose = Camera.orbit(30.0, 40.0, distance=3.5, target=(0.2, -0.1, 0.3)).pose
+    camera = Camera(pose, 21.0, (5, 7), (2.6, 3.1))
     origins, directions = camera.rays()
     far = torch.linspace(0.5, 4.0, 35)
     places, distances = project(camera, origins + far[:, None] * directions)

@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -140,28 +140,6 @@ class Image(Domain["PILImage.Image | StreamedImage", ImageDataset]):
         spacing = [(window[2] - window[0]) / size[1], (window[3] - window[1]) / size[0]]
         period = math.sqrt(spacing[0] * spacing[1]) * self.resolution / 2
         return min(max(period, 1 / max(self.scales)), 1 / min(self.scales))
-
-    @overload
-    def render(
-        self,
-        field: FieldLike,
-        size: int | tuple[int, int] = 128,
-        *,
-        window: Sequence[float] | None = None,
-        period: float | None = None,
-        streamed: Literal[False] = False,
-    ) -> PILImage.Image: ...
-
-    @overload
-    def render(
-        self,
-        field: FieldLike,
-        size: int | tuple[int, int] = 128,
-        *,
-        window: Sequence[float] | None = None,
-        period: float | None = None,
-        streamed: Literal[True],
-    ) -> StreamedImage: ...
 
     def render(
         self,

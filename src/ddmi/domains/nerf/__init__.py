@@ -20,7 +20,7 @@ from ddmi.base.randomness import generator
 from ddmi.data import kept
 from ddmi.domains.base import Domain, FieldLike, Formats, Metrics, Score, Split
 from ddmi.domains.nerf.dataset import RayBatch, ViewDataset
-from ddmi.domains.nerf.shot import CAMERA, Shot
+from ddmi.domains.nerf.field_view import CAMERA, FieldView
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.model.losses import laplace
 from ddmi.model.signal import Signal
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Nerf(Domain[Shot, ViewDataset]):
+class Nerf(Domain[FieldView, ViewDataset]):
     """Objects in the cube [-1, 1]^3, seen by the encoder as coloured points and scored by the colours of rays.
 
     Args:
@@ -152,7 +152,7 @@ class Nerf(Domain[Shot, ViewDataset]):
         window: Sequence[float] | None = None,
         samples: int = 64,
         fine: int = 64,
-    ) -> Shot:
+    ) -> FieldView:
         """The object before a camera: an image from there, a turntable, its depth, a mesh. Rendered when asked for.
 
         Args:
@@ -169,7 +169,7 @@ class Nerf(Domain[Shot, ViewDataset]):
         if camera is None:
             camera = Camera.orbit(*(CAMERA if view is None else check_view(view)), size=size)
         camera = camera.resized(size, window)
-        return Shot(field, camera, Quadrature(samples, fine, self.background))
+        return FieldView(field, camera, Quadrature(samples, fine, self.background))
 
     def metrics(self) -> Metrics:
         from ddmi.domains.nerf.metrics import ViewMetrics
@@ -233,4 +233,4 @@ def harmonics(directions: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 9"]:
     return torch.stack([torch.ones_like(x), *first, *second, math.sqrt(5) / 2 * (3 * z * z - 1)], dim=-1)
 
 
-__all__ = ["Nerf", "RadianceHead", "Shot", "ViewDataset"]
+__all__ = ["FieldView", "Nerf", "RadianceHead", "ViewDataset"]

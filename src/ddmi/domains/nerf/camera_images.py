@@ -46,11 +46,11 @@ class CameraImage:
 
 def of_field(field: FieldLike, cameras: Iterable[Camera], background: float, finer: int = 1) -> list[CameraImage]:
     """What cameras see of a field, with `finer` rays along a pixel's side."""
-    found, device = [], getattr(field, "device", torch.device("cpu"))
+    found = []
     quadrature, occupancy = Quadrature(*RAYS, background), Occupancy(field, GRID)
     for camera in cameras:
         height, width = camera.size
-        fine = camera.resized((height * finer, width * finer)).to(device)
+        fine = camera.resized((height * finer, width * finer)).to(occupancy.occupied.device)
         view = render_field(field, fine, quadrature, occupancy=occupancy)
         far = view.opacity * view.depth
         values = torch.cat([view.colour, view.opacity[..., None], far[..., None]], dim=2).permute(2, 0, 1).cpu()

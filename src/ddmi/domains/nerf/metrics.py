@@ -35,7 +35,7 @@ from ddmi.domains.nerf.camera_images import (
     to_bits,
 )
 from ddmi.domains.nerf.dataset import ViewDataset
-from ddmi.domains.nerf.shot import SURFACE, straight
+from ddmi.domains.nerf.field_view import SURFACE, straight
 from ddmi.metrics import pixels
 from ddmi.metrics.distributions import frechet, gaussian, kernel_distance
 from ddmi.metrics.neighbours import memorised, nearest

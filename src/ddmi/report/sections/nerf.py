@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ddmi.domains.nerf.camera_images import SOLID, CameraImage, depth_error, of_cloud, of_mesh
+from ddmi.domains.nerf.field_view import CAMERA, SURFACE
 from ddmi.domains.nerf.photography import FurnitureViews
-from ddmi.domains.nerf.shot import CAMERA, SURFACE
 from ddmi.domains.nerf.views import ViewFolder
 from ddmi.field import Field
 from ddmi.metrics.pixels import CEILING, psnr
@@ -102,8 +102,8 @@ class Report(Scene):
         field.render(SIDE, **FAST).image  # noqa: B018 - what is prepared at the first image is no time of the others
         for size in SIZES:
             at, began = f"report/renderings/{size}", time.monotonic()
-            shot = field.render(size, **FINE)
-            sizes.append(figure(shot.image, f"{which} at {size}×{size}", f"{size}×{size}", pixels=False))
+            rendering = field.render(size, **FINE)
+            sizes.append(figure(rendering.image, f"{which} at {size}×{size}", f"{size}×{size}", pixels=False))
             self.numbers.put(at, {"rays": size**2, "seconds": round(time.monotonic() - began, 3)})
             rows.append(
                 [f"{size}×{size}", self.numbers.show(f"{at}/rays", ","), self.numbers.show(f"{at}/seconds", ".2f")]
@@ -134,21 +134,21 @@ class Report(Scene):
     def surface(self) -> Section:
         """The first field as coloured meshes that can be turned, with what each has cost."""
         which, field = self.chosen
-        shot, shown, rows = (
+        rendering, shown, rows = (
             field.render(MIDDLE, view=(viewer.AZIMUTH, viewer.ELEVATION), **FAST),
             [],
             list[list[Inline]](),
         )
         for cells in CELLS:
             at, began = f"report/meshes/{cells}", time.monotonic()
-            mesh = shot.mesh(cells)
+            mesh = rendering.mesh(cells)
             seconds, lighter = round(time.monotonic() - began, 3), viewer.lighter(mesh, FACES)
             about = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "queries": mesh.metadata.get("queries")}
             self.numbers.put(at, {**about, "seconds": seconds, "shown_faces": len(lighter.faces)})
             forms = {**dict.fromkeys(about, ","), "seconds": ".2f", "shown_faces": ","}
             rows.append([f"{cells}³", *(self.numbers.show(f"{at}/{key}", form) for key, form in forms.items())])
             if len(mesh.faces):
-                shown.append(figure(shot.image, f"{which}, mesh of {cells}³ cells", f"{cells}³", mesh=lighter))
+                shown.append(figure(rendering.image, f"{which}, mesh of {cells}³ cells", f"{cells}³", mesh=lighter))
         head = ["grid", "vertices", "faces", "queries of the density", "time (s)", "faces in the viewer"]
         blocks: list[Block] = [Row(shown, len(shown)), Table(head, rows)] if shown else []
         empty = "" if shown else " Here there is none."
@@ -206,8 +206,10 @@ class Report(Scene):
             name, at = self.name(self.held_out, index), f"report/depth/{k}"
             camera = self.held_out.camera(index, 0).resized(SIDE)
             true = of_mesh(TracedMesh(source.furniture.mesh(self.held_out.kept[index])), camera)
-            shot = field.render(camera.size, camera=camera, **FINE)
-            ours = CameraImage(camera, np.asarray(shot.image), shot.view.opacity.cpu(), shot.view.depth.cpu())
+            rendering = field.render(camera.size, camera=camera, **FINE)
+            ours = CameraImage(
+                camera, np.asarray(rendering.image), rendering.view.opacity.cpu(), rendering.view.depth.cpu()
+            )
             self.numbers.put(at, {"object": self.held_out.names[index], **depth_error(ours, true)})
             solid = [look.opacity > SOLID for look in (true, ours)]
             there = torch.cat([look.depth[seen] for look, seen in zip((true, ours), solid, strict=True)])
@@ -223,11 +225,11 @@ class Report(Scene):
         return self.section("depth", [Pair(rows[: len(rows) // 2 * 2 or 1])])
 
     def part(self, field: Field, whole: Field, place: str, alt: str, name: str) -> Figure:
-        shot, full, show = field.render(SIDE, **FAST), whole.render(SIDE, **FAST), self.numbers.show
-        near = min(float(psnr(to_tensor([shot.image]), to_tensor([full.image]))), CEILING)
-        self.numbers.put(place, {"covered": float((shot.view.opacity > SOLID).float().mean()), "psnr": near})
+        rendering, full, show = field.render(SIDE, **FAST), whole.render(SIDE, **FAST), self.numbers.show
+        near = min(float(psnr(to_tensor([rendering.image]), to_tensor([full.image]))), CEILING)
+        self.numbers.put(place, {"covered": float((rendering.view.opacity > SOLID).float().mean()), "psnr": near})
         caption = (f"{name}: ", show(f"{place}/covered", ".0%", ", "), show(f"{place}/psnr", ".1f", " dB"))
-        return figure(shot.image, alt, caption, pixels=False)
+        return figure(rendering.image, alt, caption, pixels=False)
 
     def nearest(self) -> Section | None:
         """The first samples, each with the training object that the metric found nearest (Fig. 13)."""

@@ -42,7 +42,7 @@ def occupancy(field: FieldLike) -> Occupancy:
     return _FOUND[field]
 
 
-class Shot:
+class FieldView:
     """A field, a camera, and how finely rays are sampled.
 
     Args:
@@ -54,10 +54,9 @@ class Shot:
 
     def seen(self, camera: Camera, *, normals: bool = False) -> View:
         """Colour, opacity, depth and maybe normals from any camera."""
-        device = getattr(self.field, "device", torch.device("cpu"))
-        return render_field(
-            self.field, camera.to(device), self.quadrature, occupancy=occupancy(self.field), normals=normals
-        )
+        known = occupancy(self.field)  # which lies where the field is evaluated
+        camera = camera.to(known.occupied.device)
+        return render_field(self.field, camera, self.quadrature, occupancy=known, normals=normals)
 
     @cached_property
     def view(self) -> View:
