@@ -18,6 +18,7 @@ from ddmi.base.coordinates import grid
 from ddmi.base.errors import UserError
 from ddmi.model.autoencoder import D2CVAE, freeze
 from ddmi.model.diffusion import Diffusion
+from ddmi.model.flow import student_of
 from ddmi.pipeline import slerp
 
 
@@ -30,6 +31,7 @@ def pipe() -> DDMIPipeline:
     diffusion = tiny.awake(Diffusion(config.diffusion, config.domain.layout, config.autoencoder.latent_channels))
     diffusion.mean += 0.3  # type: ignore[operator]
     diffusion.std *= 2.0  # type: ignore[operator]
+    diffusion.flow = tiny.awake(student_of(diffusion))  # type: ignore[arg-type, assignment]
     return DDMIPipeline(config, freeze(autoencoder), freeze(diffusion))  # type: ignore[arg-type]
 
 
@@ -121,7 +123,7 @@ def test_an_open_image_is_turned_as_its_file_is(pipe, tmp_path):
         assert not torch.allclose(values(pipe.encode(given)), stored)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpm", "unipc", "heun", "rk45"])
+@pytest.mark.parametrize("sampler", ["flow", "ddpm", "ddim", "dpm", "unipc", "heun", "rk45"])
 def test_sample_k_depends_on_seed_and_k_alone(pipe, sampler):
     whole = pipe.latents(5, seed=3, sampler=sampler, steps=4)
     torch.testing.assert_close(pipe.latents(5, seed=3, sampler=sampler, steps=4, batch_size=2), whole)

@@ -17,9 +17,12 @@ from ddmi.base.errors import UserError, WorkError
 from ddmi.base.storage import seal
 from ddmi.model.autoencoder import D2CVAE
 from ddmi.model.diffusion import Diffusion
+from ddmi.model.flow import student_of
 from ddmi.pretrained import export, folder_of, load_autoencoder, load_diffusion, open_folder
 
 CONFIG = tiny.config()
+WRITTEN = {*models.FILES} - {models.FLOW}
+"""Where there is no flow map."""
 
 
 def networks(seed=0):
@@ -42,6 +45,24 @@ def test_what_is_stored_comes_back(folder):
     ):
         assert tiny.equal(loaded, made)
         assert not loaded.training and not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_a_flow_map_is_a_further_file_of_the_folder(folder):
+    """A model without one is as valid, and a new denoiser has none yet."""
+    denoiser = networks()[1]
+    assert load_diffusion(folder, CONFIG).flow is None
+    before = (folder / "diffusion.safetensors").read_bytes()
+    student = tiny.awake(student_of(denoiser))
+    export(folder, CONFIG, flow=student)
+    opened, config = open_folder(folder)
+    assert "flow.safetensors" in json.loads((folder / "manifest.json").read_text())
+    loaded = load_diffusion(opened, config)
+    assert tiny.equal(loaded.flow, student) and (folder / "diffusion.safetensors").read_bytes() == before
+    (folder / "flow.safetensors").write_bytes(before)
+    with pytest.raises(UserError, match=r"flow.safetensors was altered"):
+        open_folder(folder)
+    export(folder, CONFIG, diffusion=denoiser)
+    assert load_diffusion(*open_folder(folder)).flow is None and not (folder / "flow.safetensors").exists()
 
 
 def test_a_run_stands_for_its_model(folder):
@@ -118,7 +139,7 @@ def test_an_export_that_is_killed_leaves_the_old_model_or_the_new(folder, monkey
     opened, config = open_folder(folder.parent)
     assert tiny.equal(load_autoencoder(opened, config), expected[0])
     assert tiny.equal(load_diffusion(opened, config), expected[1])
-    assert {path.name for path in folder.iterdir()} == set(models.FILES)
+    assert {path.name for path in folder.iterdir()} == WRITTEN
 
 
 def test_an_export_that_two_processes_finish_is_whole(folder, monkeypatch):
@@ -134,7 +155,7 @@ def test_an_export_that_two_processes_finish_is_whole(folder, monkeypatch):
     export(folder, CONFIG, *new)
     opened, config = open_folder(folder)
     assert tiny.equal(load_autoencoder(opened, config), new[0])
-    assert {path.name for path in folder.iterdir()} == set(models.FILES)
+    assert {path.name for path in folder.iterdir()} == WRITTEN
 
 
 def test_what_else_is_in_the_folder_stays(tmp_path, monkeypatch):
@@ -145,7 +166,7 @@ def test_what_else_is_in_the_folder_stays(tmp_path, monkeypatch):
     for seed in (0, 1):  # a new one, then in its place
         export(Path(), CONFIG, *networks(seed))
         assert tiny.equal(load_autoencoder(*open_folder(".")), networks(seed)[0])
-    assert {path.name for path in tmp_path.iterdir()} == {"thesis", "notes.txt", *models.FILES}
+    assert {path.name for path in tmp_path.iterdir()} == {"thesis", "notes.txt", *WRITTEN}
     assert (tmp_path / "thesis" / "text.tex").read_text() == (tmp_path / "notes.txt").read_text() == "of the user"
 
 

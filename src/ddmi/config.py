@@ -22,19 +22,22 @@ from ddmi.model.diffusion import DiffusionConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Both stages. Sizes are global: they do not change with the number of processes.
+    """All stages. Sizes are global: they do not change with the number of processes.
 
     Args:
         autoencoder_steps: optimiser steps of stage 1.
         diffusion_steps: optimiser steps of stage 2.
         batch_size: signals in one optimiser step, over all processes.
-        diffusion_batch_size: the same for stage 2; 0: as stage 1.
+        diffusion_batch_size: the same for stages 2 and 3; 0: as stage 1.
+        distillation_steps: optimiser steps of stage 3, the distillation; 0: no such stage.
+        trajectory_uses: how often stage 3 uses a trajectory of the denoiser, on average, before it is replaced.
+        trajectory_megabytes: space for these trajectories, on disk and in memory.
         accumulation: backward passes in one optimiser step; divides the batch, whose meaning it does not change.
         precision: of autocast; weights and optimiser stay in fp32. "auto": the faster one, which is stored.
-        diffusion_precision: of stage 2, where it is another one; with "fp16" only "fp32".
+        diffusion_precision: of stages 2 and 3, where it is another one; with "fp16" only "fp32".
         seed: of everything random.
         autoencoder_learning_rate: of stage 1.
-        diffusion_learning_rate: of stage 2.
+        diffusion_learning_rate: of stages 2 and 3.
         final_learning_rate: share of the learning rate that is left at the end of the cosine.
         warmup_steps: linear warm-up, at most a tenth of the stage.
         weight_decay: of AdamW.
@@ -55,6 +58,9 @@ class TrainingConfig:
     diffusion_steps: int = 200_000
     batch_size: int = 32
     diffusion_batch_size: int = 0
+    distillation_steps: int = 0
+    trajectory_uses: int = 16
+    trajectory_megabytes: int = 256
     accumulation: int = 1
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     diffusion_precision: Literal["same", "auto", "fp32", "bf16"] = "same"
@@ -77,9 +83,10 @@ class TrainingConfig:
     compile: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("autoencoder_steps", "diffusion_steps", "batch_size", "accumulation", "keep", "non_finite_limit"):
-            if getattr(self, name) < 1:
-                raise UserError(f"training.{name} must be at least 1, not {getattr(self, name)}")
+        positive = ("autoencoder_steps", "diffusion_steps", "batch_size", "accumulation", "keep", "non_finite_limit")
+        for name in (*positive, "trajectory_uses", "trajectory_megabytes"):
+            check_count(f"training.{name}", getattr(self, name))
+        check_count("training.distillation_steps", self.distillation_steps, 0)
         if not 0 <= self.seed < 1 << 63:
             raise UserError(f"training.seed must be from 0 to 2^63 - 1, not {self.seed}")
         if self.batch_size % self.accumulation or self.diffusion_batch % self.accumulation:

@@ -71,7 +71,8 @@ class DDMIPipeline:
         Args:
             half: in half precision, float16.
         """
-        export(Path(path), self.config, self.autoencoder, self.diffusion, half=half)
+        flow = None if self.diffusion is None else self.diffusion.flow
+        export(Path(path), self.config, self.autoencoder, self.diffusion, flow, half=half)
 
     def push_to_hub(self, repository: str, *, private: bool = False, token: str | None = None) -> str:
         """Upload the model folder to the hub; returns its address.
@@ -110,6 +111,7 @@ class DDMIPipeline:
         millions = sum(p.numel() for network in networks if network is not None for p in network.parameters()) / 1e6
         kind = {"none": "", "text": ", from text", "class": ", by class"}[self.config.diffusion.condition]
         stage = f"denoiser{kind}" if self.diffusion is not None else "no denoiser yet"
+        stage += ", flow map" if self.diffusion is not None and self.diffusion.flow is not None else ""
         domain = domains.name_of(self.config.domain)
         return f"DDMIPipeline({self.config.name}: {domain}, {millions:.1f} M parameters, {stage}, {self.device})"
 

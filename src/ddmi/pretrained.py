@@ -31,7 +31,8 @@ from ddmi.model.autoencoder import D2CVAE, as_channels_last, freeze
 from ddmi.model.diffusion import Diffusion
 
 CONFIG, AUTOENCODER, DIFFUSION = "config.json", "autoencoder.safetensors", "diffusion.safetensors"
-FILES = (CONFIG, AUTOENCODER, DIFFUSION, MANIFEST)
+FLOW = "flow.safetensors"
+FILES = (CONFIG, AUTOENCODER, DIFFUSION, FLOW, MANIFEST)
 """Of a model folder; the manifest is put in place last."""
 AGAIN = "train with --resume to write it again from the checkpoints of stage 1"
 LARGEST = 1 << 27
@@ -72,10 +73,12 @@ def export(
     config: Config,
     autoencoder: nn.Module | None = None,
     diffusion: nn.Module | None = None,
+    flow: nn.Module | None = None,
     *,
     half: bool = False,
 ) -> None:
-    """Put weights into the model folder; what is not given stays as it was. A new autoencoder drops the old denoiser.
+    """Put weights into the model folder; what stood before the first that is given stays, and what stood behind it is
+    dropped: a new autoencoder has no denoiser yet, a new denoiser no flow map.
 
     Other files in the folder stay. The new ones are complete in a folder inside before the first takes its place, so
     that after a crash there is the old model or the new one.
@@ -85,21 +88,22 @@ def export(
             schedule) stay as they are, and networks are always computed with in float32.
 
     Raises:
-        UserError: the folder holds a file of one of our names that is not of a model, or an autoencoder that is to
-            stay and was altered.
+        UserError: the folder holds a file of one of our names that is not of a model, or a file that is to stay and
+            was altered.
         WorkError: the folder cannot be written; the old model is untouched.
     """
     check_export(folder)
     with aside(folder / PENDING, own=FILES) as scratch:
         scratch.mkdir()
-        if autoencoder is None:
-            shutil.copy2(folder / AUTOENCODER, scratch)
-            if digest(scratch / AUTOENCODER) != read_json(folder / MANIFEST, SMALL)[AUTOENCODER]:
-                raise UserError(f"{folder / AUTOENCODER} was altered: {AGAIN}")
-        else:
-            save_tensors(weights_of(autoencoder, half=half), scratch / AUTOENCODER)
-        if diffusion is not None:
-            save_tensors(weights_of(diffusion, half=half), scratch / DIFFUSION)
+        networks = {AUTOENCODER: autoencoder, DIFFUSION: diffusion, FLOW: flow}
+        first = next(k for k, network in enumerate(networks.values()) if network is not None)
+        for name in list(networks)[:first]:
+            shutil.copy2(folder / name, scratch)
+            if digest(scratch / name) != read_json(folder / MANIFEST, SMALL)[name]:
+                raise UserError(f"{folder / name} was altered: {AGAIN}")
+        for name, network in networks.items():
+            if network is not None:
+                save_tensors(weights_of(network, half=half), scratch / name)
         configuration.save(config, scratch / CONFIG)
         seal(scratch)
     _settle(folder)
@@ -149,9 +153,12 @@ def _settle(folder: Path) -> None:
 
 
 def weights_of(module: nn.Module, *, half: bool) -> dict[str, Tensor]:
-    """The state of a module, its parameters in float16 where `half`; those of a denoiser's guide always are."""
+    """The state of a module, its parameters in float16 where `half`; those of a denoiser's guide always are. Its flow
+    map is another network.
+    """
     rounded = {name for name, _ in module.named_parameters() if half or name.startswith("guide.")}
-    return {name: t.half() if name in rounded else t for name, t in module.state_dict().items()}
+    kept = {name: t for name, t in module.state_dict().items() if not name.startswith("flow.")}
+    return {name: t.half() if name in rounded else t for name, t in kept.items()}
 
 
 def folder_of(path: str | Path) -> Path:
@@ -195,13 +202,21 @@ def load_autoencoder(folder: Path, config: Config) -> D2CVAE:
 
 
 def load_diffusion(folder: Path, config: Config) -> Diffusion | None:
-    """The denoiser of a model folder, frozen; None when stage 2 has not been trained."""
-    if not (folder / DIFFUSION).is_file():
+    """The denoiser of a model folder with its flow map, frozen; None when stage 2 has not been trained."""
+    denoiser = _load(folder / DIFFUSION, config)
+    if denoiser is not None:
+        denoiser.flow = _load(folder / FLOW, config, target=True)
+    return denoiser
+
+
+def _load(path: Path, config: Config, *, target: bool = False) -> Diffusion | None:
+    if not path.is_file():
         return None
-    tensors = load_tensors(folder / DIFFUSION)
+    tensors = load_tensors(path)
 
     def make(prefix: str = "") -> Diffusion:
-        model = Diffusion(config.diffusion, config.domain.layout, config.autoencoder.latent_channels)
+        channels = config.autoencoder.latent_channels
+        model = Diffusion(config.diffusion, config.domain.layout, channels, target=target)
         tokens, mask = tensors.get(f"{prefix}null_tokens"), tensors.get(f"{prefix}null_mask")
         width = config.diffusion.text_width if config.diffusion.condition == "text" else 0
         if tokens is not None and mask is not None and (*mask.shape, width) == tokens.shape == (len(tokens), width):
@@ -210,4 +225,4 @@ def load_diffusion(folder: Path, config: Config) -> Diffusion | None:
             model.guide = make("guide.")
         return model
 
-    return freeze(as_channels_last(build(make, tensors, folder / DIFFUSION)))  # type: ignore[return-value]
+    return freeze(as_channels_last(build(make, tensors, path)))  # type: ignore[return-value]

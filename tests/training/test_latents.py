@@ -10,7 +10,7 @@ import torch
 from ddmi.base.errors import WorkError
 from ddmi.base.planes import Plane, cells, unpack
 from ddmi.model.autoencoder import D2CVAE
-from ddmi.training.latents import LatentDataset, TextTable, encode, statistics
+from ddmi.training.latents import Conditions, LatentDataset, TextTable, encode, statistics
 
 LAYOUT = (Plane(name="xy", axes=(0, 1), size=(3, 2)), Plane(name="t", axes=(2,), size=(5,)))
 
@@ -69,7 +69,7 @@ def test_what_is_stored_is_the_posterior(autoencoder, pictures, tmp_path):
     assert latents.shape == (12, 2, 4, 16) and autoencoder.calls == 12
     with torch.no_grad():
         posterior = autoencoder.encode(dataset.inputs([3, 11]))
-    read = LatentDataset(latents, dataset).batch([3, 11], torch.Generator(), [7, 8])
+    read = LatentDataset(latents, dataset, Conditions()).batch([3, 11], torch.Generator(), [7, 8])
     assert torch.allclose(read.mean, posterior.mean, atol=2e-3, rtol=2e-3)
     assert torch.allclose(read.log_variance, posterior.log_variance, atol=2e-3, rtol=2e-3)
     assert read.seeds == (7, 8) and read.condition is None
@@ -154,7 +154,7 @@ def test_an_item_with_several_captions_is_described_by_each_of_them_in_turn():
 def test_conditions_go_with_their_items(pictures):
     dataset = tiny.dataset(tiny.image(), pictures, "all")
     latents = np.zeros((12, 2, 4, 16), dtype=np.float16)
-    source = LatentDataset(latents, dataset, labels=list(range(12)))
+    source = LatentDataset(latents, dataset, Conditions(labels=range(12)))
     assert source.batch([5, 0], torch.Generator(), [1, 2]).condition.labels.tolist() == [5, 0]
     order = source.epoch(torch.Generator().manual_seed(3))
     assert order == dataset.epoch(torch.Generator().manual_seed(3))

@@ -32,7 +32,7 @@ def sample(
     sampler: Sampler = "",
     steps: Steps = 0,
     tolerance: Annotated[float | None, typer.Option(help="Of rk45 (default 0.001).")] = None,
-    eta: Annotated[float | None, typer.Option(help="Noise of ddim: 0 none (default), 1 ancestral.")] = None,
+    eta: Annotated[float | None, typer.Option(help="Noise of ddim and flow: 0 none (default), 1 all.")] = None,
     text: Annotated[list[str] | None, typer.Option(help="What to draw; repeatable.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Class number or name; repeatable.")] = None,
     guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance; 1: none.")] = None,
@@ -70,8 +70,8 @@ def sample(
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
     sampling = sampling.of(pipe.config.diffusion)
-    for name, given, only in (("--tolerance", tolerance, "rk45"), ("--eta", eta, "ddim")):
-        if given is not None and sampling.sampler != only:
+    for name, given, only in (("--tolerance", tolerance, ("rk45",)), ("--eta", eta, ("ddim", "flow"))):
+        if given is not None and sampling.sampler not in only:
             log.warning("%s has no effect on %s", name, sampling.sampler)
     if steps and not sampling.steps:
         log.warning("--steps has no effect on rk45: it takes as many as --tolerance needs")

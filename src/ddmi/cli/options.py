@@ -33,7 +33,7 @@ Time = Annotated[str, typer.Option(metavar="T0,T1", help="Part of a clip's time,
 View = Annotated[str, typer.Option(metavar="AZIMUTH,ELEVATION", help="Of a radiance field: from where, in degrees.")]
 Seed = Annotated[int, typer.Option(min=0, help="Sample k of a seed is always the same.")]
 Sampler = Annotated[
-    str, typer.Option(metavar="NAME", help="ddpm, ddim, dpm, unipc, heun or rk45; without it, the model's own.")
+    str, typer.Option(metavar="NAME", help="flow, ddpm, ddim, dpm, unipc, heun or rk45; without it, the model's own.")
 ]
 Steps = Annotated[int, typer.Option(min=0, help="Sampling steps; 0: the model's or the sampler's own.")]
 Format = Annotated[

@@ -13,7 +13,8 @@ import typer
 
 from ddmi.base.errors import UserError, check_positive, unknown
 from ddmi.base.interruption import STATUS
-from ddmi.base.terminal import say, table
+from ddmi.base.storage import MANIFEST
+from ddmi.base.terminal import rank, say, table
 from ddmi.cli import reading
 from ddmi.cli.options import Data, Preset, Settings
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STAGES = ("autoencoder", "diffusion", "all")
+STAGES = ("autoencoder", "diffusion", "distillation", "all")
 PREPARED = ("shapes", "views")
 
 
@@ -30,7 +31,7 @@ def train(
     preset: Preset,
     data: Data = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="The run folder.")] = None,
-    stage: Annotated[str, typer.Option(help="autoencoder, diffusion or all.")] = "all",
+    stage: Annotated[str, typer.Option(help="autoencoder, diffusion, distillation or all.")] = "all",
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")] = False,
     max_minutes: Annotated[
         float | None, typer.Option(help="Stop after so long, loading included, with a checkpoint.")
@@ -38,7 +39,10 @@ def train(
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration, and do nothing.")] = False,
 ) -> None:
-    """Train a preset on data into a run folder."""
+    """Train a preset on data into a run folder.
+
+    With `--stage distillation` a run folder, or a model folder whose copy goes into --out, takes the preset's place.
+    """
     began = time.monotonic()
     from ddmi import config as configuration
     from ddmi.cli.rendering import check_folder
@@ -47,6 +51,8 @@ def train(
         raise unknown("value of --stage", stage, STAGES)
     check_positive("--max-minutes", max_minutes)
     wanted = reading.preset(preset)
+    if stage == "distillation" and Path(preset).is_dir():  # of a run folder itself, or of a copy of a model folder
+        out, resume = out or Path(preset), resume or out is None
     config = reading.override(configuration.begun(out, wanted) if resume and out else wanted, settings)
     if dry_run:
         say(json.dumps(configuration.to_dict(config), indent=2))
@@ -54,13 +60,17 @@ def train(
     if out is None:
         raise UserError("--out is missing: name the run folder")
     check_folder(out)
+    if stage == "distillation" and (Path(preset) / MANIFEST).is_file() and not (out / "model").exists() and not rank():
+        from ddmi.pipeline import DDMIPipeline
+
+        DDMIPipeline.from_pretrained(preset).save_pretrained(out / "model")
     from ddmi.training.checkpoint import find
     from ddmi.training.run import train as work
 
     minutes = None if max_minutes is None else max_minutes - (time.monotonic() - began) / 60
     finished = work(config, out, data, stage=stage, resume=resume, max_minutes=minutes)  # type: ignore[arg-type]
     if not finished:
-        newest = [c for part in STAGES[:2] for c in find(out / "checkpoints", part)[-1:]]
+        newest = [c for part in STAGES[:3] for c in find(out / "checkpoints", part)[-1:]]
         where = f"step {newest[-1].step} of the {newest[-1].folder.name.partition('-')[0]}" if newest else "the start"
         log.warning("stopped at %s; go on with --resume", where)
     if (out / "model").is_dir():

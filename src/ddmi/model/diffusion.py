@@ -16,7 +16,13 @@ from ddmi.base.errors import UserError, check_share
 from ddmi.base.planes import Layout, pack, unpack
 from ddmi.model.unet import Condition, UNet, UNetConfig
 
-Sampler = Literal["ddpm", "ddim", "dpm", "unipc", "heun", "rk45"]
+Sampler = Literal["flow", "ddpm", "ddim", "dpm", "unipc", "heun", "rk45"]
+
+
+LEAST_SIGNAL = 0.25
+"""Share of the signal's amplitude below which a flow map divides by no less: an error of epsilon would grow 84 times on
+the way to v at the last time.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +145,8 @@ class Diffusion(nn.Module):
 
     Latents travel packed (b, c, l). `mean` and `std` are the latent's statistics by plane and channel, measured on the
     training set; the network only sees latents normalised by them. `null_tokens` is the null condition of a text model.
-    `guide` is a weaker version of the same denoiser, where there is one.
+    `guide` is a weaker version of the same denoiser, where there is one. `flow` is its flow map: a network of the same
+    kind with a second time, its `target`, see `flow.py`.
     """
 
     log_share: Tensor
@@ -148,8 +155,9 @@ class Diffusion(nn.Module):
     null_tokens: Tensor
     null_mask: Tensor
     guide: Diffusion | None
+    flow: Diffusion | None
 
-    def __init__(self, config: DiffusionConfig, layout: Layout, channels: int) -> None:
+    def __init__(self, config: DiffusionConfig, layout: Layout, channels: int, *, target: bool = False) -> None:
         super().__init__()
         self.config, self.layout, self.channels = config, layout, channels
         self.unet = UNet(
@@ -158,16 +166,18 @@ class Diffusion(nn.Module):
             channels,
             text=config.text_width if config.condition == "text" else 0,
             classes=len(config.classes) if config.condition == "class" else 0,
+            target=target,
         )
         if config.parameterisation == "mixed":
             self.mixing = nn.Parameter(torch.full((channels, 1), config.mixing_init))
-        self.register_buffer("log_share", alpha_bar(config).log().float(), persistent=False)
+        logs = alpha_bar(config).log().float()
+        self.register_buffer("log_share", torch.cat([torch.zeros(1), logs]), persistent=False)  # of times -1 .. T - 1
         self.register_buffer("mean", torch.zeros(len(layout), channels))
         self.register_buffer("std", torch.ones(len(layout), channels))
         if config.condition == "text":
             self.register_buffer("null_tokens", torch.zeros(1, config.text_width))
             self.register_buffer("null_mask", torch.ones(1, dtype=torch.bool))
-        self.guide = None
+        self.guide = self.flow = None
 
     # statistics ------------------------------------------------------------------------------------------------------
 
@@ -186,14 +196,20 @@ class Diffusion(nn.Module):
     # the forward process ---------------------------------------------------------------------------------------------
 
     def shares(self, t: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b 1 1"], Float[Tensor, "b 1 1"]]:
-        """alpha-bar and 1 - alpha-bar at times t in [0, T - 1], log-linear between whole times.
+        """alpha-bar and 1 - alpha-bar at times t in [-1, T - 1], log-linear between whole times: 1 and 0 at -1.
 
         Both are float32 with a relative error of about 1e-6: near t = 0 a plain difference would lose two digits.
         """
-        low = t.floor().clamp(0, self.config.timesteps - 1)
+        low = t.floor().clamp(-1, self.config.timesteps - 1)
         high = (low + 1).clamp(max=self.config.timesteps - 1)
-        log = torch.lerp(self.log_share[low.long()], self.log_share[high.long()], (t - low).to(self.log_share))
+        ends = self.log_share[low.long() + 1], self.log_share[high.long() + 1]
+        log = torch.lerp(*ends, (t - low).to(self.log_share))
         return log.exp()[:, None, None], -log.expm1()[:, None, None]
+
+    def angle(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b 1 1"]:
+        """phi in [0, pi / 2], with z_t = cos(phi) z + sin(phi) noise."""
+        signal, spread = self.shares(t)
+        return torch.atan2(spread.sqrt(), signal.sqrt())
 
     def diffuse(
         self, z: Float[Tensor, "b c l"], noise: Float[Tensor, "b c l"], t: Float[Tensor, "b"]
@@ -212,7 +228,7 @@ class Diffusion(nn.Module):
         The first part is the exact answer for standard normal latents; the network learns the rest. With "v" it is
         sqrt(1 - alpha-bar) z_t + sqrt(alpha-bar) net(z_t, t).
         """
-        output = pack(self.unet(unpack(z, self.layout), t, condition), self.layout).float()
+        output = self._output(z, t, condition)
         if self.config.parameterisation == "epsilon":
             return output
         signal, spread = (share.sqrt().to(z.dtype) for share in self.shares(t))
@@ -220,6 +236,24 @@ class Diffusion(nn.Module):
             return spread * z + signal * output
         share = torch.sigmoid(self.mixing)
         return (1 - share) * spread * z + share * output
+
+    def velocity(
+        self, z: Float[Tensor, "b c l"], t: Float[Tensor, "b"], s: Float[Tensor, "b"], condition: Condition | None
+    ) -> Float[Tensor, "b c l"]:
+        """Of a flow map: v = cos(phi) epsilon - sin(phi) x of the jump from time t to s; for s = t the denoiser's.
+
+        The output of its network means what it means in the denoiser: v, or epsilon, with the mixed part where there is
+        one. From epsilon, v = (epsilon - sin(phi) z_t) / cos(phi), whose divisor is kept from 0.
+        """
+        output = self._output(z, t, condition, s)
+        if self.config.parameterisation == "v":
+            return output
+        signal, spread = (share.sqrt() for share in self.shares(t))
+        beyond = (output - spread * z) / signal.clamp(min=LEAST_SIGNAL)
+        return torch.sigmoid(self.mixing) * beyond if self.config.parameterisation == "mixed" else beyond
+
+    def _output(self, z: Tensor, t: Tensor, condition: Condition | None, target: Tensor | None = None) -> Tensor:
+        return pack(self.unet(unpack(z, self.layout), t, condition, target), self.layout).float()
 
     def forward(
         self,

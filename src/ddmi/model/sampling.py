@@ -1,5 +1,5 @@
-"""Sampling latents: ancestral steps and DDIM, schedulers of diffusers, and the adaptive solver of the probability-flow
-ODE (Table 12).
+"""Sampling latents: jumps of a flow map, ancestral steps and DDIM, schedulers of diffusers, and the adaptive solver of
+the probability-flow ODE (Table 12).
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from torch import Tensor
 
 from ddmi.base.errors import UserError, unknown
 from ddmi.base.randomness import derive, generator
+from ddmi.model import flow
 from ddmi.model.diffusion import Diffusion, DiffusionConfig, Guidance, Sampler, alpha_bar, betas, check_interval
 from ddmi.model.ode import rk45
 from ddmi.model.unet import Condition
 
 SAMPLERS = get_args(Sampler)
-DEFAULT_STEPS = {"ddpm": 1000, "ddim": 50, "dpm": 25, "unipc": 20, "heun": 25, "rk45": 0}
+DEFAULT_STEPS = {"flow": 4, "ddpm": 1000, "ddim": 50, "dpm": 25, "unipc": 20, "heun": 25, "rk45": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +33,12 @@ class SamplingConfig:
 
     Args:
         seed: sample k of a seed is always the same.
-        sampler: "ddpm" (ancestral, section B.3), "ddim", "dpm" (DPM-Solver++ of order 2), "unipc", "heun", or "rk45".
+        sampler: "flow" (of a distilled model), "ddpm" (ancestral, section B.3), "ddim", "dpm" (DPM-Solver++ of order
+            2), "unipc", "heun", or "rk45".
         steps: of another sampler than the model's, 0 stands for that sampler's default; without effect on "rk45".
-        eta: noise of "ddim": 0 deterministic, 1 ancestral (DDIM eq. 16).
+        eta: noise of "ddim" and "flow": 0 deterministic, 1 ancestral (DDIM eq. 16), or renewed in every jump.
         tolerance: of "rk45".
-        guidance_scale: w of classifier-free guidance; 1 is plain conditional.
+        guidance_scale: w of classifier-free guidance; 1 is plain conditional. All guidance is fixed inside a flow map.
         guidance_interval: shares of the time axis between which both kinds of guidance apply.
         autoguidance: w of guidance by a weaker version of the model, which it must hold; 1: none.
 
@@ -72,7 +74,7 @@ class SamplingConfig:
         """The same with the model's own values where none are given; steps are then 0 for "rk45" alone.
 
         Raises:
-            UserError: more steps than the model has timesteps.
+            UserError: more steps than the model has timesteps, or other guidance than that inside its flow map.
         """
         sampler, steps = self.sampler or model.sampler, self.steps or (0 if self.sampler else model.sampling_steps)
         if sampler == "rk45":
@@ -81,6 +83,13 @@ class SamplingConfig:
             raise UserError(f"steps must be at most {model.timesteps}, the timesteps of this model, not {steps}")
         else:
             steps = steps or min(DEFAULT_STEPS[sampler], model.timesteps)
+        if sampler == "flow":
+            for name in ("guidance_scale", "guidance_interval", "autoguidance"):
+                if getattr(self, name) not in (None, own := getattr(model, name)):
+                    raise UserError(
+                        f"{name} is fixed at {own} inside the flow map of this model: leave it out, or choose another "
+                        "sampler (ddpm, ddim, dpm, unipc, heun, rk45)"
+                    )
         return replace(
             self,
             sampler=sampler,
@@ -102,7 +111,7 @@ class SamplingConfig:
         told = {"sampler": filled.sampler, "steps": filled.steps, "guidance_scale": filled.guidance_scale}
         if filled.sampler == "rk45":
             told["tolerance"] = self.tolerance
-        if filled.sampler == "ddim" and self.eta:
+        if filled.sampler in ("ddim", "flow") and self.eta:
             told["eta"] = self.eta
         for name in ("guidance_interval", "autoguidance"):
             if getattr(filled, name) != getattr(model, name):
@@ -152,16 +161,24 @@ def draw(
     alone.
 
     Raises:
-        UserError: autoguidance of a model that holds no weaker version of itself, or too many steps.
+        UserError: autoguidance of a model that holds no weaker version of itself, "flow" of one that was not distilled,
+            or too many steps.
     """
     config = config.of(diffusion.config)
     guidance = config.guidance
-    if guidance.auto != 1 and diffusion.guide is None:
+    if config.sampler == "flow" and diffusion.flow is None:
+        raise UserError(
+            "this model has no flow map: distil it (ddmi train RUN --stage distillation), or choose another sampler"
+        )
+    if config.sampler != "flow" and guidance.auto != 1 and diffusion.guide is None:
         raise UserError("this model holds no weaker version of itself for autoguidance: train with diffusion.guide_at")
     cells = sum(plane.shape[0] * plane.shape[1] for plane in diffusion.layout)
     device = diffusion.mean.device
     generators = [generator(seed, "sampling") for seed in seeds]
     z = torch.stack([torch.randn(diffusion.channels, cells, generator=g) for g in generators]).to(device)
+    if diffusion.flow is not None and config.sampler == "flow":
+        z = flow.follow(diffusion.flow, z, condition, config.steps, config.eta, generators)
+        return Drawn(diffusion.restore(z), torch.full((len(z),), config.steps, device=device))
     if config.sampler == "rk45":
         return _solve(diffusion, z, condition, guidance, config.tolerance)
     if config.sampler in ("ddpm", "ddim"):

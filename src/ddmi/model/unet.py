@@ -108,13 +108,17 @@ class UNet(nn.Module):
 
     Args:
         channels: of the latent. text: width of the text states (0: no text). classes: number of classes (0: none).
+        target: whether there is a second time, embedded like the first; at the beginning it has no effect.
     """
 
-    def __init__(self, config: UNetConfig, layout: Layout, channels: int, text: int = 0, classes: int = 0) -> None:
+    def __init__(
+        self, config: UNetConfig, layout: Layout, channels: int, text: int = 0, classes: int = 0, target: bool = False
+    ) -> None:
         super().__init__()
         self.classes = classes
         embedding = 4 * config.base
         self.time = TimeEmbedding(config.base, embedding)
+        self.target = TimeEmbedding(config.base, embedding, zero=True) if target else None
         self.planes = nn.ParameterDict(
             {plane.name: nn.Parameter(torch.zeros(embedding)) for plane in layout if len(layout) > 1}
         )
@@ -161,9 +165,18 @@ class UNet(nn.Module):
             self.up.append(stages)
         self.exit = nn.Sequential(norm(width, config.groups), nn.SiLU(), zeroed(convolution(width, self.folded)))
 
-    def forward(self, planes: Planes, t: Float[Tensor, "b"], condition: Condition | None = None) -> Planes:
+    def forward(
+        self,
+        planes: Planes,
+        t: Float[Tensor, "b"],
+        condition: Condition | None = None,
+        target: Float[Tensor, "b"] | None = None,
+    ) -> Planes:
         """One evaluation. Raises ValueError when a conditional network is given no condition."""
         embedding = self.time(t)
+        if self.target is not None:
+            assert target is not None
+            embedding = embedding + self.target(target)
         if self.pooled is not None:
             if condition is None:
                 raise ValueError("this denoiser was built with a condition, and was given none")

@@ -18,7 +18,7 @@ B = TypeVar("B", covariant=True)
 class Source(Protocol[B]):
     """What batches are taken from: a domain's dataset, or the cached latents."""
 
-    def epoch(self, generator: torch.Generator) -> list[int]: ...
+    def epoch(self, generator: torch.Generator) -> Sequence[int]: ...
     def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> B: ...
 
 
@@ -43,9 +43,9 @@ class Batches(Indexed[Any], Generic[B]):
         self.share = batch_size // processes
         self.first = rank * self.share
         self.length = len(self._draw(0))
-        self._epoch: tuple[int, list[int]] = (0, self._draw(0))
+        self._epoch: tuple[int, Sequence[int]] = (0, self._draw(0))
 
-    def _draw(self, epoch: int) -> list[int]:
+    def _draw(self, epoch: int) -> Sequence[int]:
         return self.source.epoch(generator(self.seed, self.stage, "epoch", epoch))
 
     def _index(self, position: int) -> int:

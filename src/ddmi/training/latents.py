@@ -134,13 +134,25 @@ class TextTable:
         return Condition(self.tokens[rows].float(), self.mask[rows])
 
 
+@dataclass(frozen=True)
+class Conditions:
+    """What the items of a dataset are conditioned on: their captions, their classes, or nothing."""
+
+    texts: TextTable | None = None
+    labels: Sequence[int] | None = None
+
+    def take(self, indices: Sequence[int], seeds: Sequence[int]) -> Condition | None:
+        """The condition of these items; its seed chooses among the captions of each."""
+        if self.texts is not None:
+            return self.texts.take(indices, seeds)
+        return None if self.labels is None else Condition(labels=torch.tensor([self.labels[i] for i in indices]))
+
+
 class LatentDataset:
     """Batches of cached posteriors, in the order of the dataset that they came from."""
 
-    def __init__(
-        self, latents: np.ndarray, dataset: Dataset, texts: TextTable | None = None, labels: list[int] | None = None
-    ) -> None:
-        self.latents, self.dataset, self.texts, self.labels = latents, dataset, texts, labels
+    def __init__(self, latents: np.ndarray, dataset: Dataset, conditions: Conditions) -> None:
+        self.latents, self.dataset, self.conditions = latents, dataset, conditions
 
     def epoch(self, generator: torch.Generator) -> list[int]:
         """As the dataset's own."""
@@ -149,9 +161,4 @@ class LatentDataset:
     def batch(self, indices: Sequence[int], choice: torch.Generator, seeds: Sequence[int]) -> LatentBatch:
         """Posteriors and conditions of these items."""
         both = torch.from_numpy(np.asarray(self.latents[np.asarray(indices)], dtype=np.float32))
-        condition = None
-        if self.texts is not None:
-            condition = self.texts.take(indices, seeds)
-        elif self.labels is not None:
-            condition = Condition(labels=torch.tensor([self.labels[i] for i in indices]))
-        return LatentBatch(both[:, 0], both[:, 1], condition, tuple(seeds))
+        return LatentBatch(both[:, 0], both[:, 1], self.conditions.take(indices, seeds), tuple(seeds))

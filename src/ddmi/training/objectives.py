@@ -1,4 +1,4 @@
-"""What is trained: two modules whose one `forward` returns named loss terms, already weighted."""
+"""What is trained: three modules whose one `forward` returns named loss terms, already weighted."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ddmi.base.planes import pack, reduced, unpack
 from ddmi.base.randomness import normal, uniform
 from ddmi.config import Config
 from ddmi.domains.base import Batch
+from ddmi.model import flow
 from ddmi.model.autoencoder import D2CVAE, as_channels_last
 from ddmi.model.diffusion import Diffusion, DiffusionConfig, dropped
 from ddmi.model.losses import (
@@ -28,6 +29,7 @@ from ddmi.model.losses import (
 from ddmi.model.posterior import Posterior
 from ddmi.training.latents import LatentBatch
 from ddmi.training.precision import autocast, of_stage
+from ddmi.training.trajectories import JumpBatch
 
 Terms = dict[str, Tensor]
 
@@ -140,6 +142,28 @@ class DiffusionObjective(nn.Module):
         """{"diffusion": mean squared error of the predicted noise}."""
         with autocast(batch.mean.device.type, self.precision):
             return {"diffusion": denoising_loss(self.model, batch)}  # type: ignore[arg-type]
+
+
+class DistillationObjective(nn.Module):
+    """Stage 3: a flow map that starts as the denoiser learns the jumps between states of its trajectories."""
+
+    def __init__(self, config: Config, teacher: Diffusion) -> None:
+        super().__init__()
+        self.config, self.precision = config, of_stage(config.training, "distillation")
+        self.model = as_channels_last(flow.student_of(teacher))
+
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of the optimiser."""
+        return [{"params": list(self.model.parameters()), "lr": self.config.training.diffusion_learning_rate}]
+
+    def forward(self, batch: JumpBatch, progress: float) -> Terms:
+        """{"distillation": mean squared error of the v of each jump}."""
+        model: Diffusion = self.model  # type: ignore[assignment]
+        turn = model.angle(batch.t) - model.angle(batch.s)
+        condition = model.null(len(batch.t)) if batch.condition is None else batch.condition
+        with autocast(batch.t.device.type, self.precision):
+            v = model.velocity(batch.start, batch.t, batch.s, condition)
+        return {"distillation": (v - flow.slope(batch.start, batch.end, turn)).square().mean()}
 
 
 def denoising_loss(model: Diffusion, batch: LatentBatch) -> Float[Tensor, ""]:

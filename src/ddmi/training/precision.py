@@ -28,9 +28,9 @@ MARGIN = 1.1
 
 
 def of_stage(training: TrainingConfig, stage: str) -> str:
-    """The setting that counts for "autoencoder" or "diffusion"; it may be "auto"."""
+    """The setting that counts for "autoencoder", "diffusion" or "distillation"; it may be "auto"."""
     other = training.diffusion_precision
-    return other if stage == "diffusion" and other != "same" else training.precision
+    return other if stage != "autoencoder" and other != "same" else training.precision
 
 
 def at_once(training: TrainingConfig) -> TrainingConfig:
@@ -82,7 +82,7 @@ def chosen(
         both = ", ".join(f"{precision} {seconds:.2g} s" for precision, seconds in took.items())
         log.warning("%s: a pass takes %s; trained in %s", stage, both, names[0])
     broadcast_object_list(names)
-    if stage == "diffusion" and training.diffusion_precision != "same":
+    if stage != "autoencoder" and training.diffusion_precision != "same":
         return replace(training, diffusion_precision=names[0])  # type: ignore[arg-type]
     both_open = training.precision == "auto" and training.diffusion_precision == "same" and stage == "autoencoder"
     later = "auto" if both_open else training.diffusion_precision

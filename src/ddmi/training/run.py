@@ -1,4 +1,4 @@
-"""A run from its configuration to a model folder: stage 1, the latents, stage 2."""
+"""A run from its configuration to a model folder: stage 1, the latents, stage 2, and its distillation."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from ddmi.base.allocation import keep_freed_memory
 from ddmi.base.errors import UserError, WorkError
 from ddmi.base.interruption import Interrupted, Interruption
 from ddmi.base.planes import unpack
+from ddmi.base.processes import Processes
 from ddmi.base.progress import Bar, working
 from ddmi.base.storage import MANIFEST, aside, digest, fill, load_tensors, locked, read_json, write_json
 from ddmi.base.terminal import rank
@@ -31,13 +32,26 @@ from ddmi.model.autoencoder import D2CVAE, freeze
 from ddmi.model.diffusion import Diffusion
 from ddmi.model.sampling import SamplingConfig, draw, sample_seeds
 from ddmi.model.unet import Condition
-from ddmi.pretrained import AGAIN, AUTOENCODER, DIFFUSION, check_export, data_of, export, intact, remember_data
+from ddmi.pretrained import (
+    AGAIN,
+    AUTOENCODER,
+    DIFFUSION,
+    FLOW,
+    check_export,
+    data_of,
+    export,
+    intact,
+    load_autoencoder,
+    load_diffusion,
+    remember_data,
+)
 from ddmi.rendering import files
 from ddmi.training import averages, latents, precision
 from ddmi.training.batches import Batches, Source
 from ddmi.training.checkpoint import find
 from ddmi.training.loop import Fitted, Stage, accelerate, fit, guide_of
-from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, denoising_loss
+from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, DistillationObjective, denoising_loss
+from ddmi.training.trajectories import Trajectories
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -51,7 +65,7 @@ PREVIEWS = 8
 PREVIEW = SamplingConfig(sampler="dpm", steps=15, guidance_scale=1.0, autoguidance=1.0)
 """How they are sampled."""
 
-Part = Literal["autoencoder", "diffusion", "all"]
+Part = Literal["autoencoder", "diffusion", "distillation", "all"]
 
 
 def train(
@@ -68,7 +82,8 @@ def train(
     Args:
         out: the run folder: config.json, data.json, checkpoints/, model/, samples/, logs/, cache/.
         data: what the domain's `open` reads; None for that of the run, or for a domain that brings its own.
-        stage: "autoencoder", "diffusion" (on an autoencoder that is in the folder already), or "all".
+        stage: "autoencoder", "diffusion" or "distillation" (on what the folder has already), or "all", with the last
+            one where `training.distillation_steps` are given.
         resume: go on from the newest checkpoint; on a folder without one, simply start.
         max_minutes: stop after so long, with a checkpoint; loading and checking the data count. One training step,
             with its checkpoint, is not broken off. SIGINT and SIGTERM stop it likewise.
@@ -97,6 +112,8 @@ def _train(
     with nullcontext() if rank() else locked(run):
         _check_run(run, resume)
         config = replace(config, training=_as_begun(config.training, run))
+        if stage == "distillation" and not rank():
+            _check_teacher(config, run)
         with working("reading the data"):
             data = data_of(run, data)
             source = config.domain.open(data)
@@ -119,6 +136,9 @@ def _train(
             if stage in ("diffusion", "all") and finished:
                 config = replace(config, training=configuration.load(run / "config.json").training)  # as stage 1 has it
                 finished = _diffusion(config, run, dataset, held_out, accelerator, interruption).finished
+            if finished and (stage == "distillation" or (stage == "all" and config.training.distillation_steps)):
+                config = replace(config, training=configuration.load(run / "config.json").training)
+                finished = _distillation(config, run, dataset, accelerator, interruption).finished
         finally:
             accelerator.end_training()
     return finished
@@ -165,7 +185,7 @@ def _conditioned(config: Config, dataset: Dataset) -> Config:
 
 def _started(run: Path) -> bool:
     """Whether the folder has checkpoints."""
-    return bool(find(run / "checkpoints", "autoencoder") or find(run / "checkpoints", "diffusion"))
+    return any(find(run / "checkpoints", stage) for stage in ("autoencoder", "diffusion", "distillation"))
 
 
 def _check_run(run: Path, resume: bool) -> None:
@@ -220,7 +240,8 @@ def _claim(run: Path, config: Config) -> None:
     if _started(run):
         before, now = to_dict(configuration.load(path)), to_dict(config)
         for name in ("domain", "autoencoder", "diffusion"):
-            if name == "diffusion" and not find(run / "checkpoints", "diffusion"):
+            begun = any(find(run / "checkpoints", stage) for stage in ("diffusion", "distillation"))
+            if name == "diffusion" and not begun:
                 continue  # stage 2 has not begun: its settings may still change
             if (difference := _difference(before[name], now[name], name)) is not None:
                 again = f"remove {run}/checkpoints/diffusion-* to train stage 2 again with them, or "
@@ -286,8 +307,6 @@ def _diffusion(
 ) -> Fitted:
     interruption.check()
     training, domain = config.training, config.domain
-    from ddmi.pretrained import load_autoencoder
-
     weights = run / "model" / AUTOENCODER
     if weights.exists() and not intact(run / "model", AUTOENCODER):
         raise UserError(f"{weights} was altered: {AGAIN}")
@@ -298,20 +317,15 @@ def _diffusion(
     key = hashlib.sha256()
     key.update(digest(run / "model" / AUTOENCODER).encode())
     key.update(repr((len(dataset), dataset.names)).encode())
-    cached, marker = run / "cache" / "latents.npy", run / "checkpoints" / "diffusion.json"
-    if find(run / "checkpoints", "diffusion") and marker.exists() and read_json(marker)["latents"] != key.hexdigest():
-        raise UserError(
-            f"{run} has checkpoints of stage 2 for another autoencoder or other data: "
-            f"remove {run}/checkpoints/diffusion-* to train it again"
-        )
+    cached = run / "cache" / "latents.npy"
+    _check_origin(run, "diffusion", "another autoencoder or other data", {"latents": key.hexdigest()})
     stored = None
     if accelerator.is_main_process:
         with Bar("latents", len(dataset)) as bar:
             stored = latents.encode(
                 autoencoder, dataset, cached, key.hexdigest(), accelerator.device, progress=lambda i, n: bar.advance(i)
             )
-        with aside(marker) as scratch:
-            write_json({"latents": key.hexdigest()}, scratch)
+        _note_origin(run, "diffusion", {"latents": key.hexdigest()})
     accelerator.wait_for_everyone()
     if stored is None:
         stored = latents.encode(autoencoder, dataset, cached, key.hexdigest(), accelerator.device)
@@ -319,19 +333,9 @@ def _diffusion(
     model.mean.copy_(mean)
     model.std.copy_(std)
 
-    texts, labels = None, None
-    if config.diffusion.condition == "text":
-        with working("encoding the captions"):
-            texts = _texts(config, dataset, model)
-    elif config.diffusion.condition == "class":
-        labels = dataset.labels
-    source = latents.LatentDataset(stored, dataset, texts, labels)
-    seeds = sample_seeds(training.seed, 0, PREVIEWS)
-    shown: Condition | None = None
-    if texts is not None or labels is not None:
-        spread = range(0, len(dataset), max(1, len(dataset) // PREVIEWS))[:PREVIEWS]
-        shown = source.batch(spread, torch.Generator(), spread).condition
-        seeds = seeds[: len(spread)]
+    conditions = _conditions(config, dataset, model)
+    source = latents.LatentDataset(stored, dataset, conditions)
+    show = _previews(config, run, dataset, conditions, autoencoder)
 
     unseen = []
     if training.preview_every or config.diffusion.ema_lengths:
@@ -343,11 +347,7 @@ def _diffusion(
         return sum(losses) / sum(len(batch.seeds) for batch in unseen)
 
     def preview(averaged: nn.Module, step: int) -> dict[str, float]:
-        condition = None if shown is None else shown.to(accelerator.device)
-        drawn = draw(averaged, seeds, condition, PREVIEW)  # type: ignore[arg-type]
-        with torch.no_grad():
-            signal = autoencoder.decode(unpack(drawn.z, domain.layout))
-        _show(config, fields_of(signal, domain), run / "samples" / f"diffusion-{step:06d}")
+        show(averaged, PREVIEW, f"diffusion-{step:06d}")  # type: ignore[arg-type]
         return {"held_out": held_out_loss(averaged)} if unseen else {}
 
     objective = DiffusionObjective(config, model)
@@ -373,6 +373,102 @@ def _diffusion(
             export(run / "model", config, diffusion=fitted.model)
     accelerator.wait_for_everyone()
     return fitted
+
+
+def _distillation(
+    config: Config, run: Path, dataset: Dataset, accelerator: Accelerator, interruption: Interruption
+) -> Fitted:
+    interruption.check()
+    _check_teacher(config, run)
+    training, decay = config.training, config.diffusion.ema_decay
+    teacher = load_diffusion(run / "model", config)
+    assert teacher is not None
+    teacher.flow = None  # an earlier one
+    teacher = teacher.to(accelerator.device)
+    torch.manual_seed(training.seed + 2)
+    objective = DistillationObjective(config, teacher)
+    conditions = _conditions(config, dataset, teacher)
+
+    guidance = SamplingConfig(sampler="dpm").of(config.diffusion).guidance
+    told = repr((digest(run / "model" / DIFFUSION), guidance, training.seed, dataset.names, dataset.captions))
+    key = hashlib.sha256(told.encode()).hexdigest()
+    _check_origin(run, "distillation", "another denoiser or other data", {"teacher": key})
+    if accelerator.is_main_process:
+        _note_origin(run, "distillation", {"teacher": key})
+    processes = Processes(accelerator.process_index, accelerator.num_processes, accelerator.device)
+    source = Trajectories(teacher, guidance, conditions, len(dataset), run / "cache", key[:16], training, processes)
+    autoencoder: D2CVAE = freeze(load_autoencoder(run / "model", config)).to(accelerator.device)  # type: ignore[assignment]
+    show = _previews(config, run, dataset, conditions, autoencoder)
+
+    def preview(student: nn.Module, step: int) -> None:
+        teacher.flow = student  # type: ignore[assignment]
+        show(teacher, SamplingConfig(sampler="flow"), f"distillation-{step:06d}")
+        teacher.flow = None
+
+    stage = Stage("distillation", training.distillation_steps, training.diffusion_batch, decay)
+    config = _precise(config, run, stage, objective, source, accelerator)
+    settings = replace(config.training, workers=0)  # trajectories are made where they are read
+    fitted = fit(objective, source, stage, settings, run, accelerator, interruption, preview)
+    if accelerator.is_main_process and _to_export(fitted, run / "model", FLOW):
+        with interruption.patience():
+            by_default = replace(config.diffusion, sampler="flow", sampling_steps=0)
+            export(run / "model", replace(config, diffusion=by_default), flow=fitted.model)
+    if fitted.finished:
+        source.remove()
+    accelerator.wait_for_everyone()
+    return fitted
+
+
+def _check_teacher(config: Config, run: Path) -> None:
+    """Make sure that there is a denoiser to distil, and how long to. Raises UserError where there is none."""
+    if not config.training.distillation_steps:
+        steps = "--set training.distillation_steps=2000"
+        raise UserError(f"training.distillation_steps is 0: say how many, e.g. {steps} (a fifth of those of stage 2)")
+    weights = run / "model" / DIFFUSION
+    if not weights.exists():
+        raise UserError(f"{weights} is missing: train stage 2 first (--stage diffusion), whose denoiser is distilled")
+    if not intact(run / "model", DIFFUSION):
+        raise UserError(f"{weights} was altered: train stage 2 with --resume to write it again from its checkpoints")
+
+
+def _check_origin(run: Path, stage: str, other: str, origin: dict[str, str]) -> None:
+    """Make sure that the checkpoints of a stage are for what it is trained on. Raises UserError where they are not."""
+    marker = run / "checkpoints" / f"{stage}.json"
+    if find(run / "checkpoints", stage) and marker.exists() and read_json(marker) != origin:
+        raise UserError(
+            f"{run} has checkpoints of the {stage} for {other}: remove {run}/checkpoints/{stage}-* to train it again"
+        )
+
+
+def _note_origin(run: Path, stage: str, origin: dict[str, str]) -> None:
+    with aside(run / "checkpoints" / f"{stage}.json") as scratch:
+        write_json(origin, scratch)
+
+
+def _conditions(config: Config, dataset: Dataset, model: Diffusion) -> latents.Conditions:
+    """What the items are conditioned on; the null condition of text goes into the model."""
+    if config.diffusion.condition == "text":
+        with working("encoding the captions"):
+            return latents.Conditions(texts=_texts(config, dataset, model))
+    return latents.Conditions(labels=dataset.labels if config.diffusion.condition == "class" else None)
+
+
+def _previews(
+    config: Config, run: Path, dataset: Dataset, conditions: latents.Conditions, autoencoder: D2CVAE
+) -> Callable[[Diffusion, SamplingConfig, str], None]:
+    """(denoiser, how to sample, name): saves samples with the conditions of items spread over the data."""
+    spread = range(0, len(dataset), max(1, len(dataset) // PREVIEWS))[:PREVIEWS]
+    shown = conditions.take(spread, spread)
+    seeds = sample_seeds(config.training.seed, 0, PREVIEWS if shown is None else len(spread))
+
+    def show(diffusion: Diffusion, sampling: SamplingConfig, name: str) -> None:
+        condition = None if shown is None else shown.to(diffusion.mean.device)
+        drawn = draw(diffusion, seeds, condition, sampling)
+        with torch.no_grad():
+            signal = autoencoder.decode(unpack(drawn.z, config.domain.layout))
+        _show(config, fields_of(signal, config.domain), run / "samples" / name)
+
+    return show
 
 
 def _held_out(

@@ -39,12 +39,16 @@ class ScaleEmbedding(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """Diffusion time t in [0, T), which need not be whole, to a vector."""
+    """Diffusion time t in [-1, T), which need not be whole, to a vector; with `zero` to the zero vector at first."""
 
-    def __init__(self, base: int, width: int) -> None:
+    def __init__(self, base: int, width: int, *, zero: bool = False) -> None:
         super().__init__()
         self.base = base
-        self.layers = nn.Sequential(nn.Linear(base, width), nn.SiLU(), nn.Linear(width, width))
+        first, last = nn.Linear(base, width), nn.Linear(width, width)
+        if zero:
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.layers = nn.Sequential(first, nn.SiLU(), last)
 
     def forward(self, t: Float[Tensor, "b"]) -> Float[Tensor, "b width"]:
         return self.layers(sinusoid(t, self.base))
