@@ -1,10 +1,12 @@
 """Sliced Wasserstein: one dimension against scipy, shifts against closed forms, the pyramid against its inverse."""
 
+import math
+
 import pytest
 import torch
 
 from ddmi.base.errors import UserError
-from ddmi.metrics.sliced import expand, laplacian_pyramid, sliced_wasserstein, wasserstein
+from ddmi.metrics.sliced import UNITS, _normalise, _sliced, expand, laplacian_pyramid, sliced_wasserstein, wasserstein
 
 
 def pictures(count, size=(32, 32), seed=0):
@@ -44,6 +46,31 @@ def test_distances_are_symmetric_and_reproducible(count):
     assert forward == pytest.approx(backward, rel=1e-4) and forward["mean"] > 0
     assert forward == sliced_wasserstein(a, b, seed=3, directions=32)
     assert forward["mean"] == pytest.approx((forward["32"] + forward["16"]) / 2)
+
+
+@pytest.mark.parametrize("width", [1, 3, 147])
+def test_a_shift_is_its_length_times_the_mean_of_a_unit_vectors_entry(width):
+    """E |u_1| over the unit sphere of d dimensions is Gamma(d / 2) / (sqrt(pi) Gamma((d + 1) / 2))."""
+    shift = torch.zeros(width).index_fill(0, torch.tensor(0), 0.25)
+    rows = torch.randn(9, width, generator=torch.Generator().manual_seed(0))
+    found = _sliced(rows, rows + shift, 4000, torch.Generator().manual_seed(1))
+    entry = math.exp(math.lgamma(width / 2) - math.lgamma((width + 1) / 2)) / math.sqrt(math.pi)
+    assert found == pytest.approx(UNITS * 0.25 * entry, rel=0.05)
+
+
+def test_patches_reach_the_last_row_and_the_last_column():
+    a = pictures(3, (8, 9))
+    for axis in (2, 3):
+        b = a.index_fill(axis, torch.tensor(a.shape[axis] - 1), 0.0)
+        assert sliced_wasserstein(a, b, directions=8)["8"] > 0
+
+
+def test_channels_are_normalised_over_the_whole_set():
+    patches = torch.tensor([1.0, 5.0, 0.1])[:, None, None] * pictures(4, (7, 7))[:, None] + 3
+    rows = _normalise(patches.expand(4, 2, 3, 7, 7)).view(4, 2, 3, 49)
+    assert rows.mean(dim=(0, 1, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
+    assert rows.square().mean(dim=(0, 1, 3)).tolist() == pytest.approx([1, 1, 1], abs=1e-4)
+    assert rows.mean(dim=3).abs().max() > 0.05  # and not each patch
 
 
 def test_patches_do_not_see_brightness_but_see_texture():

@@ -25,6 +25,13 @@ def test_equal_sets_are_at_distance_zero():
     assert set(sliced_clips(moving(2, size=(20, 64)), moving(3, size=(20, 64)), directions=8)) == {"20", "mean"}
 
 
+@pytest.mark.parametrize("axis", [2, 3, 4])
+def test_patches_reach_the_last_frame_row_and_column(axis):
+    a = moving(2, frames=5, size=(8, 8))
+    b = a.index_fill(axis, torch.tensor(a.shape[axis] - 1), 0.0)
+    assert sliced_clips(a, b, directions=8, patches=32)["8"] > 0
+
+
 def test_still_clips_against_clips_that_flip():
     """Of 4 x 7 x 7 cells there is one patch, the clip. White and black clips are rows +1 and -1 of D = 196 numbers;
     white-then-black and black-then-white ones are rows +s and -s with s orthogonal to 1. Along a unit vector u the two

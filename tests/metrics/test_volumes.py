@@ -64,6 +64,7 @@ def test_f_score_of_parallel_planes_is_a_step_at_their_distance():
     low, high = plane(8, 0.0), plane(8, 0.03)
     assert f_score(low, high, 0.029).f == 0 and f_score(low, high, 0.031).f == 1
     assert f_score(low, low, 1e-6).f == 1
+    assert f_score(plane(8, 0.0), plane(8, 0.5), 0.5).f == 0  # near is nearer than the threshold
 
 
 def test_f_score_is_the_harmonic_mean_of_precision_and_recall():

@@ -25,6 +25,7 @@ from ddmi.metrics.words import PEOPLE, nouns
         ("eight o\N{RIGHT SINGLE QUOTATION MARK}clock", ""),
         ("1st place medal", "medal"),
         ("keycap 10", "keycap"),
+        ("a cat on a 4wheeler", "cat"),
         ("t-rex", "rex"),
         ("ox", "ox"),
         ("ok", ""),

@@ -41,6 +41,14 @@ def test_a_profile_is_what_the_updates_come_to():
     assert np.allclose(value[0].numpy(), profile(6.9, 15, 20), atol=1e-12)
 
 
+def test_the_average_warms_up_to_its_decay():
+    """(1 + n) / (10 + n) of the old value after n updates, at most the decay."""
+    for seen, decay in ((0, 0.1), (8, 0.5), (1000, 1001 / 1010), (10**6, 0.9999)):
+        value = [torch.tensor([2.0])]
+        Average(0.9999)(value, [torch.tensor([4.0])], torch.tensor(seen))
+        assert value[0].item() == pytest.approx(2 * decay + 4 * (1 - decay), rel=1e-6)
+
+
 def walk() -> list[torch.Tensor]:
     """A training: weights that run towards a goal, in noise."""
     noise = torch.Generator().manual_seed(4)
@@ -86,6 +94,8 @@ def test_a_length_made_afterwards_is_that_kept_during_training(snapshots, length
 def test_the_lengths_that_are_kept_need_no_other(snapshots):
     found = coefficients((0.05, 0.1), [200, 400], 400, 0.1)
     assert np.allclose(found, [[0, 0], [0, 1]], atol=1e-8)
+    for length in LENGTHS:  # weights that never change stay as they are
+        assert coefficients((0.05, 0.1), [100, 200, 300, 400], 400, length).sum() == pytest.approx(1, abs=1e-12)
 
 
 def test_the_least_loss_chooses(snapshots, caplog):

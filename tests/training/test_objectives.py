@@ -14,7 +14,6 @@ from ddmi.base.randomness import normal, uniform
 from ddmi.model.diffusion import Diffusion, alpha_bar
 from ddmi.model.losses import ElboConfig, laplace
 from ddmi.model.unet import Condition
-from ddmi.training.averages import Average
 from ddmi.training.latents import LatentBatch
 from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, times
 
@@ -203,16 +202,10 @@ def test_times_are_uniform_or_logit_normal():
     assert uniformly.min() >= 0 and uniformly.max() <= 999 and (uniformly == uniformly.floor()).all()
     quantiles = torch.tensor([0.1587, 0.5, 0.8413])  # of the normal: mean -1, 0, +1 deviations
     assert torch.allclose(uniformly.quantile(quantiles), 1000 * quantiles, atol=40)
+    few = times(replace(tiny.DIFFUSION, timesteps=4), range(2000))
+    assert torch.allclose(few.long().bincount() / 2000, torch.full((4,), 0.25), atol=0.04)  # the last as the others
     settings = replace(tiny.DIFFUSION, timesteps=1000, times="logit-normal", times_mean=0.4, times_deviation=0.8)
     found = times(settings, range(2000))
     expected = 1000 * torch.sigmoid(torch.tensor([0.4 - 0.8, 0.4, 0.4 + 0.8]))
     assert torch.allclose(found.quantile(quantiles), expected, atol=20)  # four standard errors of a quantile
     assert found.max() <= 999 and (found == found.floor()).all()
-
-
-def test_the_average_warms_up_to_its_decay():
-    """(1 + n) / (10 + n) of the old value after n updates, at most the decay."""
-    for seen, decay in ((0, 0.1), (8, 0.5), (1000, 1001 / 1010), (10**6, 0.9999)):
-        averaged = [torch.tensor([2.0])]
-        Average(0.9999)(averaged, [torch.tensor([4.0])], torch.tensor(seen))
-        assert averaged[0].item() == pytest.approx(2 * decay + 4 * (1 - decay), rel=1e-6)

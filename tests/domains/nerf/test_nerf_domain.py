@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,16 @@ def test_the_samples_of_an_object_are_its_own_whatever_is_beside_it() -> None:
     domain.likelihood(Listening(), pair)
     domain.likelihood(Listening(), alone)
     assert torch.equal(asked[0][1], asked[1][0])
+    domain.likelihood(Listening(), replace(pair, seeds=(9, 8)))  # the same rays
+    assert torch.equal(asked[2][1], asked[0][1]) and not torch.allclose(asked[2][0], asked[0][0], atol=1e-3)
+
+
+@pytest.mark.parametrize("background", [0.0, 0.25, 1.0])
+def test_where_there_is_nothing_the_background_is_scored(background: float) -> None:
+    domain = nerf(background=background)
+    batch = ViewDataset(nerf(), Balls(), "train").batch([0], torch.Generator(), [1])
+    loss = float(domain.likelihood(Ball(1e-6), batch).loss)
+    assert loss == pytest.approx(float((batch.colours - background).abs().mean()), abs=1e-6)
 
 
 def test_a_new_head_is_half_transparent_across_the_cube_and_grey() -> None:

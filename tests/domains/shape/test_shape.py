@@ -11,6 +11,7 @@ import pytest
 import tiny
 import torch
 
+from ddmi.base.coordinates import grid
 from ddmi.base.errors import Empty, UserError
 from ddmi.config import from_dict, to_dict
 from ddmi.data.shapes import ShapeSource
@@ -112,6 +113,22 @@ def test_mirrored_items_are_the_others_with_left_and_right_exchanged():
     assert torch.equal(mirrored.targets, straight.targets)
     (points, normals), (other, turned) = (data.surface(i, 20) for i in (1, 4))
     assert torch.equal(other, points * flip) and torch.equal(turned, normals * flip)
+    with_normals = balls(mirror=True, normals=True)
+    straight, mirrored = (with_normals.batch([i], torch.Generator(), [5]) for i in (1, 4))
+    assert torch.equal(mirrored.x, straight.x * flip.repeat(2))
+
+
+def test_voxels_of_a_mirrored_item_are_those_of_its_mirrored_points():
+    class Corner(Balls):
+        def queries(self, index, uniform, near, rng):
+            points = rng.uniform(-1, 1, (uniform + near, 3)).astype(np.float32)
+            return points, (points > [0.25, -0.5, 0.5]).all(axis=1)
+
+    data = ShapeDataset(shape(mirror=True), Corner(), "train")
+    points = grid((8, 8, 8))
+    for index, sign in ((0, 1), (3, -1)):
+        inside = (points * torch.tensor([sign, 1, 1]) > torch.tensor([0.25, -0.5, 0.5])).all(dim=1)
+        assert torch.equal(data.voxels([index], 8)[0], inside.view(8, 8, 8))
 
 
 def test_captions_of_an_item_are_all_there_for_training_and_one_for_asking():
