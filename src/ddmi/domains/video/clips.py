@@ -32,7 +32,8 @@ from ddmi.data.folders import (
 )
 from ddmi.data.images import EXTENSIONS, captions_of
 from ddmi.data.memory import Memory
-from ddmi.domains.video.footage import FORMATS, Footage, FrameFolder, Unusable, VideoFile, header, too_short
+from ddmi.domains.video.animated import AnimatedImage, animated, named
+from ddmi.domains.video.footage import FORMATS, Footage, FrameFolder, Unusable, Varying, VideoFile, header, too_short
 
 log = logging.getLogger(__name__)
 
@@ -120,12 +121,13 @@ def open_clips(
 ) -> ClipSource:
     """The clips of a folder, at any depth; or one video file, or one folder of frames, as a source of one.
 
-    Video files end in mp4, m4v, mov, mkv, webm, avi or gif. A folder that itself holds images (png, jpg, jpeg,
-    webp, bmp) is one clip, its frames in the order of the numbers in their names; covers (a.jpg beside a.mp4,
-    cover.jpg, folder.jpg, poster.jpg, thumbnail.jpg) are no frames. Both may be mixed. Hidden files and
-    folders are passed over; links are followed. Parts: folders train, test, val at the top. Classes: the folders at
-    the top (below the parts) when there are two or more and every clip lies in one. Captions: `captions.jsonl` at the
-    root, one {"file": name relative to the root, "text": caption} a line, else a `.txt` beside a clip.
+    Video files end in mp4, m4v, mov, mkv, webm, avi or gif; animated webp and png files are clips as well. A folder
+    that itself holds images (png, jpg, jpeg, webp, bmp) is one clip, its frames in the order of the numbers in their
+    names; covers (a.jpg beside a.mp4, cover.jpg, folder.jpg, poster.jpg, thumbnail.jpg) are no frames. Both may be
+    mixed. Hidden files and folders are passed over; links are followed. Parts: folders train, test, val at the top.
+    Classes: the folders at the top (below the parts) when there are two or more and every clip lies in one. Captions:
+    `captions.jsonl` at the root, one {"file": name relative to the root, "text": caption} a line, else a `.txt` beside
+    a clip; where there are none, the words of the names.
 
     Opening reads packets and headers alone, to know what is bad before training: fewer than `shortest` frames, frames
     of two sizes, a frame rate that varies, no video stream, a file that ends early, a broken header, HDR. Whatever
@@ -142,7 +144,7 @@ def open_clips(
     root = Path(path)
     if root.is_file():
         try:
-            return ClipSource({printable(root.name): VideoFile.open(root, shortest)}, memory=memory)
+            return ClipSource({printable(root.name): _file(root, shortest)}, memory=memory)
         except Unusable as error:
             raise UserError(f"{root} cannot be used: {error}") from error
     if not root.is_dir():
@@ -161,15 +163,15 @@ def open_clips(
     source = ClipSource(clips, parts=parts_of(list(clips)), memory=memory)
     source.bad = bad
     source.labels, source.classes = classes_of(folders_of(source.names, source.parts is not None))
-    source.captions = captions_of(root, source.names, files, "clips")
+    source.captions = captions_of(root, source.names, files, "clips") or named(source.names)
     return source
 
 
 _COUNTING = f"files that count end in {', '.join(FORMATS)}, or are frames ({', '.join(EXTENSIONS)}), at any depth"
 
 
-Head = VideoFile | tuple[int, int] | Unusable
-"""A video file, or the (height, width) of an image; or why it cannot be used."""
+Head = VideoFile | AnimatedImage | tuple[int, int] | Unusable
+"""A video file or animated image, or the (height, width) of an image; or why it cannot be used."""
 _SAME_RATE = 1.02
 """Clips whose frame rates differ by less count as of one rate: 23.976 and 24."""
 _COVERS = ("cover", "folder", "poster", "thumb", "thumbnail")
@@ -181,7 +183,7 @@ def _found(root: Path, files: list[str]) -> dict[str, list[str]]:
     videos = {PurePosixPath(name).with_suffix("") for name in files if PurePosixPath(name).suffix.lower() in FORMATS}
     for name in files:
         pure = PurePosixPath(name)
-        if pure.suffix.lower() in FORMATS:
+        if pure.suffix.lower() in FORMATS or (is_text(name) and animated(root / name)):
             found[name] = [name]
         elif (
             pure.suffix.lower() in EXTENSIONS
@@ -224,7 +226,7 @@ def _open(root: Path, found: dict[str, list[str]], shortest: int) -> Iterator[tu
 def _look(path: Path, shortest: int) -> Head:
     """A video file, or the size of one image; or why it cannot be used, whatever the reason."""
     try:
-        return VideoFile.open(path, shortest) if path.suffix.lower() in FORMATS else header(path)
+        return _file(path, shortest) if path.suffix.lower() in FORMATS or animated(path) else header(path)
     except Unusable as error:
         return error
     except UserError:  # a package is missing
@@ -233,10 +235,25 @@ def _look(path: Path, shortest: int) -> Head:
         return Unusable(f"cannot be read: {one_line(error)}")
 
 
+def _file(path: Path, shortest: int) -> VideoFile | AnimatedImage:
+    """Footage of a single file. Raises Unusable with the reason why it is none."""
+    if animated(path):
+        return AnimatedImage.open(path, shortest)
+    try:
+        return VideoFile.open(path, shortest)
+    except Varying as error:
+        if path.suffix.lower() != ".gif":
+            raise
+        try:
+            return AnimatedImage.open(path, shortest)  # some of its frames may be shown for longer
+        except Unusable:
+            raise error from None
+
+
 def _footage(root: Path, files: list[str], heads: list[Head], shortest: int) -> Footage:
     sizes: dict[tuple[int, int], str] = {}
     for file, head in zip(files, heads, strict=True):
-        if isinstance(head, VideoFile):
+        if isinstance(head, VideoFile | AnimatedImage):
             return head
         if isinstance(head, Unusable):
             raise head

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -28,6 +28,10 @@ JITTER = 0.05
 
 class Unusable(Exception):
     """Why a file or a folder cannot be used, in one line that does not name it."""
+
+
+class Varying(Unusable):
+    """Its frames do not come at a constant rate."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +169,19 @@ class FrameFolder:
             yield number, frame
 
 
-Footage = VideoFile | FrameFolder
+@runtime_checkable
+class Footage(Protocol):
+    """The frames of one clip: how many, (height, width) of each, and how many a second."""
+
+    @property
+    def length(self) -> int: ...
+    @property
+    def size(self) -> tuple[int, int]: ...
+    @property
+    def rate(self) -> float | None: ...
+    def frames(self, numbers: Sequence[int]) -> Iterator[tuple[int, Image.Image]]:
+        """The frames of these numbers as RGB, each once with its number."""
+        ...
 
 
 def too_short(length: int, shortest: int) -> str:
@@ -329,7 +345,7 @@ def _seconds(container: Any, stream: Any) -> float | None:
 
 
 def _rate(stamps: Int64[np.ndarray, "n"], stream: Any) -> float | None:
-    """Frames a second. Raises Unusable where the frames do not come at a constant rate.
+    """Frames a second. Raises Varying where the frames do not come at a constant rate.
 
     Constant are frame times that are alike, and stamps of a constant rate rounded to ticks, or to the milliseconds of
     another container: rounding moves a stamp by less than one unit, and as much may be missed by the line through the
@@ -346,7 +362,7 @@ def _rate(stamps: Int64[np.ndarray, "n"], stream: Any) -> float | None:
     on_a_grid = np.ptp(apart) < 2 * max(1.0, min(float(Fraction(1, 1000) / tick), step / 8))
     if times.min() <= 0 or not (alike or on_a_grid):
         low, high = (float(1000 * tick * int(time)) for time in (times.min(), times.max()))
-        raise Unusable(
+        raise Varying(
             f"its frame rate varies (frame times from {low:.4g} to {high:.4g} ms); "
             "give it a constant one: ffmpeg -i IN -vf fps=25 OUT"
         )
