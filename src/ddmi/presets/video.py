@@ -10,6 +10,7 @@ from ddmi.model.autoencoder import AutoencoderConfig
 from ddmi.model.decoder import DecoderConfig, Level
 from ddmi.model.diffusion import DiffusionConfig
 from ddmi.model.encoders.video import VideoEncoderConfig
+from ddmi.model.losses import ElboConfig
 from ddmi.model.readout import ReadoutConfig
 from ddmi.model.unet import UNetConfig
 from ddmi.presets import Demo
@@ -115,15 +116,23 @@ def clips_small() -> Config:
 def clips() -> Config:
     """Moving emoji at 64x64 in all seven motions, with text: the pretrained model of the package."""
     small = clips_small()
+    encode = replace(small.domain.encode, width=96, plane_width=96)  # type: ignore[attr-defined]
     unet = UNetConfig(base=32, multipliers=(1, 4, 5), blocks=1, attention=(2, 4), film=True, groups=8, dropout=0.1)
     return replace(
         small,
         name="clips",
-        domain=replace(small.domain, motions=0),  # type: ignore[type-var]
+        domain=replace(small.domain, motions=0, encode=encode),  # type: ignore[type-var]
+        autoencoder=replace(
+            small.autoencoder,
+            decoder=replace(small.autoencoder.decoder, base=32, field_width=32),
+            readout=replace(small.autoencoder.readout, width=128),
+            objective=ElboConfig(kl_end=2e-3, latent_noise=0.1, decoder_noise=0.3),
+        ),
         diffusion=replace(small.diffusion, unet=unet, ema_decay=0.9995),
         training=replace(
             small.training,
             autoencoder_steps=20_000,
+            decoder_steps=3000,
             diffusion_steps=40_000,
             warmup_steps=200,
             checkpoint_every=1000,
