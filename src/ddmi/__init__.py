@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["DDMIPipeline", "Field", "SamplingConfig", "UserError", "WorkError", "train"]
+__all__ = ["DDMIPipeline", "Field", "Observations", "SamplingConfig", "UserError", "WorkError", "train"]
 
 if TYPE_CHECKING:
     from ddmi.base.errors import UserError, WorkError
     from ddmi.field import Field
+    from ddmi.model.observed import Observations
     from ddmi.model.sampling import SamplingConfig
     from ddmi.pipeline import DDMIPipeline
     from ddmi.training.run import train
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DDMIPipeline": "ddmi.pipeline",
     "Field": "ddmi.field",
+    "Observations": "ddmi.model.observed",
     "SamplingConfig": "ddmi.model.sampling",
     "UserError": "ddmi.base.errors",
     "WorkError": "ddmi.base.errors",

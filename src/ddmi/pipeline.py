@@ -22,12 +22,16 @@ from ddmi.field import Field, fields_of
 from ddmi.model import text as texts
 from ddmi.model.autoencoder import D2CVAE
 from ddmi.model.diffusion import Diffusion
+from ddmi.model.observed import Misfit, Observations, draw_observed
 from ddmi.model.sampling import Drawn, SamplingConfig, draw, sample_seeds
 from ddmi.model.unet import Condition
 from ddmi.pretrained import export, load_autoencoder, load_diffusion, open_folder
 
 BEYOND = 1.1
 """How far values to encode may pass the range of the encoder, in units of it: filters overshoot, points are noisy."""
+
+OBSERVED = 65_536
+"""Evaluations of a read-out that observations keep in memory for the backward pass."""
 
 
 class DDMIPipeline:
@@ -125,6 +129,7 @@ class DDMIPipeline:
         text: str | Sequence[str] | None = None,
         label: int | str | Sequence[int | str] | None = None,
         sampling: SamplingConfig | None = None,
+        observed: Observations | None = None,
         batch_size: int = 64,
         first: int = 0,
         progress: Callable[[int, int], None] | None = None,
@@ -139,8 +144,11 @@ class DDMIPipeline:
             text: one prompt for all samples, or one for each. label: the same with class numbers or names.
             sampling: how they are sampled; `seed` and `options`, fields of SamplingConfig (sampler, steps,
                 guidance_scale, tolerance, ...), replace values of it.
+            observed: what the samples agree with, up to its noise: each is sampled from the posterior. Of `sampling`,
+                the steps and the guidance then count.
             batch_size: samples that are computed together.
-            progress: called with (samples done, samples in all).
+            progress: called with (samples done, samples in all); with `observed` also for each step of a batch, as a
+                part of its samples.
 
         Raises:
             UserError: a model without denoiser, a text for a model without text, or a value that is not allowed.
@@ -151,6 +159,7 @@ class DDMIPipeline:
             text=text,
             label=label,
             sampling=sampling,
+            observed=observed,
             batch_size=batch_size,
             first=first,
             progress=progress,
@@ -166,6 +175,7 @@ class DDMIPipeline:
         text: str | Sequence[str] | None = None,
         label: int | str | Sequence[int | str] | None = None,
         sampling: SamplingConfig | None = None,
+        observed: Observations | None = None,
         batch_size: int = 64,
         first: int = 0,
         progress: Callable[[int, int], None] | None = None,
@@ -185,11 +195,42 @@ class DDMIPipeline:
         for start in range(0, num_samples, batch_size):
             rows = torch.arange(start, min(start + batch_size, num_samples))
             part = None if condition is None else condition.take(rows).to(self.device)
-            parts.append(draw(self.diffusion, [seeds[i] for i in rows.tolist()], part, sampling))
+            own = [seeds[i] for i in rows.tolist()]
+            if observed is None:
+                parts.append(draw(self.diffusion, own, part, sampling))
+            else:
+                misfit, shape = self._misfit(observed), observed.values.shape
+                step = _shares(progress, start, len(own), num_samples)
+                parts.append(draw_observed(self.diffusion, own, part, sampling, misfit, shape, step))
             if progress:
                 progress(int(rows[-1]) + 1, num_samples)
         self.last_evaluations = torch.cat([part.evaluations for part in parts]).tolist()
         return torch.cat([part.z for part in parts])
+
+    def _misfit(self, observed: Observations) -> Misfit:
+        """How far latents are from the observations, OBSERVED of which are evaluated at a time."""
+        domain = self.config.domain
+        seen = domain.within(observed).to(self.device)
+        each = domain.evaluations * seen.coordinates[0].numel() // seen.coordinates.shape[-1]
+
+        @torch.enable_grad()
+        def misfit(z: Tensor, jitter: Tensor) -> tuple[Tensor, Tensor]:
+            z = z.detach().requires_grad_()
+            signal = self.autoencoder.decode(unpack(z, self.autoencoder.layout))
+            leaf = signal.map(lambda x: x.detach()).map(lambda x: x.requires_grad_())
+            loss = z.new_zeros(len(z))
+            many = max(1, OBSERVED // (len(z) * each))
+            for part in torch.arange(len(seen.values), device=z.device).split(many):
+                value = domain.misfit(leaf, seen.take(part), jitter[:, part])
+                value.sum().backward()
+                loss += value.detach()
+            pairs = [
+                (whole[n], cut[n].grad) for whole, cut in zip(signal.fields, leaf.fields, strict=True) for n in cut
+            ]
+            (slope,) = torch.autograd.grad([x for x, _ in pairs], z, [slope for _, slope in pairs])
+            return loss, slope
+
+        return misfit
 
     def condition(
         self,
@@ -319,6 +360,15 @@ class DDMIPipeline:
             a, b = self.diffusion.normalise(a), self.diffusion.normalise(b)
         z = torch.cat([slerp(a, b, k / (count - 1)) for k in range(count)])
         return self.decode(z if self.diffusion is None else self.diffusion.restore(z))
+
+
+def _shares(
+    progress: Callable[[int, int], None] | None, start: int, count: int, samples: int
+) -> Callable[[int, int], None] | None:
+    """Progress within a batch as a share of its samples."""
+    if progress is None:
+        return None
+    return lambda done, steps: progress(start + count * done // steps, samples)
 
 
 def slerp(a: Float[Tensor, "1 c l"], b: Float[Tensor, "1 c l"], share: float) -> Float[Tensor, "1 c l"]:

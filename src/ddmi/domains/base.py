@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ddmi.base.planes import Layout
+from ddmi.base.errors import UserError
+from ddmi.base.planes import Layout, dimensions
 from ddmi.model.encoders.base import Encoder
+from ddmi.model.observed import Observations
 from ddmi.model.signal import Signal
 
 Split = Literal["train", "test", "all"]
@@ -283,6 +285,39 @@ class Domain(ABC, Generic[R, D]):
     @abstractmethod
     def likelihood(self, signal: Signal, batch: Any) -> Score:
         """Evaluate the signal where a batch of the domain's own data set says, and score the values."""
+
+    observable: tuple[str, ...] = ()
+    """What `observations` takes: the options of `ddmi complete` that have a meaning here."""
+
+    def observations(self, **files: Any) -> Observations:
+        """What files tell of one signal. Raises UserError for files that do not fit, or that leave nothing open."""
+        raise UserError("samples of this model cannot be completed from files")
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the field for one observed value."""
+        return 1
+
+    def within(self, observed: Observations) -> Observations:
+        """The same, checked to be of this domain. Raises UserError."""
+        return observed.within(dimensions(self.layout))
+
+    def predicted(self, signal: Signal, coordinates: Float[Tensor, "n d"]) -> Float[Tensor, "b n c"]:
+        """What the signals are where they were observed, in the units of the observed values."""
+        return signal(coordinates[None], torch.ones(self.periods) if self.periods else None)
+
+    def misfit(self, signal: Signal, seen: Observations, jitter: Float[Tensor, "b n c"]) -> Float[Tensor, "b"]:
+        """The negative log-likelihood of each signal up to a constant: Gaussian (Eq. 11), of values that `jitter`,
+        standard normal, perturbs.
+        """
+        at = seen.coordinates
+        found = self.predicted(signal, at.flatten(0, -2)).float()
+        found = found if at.dim() == 2 else found.unflatten(1, at.shape[:2]).mean(2)
+        if seen.mix is not None:
+            found = found @ found.new_tensor(seen.mix)[:, None]
+        if found.shape[2] != seen.values.shape[1]:
+            raise UserError(f"this signal has {found.shape[2]} values at each place, not {seen.values.shape[1]}")
+        return 0.5 * ((found - seen.values) / seen.noise - jitter).square().sum((1, 2))
 
     # 6
     @abstractmethod

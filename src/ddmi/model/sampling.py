@@ -170,8 +170,8 @@ def draw(
         raise UserError(
             "this model has no flow map: distil it (ddmi train RUN --stage distillation), or choose another sampler"
         )
-    if config.sampler != "flow" and guidance.auto != 1 and diffusion.guide is None:
-        raise UserError("this model holds no weaker version of itself for autoguidance: train with diffusion.guide_at")
+    if config.sampler != "flow":
+        check_guide(diffusion, config)
     cells = sum(plane.shape[0] * plane.shape[1] for plane in diffusion.layout)
     device = diffusion.mean.device
     generators = [generator(seed, "sampling") for seed in seeds]
@@ -194,6 +194,12 @@ def draw(
         z = steps.step(noise, t, z, return_dict=False)[0]
     evaluations = torch.full((len(z),), len(steps.timesteps), device=device)
     return Drawn(diffusion.restore(z.float()), evaluations)
+
+
+def check_guide(diffusion: Diffusion, config: SamplingConfig) -> None:
+    """Raises UserError for autoguidance of a model that holds no weaker version of itself."""
+    if config.guidance.auto != 1 and diffusion.guide is None:
+        raise UserError("this model holds no weaker version of itself for autoguidance: train with diffusion.guide_at")
 
 
 def times(timesteps: int, steps: int) -> list[int]:
