@@ -52,7 +52,7 @@ def evidence(samples=(), train=TRAIN, held_out=HELD_OUT, made=None, **about) -> 
 
 
 def evaluated(name: str, *args, **about) -> dict:
-    return ShapeMetrics(DOMAIN).all[name](evidence(*args, **about))
+    return ShapeMetrics.of(DOMAIN)[name](evidence(*args, **about))
 
 
 def test_the_truth_reconstructs_the_truth():
@@ -181,7 +181,7 @@ def test_attributes_are_asked_of_furniture_alone():
     """Data of one's own may be trained on with the settings of the furniture."""
     drawn = {"draw": lambda texts, first: [ball(0.5)] * len(texts)}
     assert evaluated("attributes", train=balls(), held_out=balls("test"), **drawn) == {}
-    assert evaluated("attributes") == {} and "attributes" not in ShapeMetrics(shape(source="folder")).all
+    assert evaluated("attributes") == {} and "attributes" not in ShapeMetrics.of(shape(source="folder"))
 
 
 def test_the_share_that_a_classifier_names_rightly(tmp_path):

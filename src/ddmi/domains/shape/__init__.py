@@ -157,7 +157,7 @@ class Shape(Domain["Surface", ShapeDataset]):
         from ddmi.domains.shape.metrics import ShapeMetrics
 
         return Metrics(
-            ShapeMetrics(self).all,
+            ShapeMetrics.of(self),
             quality={
                 "mmd": "point_sets/chamfer/mmd",
                 "coverage": "point_sets/chamfer/cov",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from ddmi.base.errors import UserError
 from ddmi.base.randomness import derive, generator
-from ddmi.domains.base import Evidence, FieldLike, Metric
-from ddmi.domains.shape.dataset import ShapeDataset
+from ddmi.domains.base import FieldLike, Metric
+from ddmi.domains.gallery import Gallery
 from ddmi.metrics.neighbours import memorised, nearest
 from ddmi.metrics.points import compare, unit_sphere
 from ddmi.metrics.uncertainty import share_error
@@ -55,40 +56,27 @@ PROMPTS = 100
 """Texts that name one attribute."""
 
 
-class ShapeMetrics:
-    """The metrics of a domain of shapes. Those that look at the same evidence share the voxels of its samples."""
+class ShapeMetrics(Gallery["Shape"]):
+    """Metrics of one piece of evidence. They share the voxels of its samples."""
 
-    def __init__(self, domain: Shape) -> None:
-        self.domain = domain
-        self._last: tuple[Evidence[ShapeDataset], Bool[Tensor, "s n n n"]] | None = None
-
-    @property
-    def all(self) -> Mapping[str, Metric]:
+    @classmethod
+    def of(cls, domain: Shape) -> Mapping[str, Metric]:
         """Name -> function; the geometric test of attributes where the data has procedural furniture."""
-        known: dict[str, Metric] = {
-            "reconstruction": self.reconstruction,
-            "point_sets": self.point_sets,
-            "memorisation": self.memorisation,
-            "diversity": self.diversity,
-            "classification": self.classification,
-            "clip": self.clip,
-        }
-        if self.domain.source != "folder":
-            known["attributes"] = self.attributes
-        return known
+        found = (cls.reconstruction, cls.point_sets, cls.memorisation, cls.diversity, cls.classification, cls.clip)
+        return cls.shared(domain, *found, *((cls.attributes,) if domain.source != "folder" else ()))
 
-    def reconstruction(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
+    def reconstruction(self) -> dict[str, Any]:
         """Volumetric IoU, F-score and normal consistency of held-out shapes (Mescheder et al. 2019).
 
         `iou` is taken at points of the cube and points near the surface together, `iou_uniform` at the former alone,
         which is the share of volumes. Near the surface every error counts more.
         """
-        held_out = evidence.held_out
+        held_out = self.evidence.held_out
         indices = list(range(min(len(held_out), RECONSTRUCTED)))
         if not indices:
             return {}
         values: dict[str, list[float]] = {"iou": [], "iou_uniform": [], "f_score": [], "normal_consistency": []}
-        for i, field in zip(indices, evidence.reconstruct(held_out, indices), strict=True):
+        for i, field in zip(indices, self.evidence.reconstruct(held_out, indices), strict=True):
             points, inside = held_out.queries(i, QUERIES, QUERIES, i)
             true, made = inside[:, 0] > 0, field(points)[:, 0].cpu() > self.domain.level
             values["iou"].append(iou(made, true))
@@ -111,21 +99,21 @@ class ShapeMetrics:
             result["iou_standard_error"] = deviation / math.sqrt(len(indices))
         return {**result, "worst_iou": min(values["iou"]), "protocol": protocol}
 
-    def point_sets(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
+    def point_sets(self) -> dict[str, Any]:
         """MMD, coverage and 1-NN accuracy of samples against held-out shapes, beside those of training shapes.
 
         Clouds are centred and scaled to the unit sphere. `training` shows what as many training shapes reach: a model
         cannot be expected to do better.
         """
-        train, held_out = evidence.train, evidence.held_out
-        count = min(len(evidence.samples), len(held_out), COMPARED)
+        train, held_out = self.evidence.train, self.evidence.held_out
+        count = min(len(self.evidence.samples), len(held_out), COMPARED)
         clouds = []
-        for k, field in enumerate(evidence.samples[:count] if count > 1 else ()):
-            found = _surface(self.domain.render(field, MESH), CLOUD, derive(evidence.seed, "surface", k) % 2**32)
+        for k, field in enumerate(self.evidence.samples[:count] if count > 1 else ()):
+            found = _surface(self.domain.render(field, MESH), CLOUD, derive(self.evidence.seed, "surface", k) % 2**32)
             clouds += [] if found is None else [unit_sphere(found[0])]
         if len(clouds) < 2:
             return {}
-        chosen = train.epoch(generator(evidence.seed, "point sets"))[:count]
+        chosen = train.epoch(generator(self.evidence.seed, "point sets"))[:count]
         unseen = torch.stack([unit_sphere(held_out.surface(i, CLOUD)[0]) for i in range(count)])
         seen = torch.stack([unit_sphere(train.surface(i, CLOUD)[0]) for i in chosen])
         made = torch.stack(clouds)
@@ -147,17 +135,16 @@ class ShapeMetrics:
             "protocol": protocol,
         }
 
-    def memorisation(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
+    def memorisation(self) -> dict[str, Any]:
         """Distance of samples to their nearest training shapes, against that of held-out shapes."""
-        train, held_out = evidence.train, evidence.held_out
-        if not len(evidence.samples) or not len(held_out):
+        train, held_out = self.evidence.train, self.evidence.held_out
+        if not len(self.evidence.samples) or not len(held_out):
             return {}
-        seen = train.epoch(generator(evidence.seed, "memorisation"))[:TRAINING]
-        unseen = range(min(len(held_out), len(evidence.samples)))
+        seen = train.epoch(generator(self.evidence.seed, "memorisation"))[:TRAINING]
+        unseen = range(min(len(held_out), len(self.evidence.samples)))
         references = train.voxels(seen, CELLS).flatten(1).half()
         mine, theirs = (  # distances have the type of the first
-            nearest(voxels.flatten(1).float(), references)
-            for voxels in (self._voxels(evidence), held_out.voxels(unseen, CELLS))
+            nearest(voxels.flatten(1).float(), references) for voxels in (self.voxels, held_out.voxels(unseen, CELLS))
         )
         a, b = mine.distances[:, 0].double(), theirs.distances[:, 0].double()
         protocol = {
@@ -167,59 +154,61 @@ class ShapeMetrics:
             "held_out": len(unseen),
             "samples": len(a),
         }
-        found = memorised(a, b, evidence.seed)
+        found = memorised(a, b, self.evidence.seed)
         return {**found, "neighbours": [seen[i] for i in mine.indices[:, 0].tolist()], "protocol": protocol}
 
-    def diversity(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
+    def diversity(self) -> dict[str, Any]:
         """Total mutual difference: the mean IoU of ten samples of one text with one another; less is more diverse."""
-        if evidence.draw is None or not evidence.train.captions:
+        if self.evidence.draw is None or not self.evidence.train.captions:
             return {}
-        order = evidence.train.epoch(generator(evidence.seed, "diversity"))
-        texts = list(dict.fromkeys(evidence.train.captions[i] for i in order))[:TEXTS]
+        order = self.evidence.train.epoch(generator(self.evidence.seed, "diversity"))
+        texts = list(dict.fromkeys(self.evidence.train.captions[i] for i in order))[:TEXTS]
         prompts = [text for text in texts for _ in range(VARIANTS)]
-        groups = self._occupied(evidence.draw(prompts, 0)).flatten(1).split(VARIANTS)
-        protocol = {"texts": len(texts), "samples_a_text": VARIANTS, "voxels": CELLS, "seed": evidence.seed}
+        groups = self._occupied(self.evidence.draw(prompts, 0)).flatten(1).split(VARIANTS)
+        protocol = {"texts": len(texts), "samples_a_text": VARIANTS, "voxels": CELLS, "seed": self.evidence.seed}
         return {"total_mutual_difference": total_mutual_difference(groups), "protocol": protocol}
 
-    def classification(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
+    def classification(self) -> dict[str, Any]:
         """Share of samples that a voxel classifier puts into the class that they were conditioned on (Table 7).
 
         A sample without a voxel inside is of no class, so it counts as wrong. Needs a classifier that
         `ddmi train-classifier` made.
         """
-        file = evidence.evaluators.get("classifier", "")
-        if not file or not evidence.asked or evidence.train.labels is None:
+        file = self.evidence.evaluators.get("classifier", "")
+        if not file or not self.evidence.asked or self.evidence.train.labels is None:
             return {}
         from ddmi.metrics.features.voxels import load_classifier
 
         model, classes = load_classifier(file)
-        if classes != evidence.train.classes:
-            raise UserError(f"{file} knows {', '.join(classes)}, but the data has {', '.join(evidence.train.classes)}")
-        voxels = self._voxels(evidence)
+        if classes != self.evidence.train.classes:
+            raise UserError(
+                f"{file} knows {', '.join(classes)}, but the data has {', '.join(self.evidence.train.classes)}"
+            )
+        voxels = self.voxels
         filled = voxels.flatten(1).any(dim=1)
-        named = model.to(evidence.device).predict(voxels)
-        wanted = torch.tensor([evidence.train.labels[i] for i in evidence.asked])
+        named = model.to(self.evidence.device).predict(voxels)
+        wanted = torch.tensor([self.evidence.train.labels[i] for i in self.evidence.asked])
         share = float(((named == wanted) & filled).double().mean())
         protocol = {"classifier": file, "voxels": CELLS, "samples": len(named), "empty": int((~filled).sum())}
         return {"accuracy": share, "accuracy_standard_error": share_error(share, len(named)), "protocol": protocol}
 
-    def clip(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
+    def clip(self) -> dict[str, Any]:
         """CLIP-S: the best cosine similarity of a text and five images of its sample (section C.2), times 100."""
-        model = evidence.evaluators.get("clip", "")
-        if not model or evidence.draw is None or not evidence.train.captions:
+        model = self.evidence.evaluators.get("clip", "")
+        if not model or self.evidence.draw is None or not self.evidence.train.captions:
             return {}
         from ddmi.metrics.features.clip import ClipScorer, clip_s
         from ddmi.rendering.shader import turntable
 
-        scorer, scores = ClipScorer(model, device=evidence.device), []
-        for field, i in zip(evidence.samples, evidence.asked, strict=True):
+        scorer, scores = ClipScorer(model, device=self.evidence.device), []
+        for field, i in zip(self.evidence.samples, self.evidence.asked, strict=True):
             turning = turntable(self.domain.render(field, MESH), size=224, frames=VIEWS)
             views = [turning.image(k) for k in range(VIEWS)]
-            scores.append(clip_s(scorer, views, evidence.train.captions[i]))
+            scores.append(clip_s(scorer, views, self.evidence.train.captions[i]))
         protocol = {"model": model, "views": VIEWS, "pixels": 224, "samples": len(scores)}
         return {"clip_s": 100 * sum(scores) / len(scores), "protocol": protocol}
 
-    def attributes(self, evidence: Evidence[ShapeDataset]) -> dict[str, Any]:
+    def attributes(self) -> dict[str, Any]:
         """Share of samples that have the attribute which their text names, by a geometric test of their occupancy.
 
         `chance` is the share among the same samples after the texts have been dealt to others, `test` the share of
@@ -230,13 +219,13 @@ class ShapeMetrics:
         from ddmi.data.furniture.words import prompts
         from ddmi.domains.shape.joined import Joined
 
-        whole = evidence.held_out.source
+        whole = self.evidence.held_out.source
         sources = whole.sources if isinstance(whole, Joined) else (whole,)
         source = next((part for part in sources if isinstance(part, Furniture)), None)
-        if evidence.draw is None or source is None:
+        if self.evidence.draw is None or source is None:
             return {}
-        texts, traits = zip(*prompts(PROMPTS, evidence.seed), strict=True)
-        voxels = self._occupied(evidence.draw(texts, 0), 2 * CELLS).numpy()
+        texts, traits = zip(*prompts(PROMPTS, self.evidence.seed), strict=True)
+        voxels = self._occupied(self.evidence.draw(texts, 0), 2 * CELLS).numpy()
         result: dict[str, Any] = {}
         for name in ("legs", "arm_rests"):
             mine = [k for k, wanted in enumerate(traits) if name in wanted]
@@ -250,14 +239,13 @@ class ShapeMetrics:
                 "prompts": len(mine),
             }
         total = sum(part["share"] * part["prompts"] for part in result.values()) / len(texts)
-        protocol = {"prompts": len(texts), "voxels": 2 * CELLS, "seed": evidence.seed}
+        protocol = {"prompts": len(texts), "voxels": 2 * CELLS, "seed": self.evidence.seed}
         return {**result, "share": total, "share_standard_error": share_error(total, len(texts)), "protocol": protocol}
 
-    def _voxels(self, evidence: Evidence[ShapeDataset]) -> Bool[Tensor, "s n n n"]:
+    @cached_property
+    def voxels(self) -> Bool[Tensor, "s n n n"]:
         """Voxels of every sample."""
-        if self._last is None or self._last[0] is not evidence:
-            self._last = evidence, self._occupied(evidence.samples)
-        return self._last[1]
+        return self._occupied(self.evidence.samples)
 
     def _occupied(self, fields: Sequence[FieldLike], size: int = CELLS) -> Bool[Tensor, "s n n n"]:
         """Which cell centres of a grid over the cube are inside each field; array order (z, y, x)."""
