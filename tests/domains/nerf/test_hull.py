@@ -7,7 +7,7 @@ import pytest
 from posed_scenes import BLUE, RED, around, ball, box, halves, look, on, photograph, plain, views_of
 
 from ddmi.domains.nerf.checks import share_in_silhouettes
-from ddmi.domains.nerf.hull import NoHull, backdrop, carve, coloured_hull, colours, silhouettes, surface
+from ddmi.domains.nerf.hull import NoHull, _object_colour, backdrop, carve, coloured_hull, colours, silhouettes, surface
 
 
 def cells(resolution: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -180,6 +180,25 @@ def test_the_view_from_the_front_and_from_near_decides():
     found = colours(points, normals, views, pictures, silhouettes(pictures), 0.05).astype(int)
     front, side = normals[:, 2] > 0.9, normals[:, 0] > 0.9
     assert (found[front, 0] > 240).all() and (found[side, 1] > 240).all()
+
+
+def test_views_weigh_by_the_fourth_power_of_how_they_face_and_how_near_they_are():
+    """Of a point that looks to +z: straight on, at 60 degrees the same distance away, and straight on from further."""
+    eyes = [0, 0, 3.0], [3 * np.sin(np.pi / 3), 0, 3 * np.cos(np.pi / 3)], [0, 0, 3 * 2**0.125]
+    views = views_of(np.stack([look(np.array(eye)) for eye in eyes]), (16, 16), 20.0)
+    images = np.broadcast_to(255 * np.eye(3, dtype=np.uint8)[:, None, None], (3, 16, 16, 3))
+    masks = np.ones((3, 16, 16), dtype=bool)
+    found = colours(np.zeros((1, 3)), np.array([[0.0, 0, 1]]), views, images, masks, 0.05)
+    weights = np.array([1, 0.5**4, 0.5])
+    assert np.abs(found[0] - 255 * weights / weights.sum()).max() < 0.51
+
+
+def test_the_background_does_not_colour_the_edge_of_an_object():
+    image, mask = np.full((4, 4, 3), 255, dtype=np.uint8), np.zeros((4, 4), dtype=bool)
+    image[:, :2], mask[:, :2] = RED, True
+    share, found = _object_colour(image, mask, np.array([[1.5, 2.0], [2.0, 2.0], [2.25, 1.5], [3.5, 2.0]]))
+    assert share == pytest.approx([1, 0.5, 0.25, 0])
+    assert np.allclose(found[:3], RED, atol=1e-3)
 
 
 def test_what_cannot_be_carved_is_said():
