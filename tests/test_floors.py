@@ -29,7 +29,9 @@ FLOORS = {
     "pipeline": 5,
     "presets": 5,
     "evaluation": 6,
+    "recipe": 6,
     "report": 7,
+    "app": 7,
     "cli": 8,
     "__main__": 9,
 }

@@ -17,6 +17,7 @@ from ddmi import domains
 from ddmi.base import hub
 from ddmi.base.errors import UserError, unknown
 from ddmi.base.planes import pack, unpack
+from ddmi.base.storage import MANIFEST, digest
 from ddmi.config import Config
 from ddmi.field import Field, fields_of
 from ddmi.model import text as texts
@@ -109,6 +110,11 @@ class DDMIPipeline:
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.autoencoder.parameters()).device
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell its files from those of other models; "" where it was not loaded from any."""
+        return "" if self.folder is None else digest(self.folder / MANIFEST)[:16]
 
     def __repr__(self) -> str:
         networks = (self.autoencoder, self.diffusion)
@@ -356,10 +362,13 @@ class DDMIPipeline:
         """`count` fields on the great circle between two latents, ends included (spherical, in normalised latents)."""
         if count < 2:
             raise UserError(f"an interpolation has at least 2 frames, not {count}")
-        if self.diffusion is not None:
-            a, b = self.diffusion.normalise(a), self.diffusion.normalise(b)
-        z = torch.cat([slerp(a, b, k / (count - 1)) for k in range(count)])
-        return self.decode(z if self.diffusion is None else self.diffusion.restore(z))
+        return self.decode(torch.cat([self.between(a, b, k / (count - 1)) for k in range(count)]))
+
+    def between(self, a: Float[Tensor, "1 c l"], b: Float[Tensor, "1 c l"], share: float) -> Float[Tensor, "1 c l"]:
+        """The latent at this share of the way from a to b: 0 is a, 1 is b."""
+        if self.diffusion is None:
+            return slerp(a, b, share)
+        return self.diffusion.restore(slerp(self.diffusion.normalise(a), self.diffusion.normalise(b), share))
 
 
 def _shares(

@@ -5,7 +5,7 @@ line; DDMI_TRACEBACK=1 shows where it came from. Nothing heavy is imported befor
 there at once.
 
 `options.py` the options that several commands share, `reading.py` what they mean; `configurations.py`, `training.py`,
-`drawing.py` and `judging.py` the commands; `measuring.py` the work of `evaluate`.
+`drawing.py`, `exploring.py` and `judging.py` the commands; `measuring.py` the work of `evaluate`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from ddmi.base.interruption import breaking
 from ddmi.base.terminal import complain, failed, say, talking
 from ddmi.cli.configurations import models, presets, show
 from ddmi.cli.drawing import interpolate, reconstruct, sample
+from ddmi.cli.exploring import app as explore
+from ddmi.cli.exploring import info
 from ddmi.cli.judging import demo, evaluate, report
 from ddmi.cli.training import prepare, train, train_classifier
 
 LOOKING, TRAINING = (presets, models, show), (train, prepare, train_classifier)
-DRAWING, JUDGING = (sample, reconstruct, interpolate), (evaluate, report, demo)
+DRAWING, JUDGING = (sample, reconstruct, interpolate, explore, info), (evaluate, report, demo)
 COMMANDS = (*LOOKING, *TRAINING, *DRAWING, *JUDGING)
 """In the order of the help; a command is called as its function."""
 GOES_ON = {

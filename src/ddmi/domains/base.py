@@ -222,13 +222,18 @@ class Formats:
         files: endings of one rendering, the default first.
         sheets: endings of several in one file, the default first.
         streamed: endings that `render(..., streamed=True)` can be written with, for sizes beyond memory.
-        options: which of window, frames, fps, time and view `render` takes.
+        options: which of window, period, frames, fps, time and view `render` takes.
+        views: how a person explores one in the application: "zoom" (an image without an end), "film" (a clip, through
+            continuous time), "mesh" (an object to turn), "camera" (images from any side); none: it stands still.
+        layers: further images of an object, attributes of the rendering.
     """
 
     files: tuple[str, ...] = (".png", ".jpg", ".jpeg", ".webp")
     sheets: tuple[str, ...] = ()
     streamed: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    views: tuple[str, ...] = ()
+    layers: tuple[str, ...] = ()
 
 
 class Domain(ABC, Generic[R, D]):

@@ -66,7 +66,8 @@ class Image(Domain["PILImage.Image | StreamedImage", ImageDataset]):
         files=(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", *TIFF),
         sheets=(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"),
         streamed=TIFF,
-        options=("window",),
+        options=("window", "period"),
+        views=("zoom",),
     )
 
     def __post_init__(self) -> None:

@@ -81,6 +81,8 @@ class Nerf(Domain[FieldView, ViewDataset]):
         files=(*IMAGES, *MOVIES, *MESHES),
         sheets=(*IMAGES, *MOVIES),
         options=("window", "view"),
+        views=("camera", "mesh"),
+        layers=("depth", "normals"),
     )
 
     def __post_init__(self) -> None:

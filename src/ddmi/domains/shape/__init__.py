@@ -70,6 +70,7 @@ class Shape(Domain["Surface", ShapeDataset]):
         files=(*MESHES, *IMAGES, *MOVIES),
         sheets=(*IMAGES, *MOVIES),
         options=("window",),
+        views=("mesh",),
     )
 
     def __post_init__(self) -> None:

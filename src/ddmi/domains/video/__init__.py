@@ -88,7 +88,7 @@ class Video(Domain[Clip, VideoDataset]):
     encode: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
 
     periods = 2
-    formats = Formats(files=FORMATS, sheets=FORMATS, options=("window", "frames", "fps", "time"))
+    formats = Formats(files=FORMATS, sheets=FORMATS, options=("window", "frames", "fps", "time"), views=("film",))
 
     def __post_init__(self) -> None:
         patch = self.encode.patch
