@@ -169,8 +169,11 @@ class Application:
 
     async def about(self, request: Request) -> Response:
         """What makes the sample again."""
-        plain, options = self.studio.origin(request.path_params["id"]), _options(request.query_params)
+        id, options = request.path_params["id"], _options(request.query_params)
+        plain = self.studio.origin(id)
         ending = request.query_params.get("format", self.studio.configs[plain["model"]].domain.formats.files[0])
+        if "clip" in request.query_params:
+            return JSONResponse({"clip": await self.done(request, lambda: self.studio.clip(id), NOW)})
         if "from" in plain or "encoded" in plain:
             return JSONResponse({"plain": plain, "command": "", "python": ""})
         recipe = Recipe.read(plain)

@@ -228,6 +228,14 @@ class Studio:
             raise UserError(f"{', '.join(sorted(left))}: no option of this model's renderings")
         return field.render(**given)
 
+    def clip(self, id: str) -> dict[str, Any]:
+        """Length, rate and size of a clip as the model gives it."""
+        rendering = self.render(id, {})
+        if not isinstance(rendering, Clip):
+            raise UserError("samples of this model are no clips")
+        height, width = rendering.size
+        return {"frames": len(rendering), "fps": rendering.fps, "width": width, "height": height}
+
     def image(self, id: str, options: Mapping[str, Any], frame: int = 0, layer: str = "") -> bytes:
         """A PNG of a rendering: of a clip one frame, of an object maybe another layer; the last ones are kept."""
         _check_size(options.get("size"), LARGEST_IMAGE)

@@ -37,6 +37,7 @@ function choose(name) {
   $("text").value = model.example;
   for (const field of ["sampler", "steps", "guidance"]) $(field).value = model[field];
   $("format").replaceChildren(...model.files.map((ending) => make("option", { value: ending, textContent: ending })));
+  $("format").onchange();
   gallery();
   call("/api/load", { model: model.name }).catch(complain);
 }
@@ -147,7 +148,7 @@ async function show() {
   close();
   const { open } = await import(`./views/${state.kind}.js`);
   $("tools").replaceChildren();
-  state.view = await open({ stage: $("stage"), tools: $("tools"), url: address, model: state.model, pose: state.pose, changed, complain, shown: state.shown });
+  state.view = await open({ stage: $("stage"), tools: $("tools"), url: address, model: state.model, pose: state.pose, changed, complain, id: () => state.shown.id });
   changed();
 }
 
@@ -171,7 +172,18 @@ function changed() {
   }), 200);
 }
 
-const wanted = () => ({ ...state.view?.options(), size: $("size").value, format: $("format").value });
+// Options of the rendering that is seen, at the size that is wanted: its longer side.
+function wanted() {
+  const options = { ...state.view?.options() };
+  const size = Number($("size").value);
+  options.size = size;
+  if (options.window && !options.view) {
+    const [x0, y0, x1, y1] = options.window;
+    const scale = size / Math.max(x1 - x0, y1 - y0);
+    options.size = `${Math.max(1, Math.round(scale * (x1 - x0)))}x${Math.max(1, Math.round(scale * (y1 - y0)))}`;
+  }
+  return { ...options, format: $("format").value };
+}
 
 // interpolation
 
@@ -194,7 +206,8 @@ const move = guarded(async () => {
 const download = guarded(async () => {
   const ending = $("format").value;
   say(`Writing ${ending}`);
-  const blob = await bytes(address(`sample${ending}`, { ...state.view?.options(), size: $("size").value }));
+  const { format, ...options } = wanted();
+  const blob = await bytes(address(`sample${ending}`, options));
   const link = make("a", { href: URL.createObjectURL(blob), download: `${state.model.name}-${state.shown.id.slice(0, 6)}${ending}` });
   link.click();
   say(`Downloaded ${link.download}`);
@@ -257,7 +270,14 @@ $("pin").onclick = () => {
   gallery();
 };
 $("download").onclick = download;
-$("format").onchange = $("size").onchange = changed;
+$("format").onchange = () => {
+  const mesh = [".glb", ".ply", ".obj", ".stl"].includes($("format").value);
+  $("size-name").textContent = mesh ? "Cells" : "Pixels";
+  $("size").max = mesh ? 512 : 4096;
+  $("size").value = mesh ? 128 : 512;
+  changed();
+};
+$("size").onchange = changed;
 $("link").onclick = () => copied(location.href, "the link");
 for (const made of document.querySelectorAll("[data-copy]")) made.onclick = () => copied($(made.dataset.copy).textContent, made.dataset.copy);
 $("file").onchange = () => take($("file").files[0]);

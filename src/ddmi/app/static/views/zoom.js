@@ -42,7 +42,8 @@ export async function open({ stage, tools, url, model, pose, changed }) {
   const bounds = () => {
     const { x, y, width, height } = viewer.viewport.getBounds(true);
     const inside = (v) => Math.min(1, Math.max(-1, 2 * v - 1));
-    return [inside(x), inside(y), inside(x + width), inside(y + height)];
+    const digits = 4 + Math.max(0, Math.ceil(0.302 * Math.log2(1 / width)));
+    return [inside(x), inside(y), inside(x + width), inside(y + height)].map((v) => Number(v.toFixed(digits)));
   };
   const told = () => {
     const level = Math.max(0, Math.log2(viewer.viewport.getZoom(true)));
