@@ -47,7 +47,7 @@ PROMPTS = 100
 RETRIEVED, POOL = 10, 1000
 """Nearest training images among which that of the prompt counts as found, and training images searched, at most."""
 PART = 1 << 26
-"""Values of training images that the search in pixels holds at a time."""
+"""Values of images that the search in pixels holds at a time, and SSIM in all of its filters."""
 
 
 @dataclass(frozen=True)
@@ -130,16 +130,20 @@ class ImageMetrics(Gallery["Image"]):
             size = round(resolution * scale)
             if source.smallest is not None and scale != own and size > source.smallest:
                 continue
-            true = held_out.images(indices, size)
-            rendered = self.rendered(fields, size).part(0, len(fields))
-            decibels = pixels.psnr(rendered, true)
-            found = scales[f"{scale:g}x"] = {"psnr": float(decibels.mean())}
+            rendered, step = self.rendered(fields, size), max(1, PART // (16 * size**2))
+            parts: dict[str, list[Tensor]] = {"psnr": [], "ssim": [], "bicubic_psnr": []}
+            for start in range(0, len(indices), step):
+                stop = min(start + step, len(indices))
+                true, ours = held_out.images(indices[start:stop], size), rendered.part(start, stop)
+                parts["psnr"].append(pixels.psnr(ours, true))
+                parts["ssim"].append(pixels.ssim(ours, true))
+                if size != resolution:
+                    enlarged = F.interpolate(small[start:stop], (size, size), mode="bicubic", align_corners=False)
+                    parts["bicubic_psnr"].append(pixels.psnr(enlarged.clamp(-1, 1), true))
+            values = {name: torch.cat(part) for name, part in parts.items() if part}
+            found = scales[f"{scale:g}x"] = {name: float(each.mean()) for name, each in values.items()}
             if len(indices) > 1:
-                found["psnr_standard_error"] = float(decibels.std() / math.sqrt(len(indices)))
-            found["ssim"] = float(pixels.ssim(rendered, true).mean())
-            if size != resolution:
-                enlarged = F.interpolate(small, (size, size), mode="bicubic", align_corners=False).clamp(-1, 1)
-                found["bicubic_psnr"] = float(pixels.psnr(enlarged, true).mean())
+                found["psnr_standard_error"] = float(values["psnr"].std() / math.sqrt(len(indices)))
         protocol = {
             "pictures": len(indices),
             "latent": "mode",
