@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import _thread
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +18,7 @@ STATUS = 130
 """Exit status of a program that Ctrl-C or a termination signal ended: that of a shell, 128 + SIGINT."""
 AGAIN = 0.1
 """Seconds until an import is over that must not be broken off, or until it is looked at again."""
+ALARM = None if sys.platform == "win32" else signal.SIGALRM
 
 
 class Interrupted(KeyboardInterrupt):
@@ -37,67 +38,53 @@ class Interruption:
     def __init__(self, deadline: float | None) -> None:
         self.deadline = deadline
         self.asked = False
-        self._listens = self._patient = self._rung = False
+        self._listens = self._patient = False
 
     @property
     def due(self) -> bool:
         """Whether to stop after this step."""
-        return self.asked or self._late
-
-    @property
-    def _late(self) -> bool:
-        return self.deadline is not None and time.monotonic() >= self.deadline
+        return self.asked or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     @contextmanager
     def listening(self) -> Iterator[Interruption]:
         """Signals and the deadline interrupt this block.
 
-        Off the main thread there are no signals, and only `check` and `due` see the deadline.
+        Off the main thread there are no signals, and only `check` and `due` see the deadline; so on Windows, which has
+        no alarms.
         """
         before: dict[int, Any] = {}
-        alarm: threading.Timer | None = None
 
         def note(number: int, frame: FrameType | None) -> None:
-            if self._rung:
-                self._rung = False
-                if not self._listens:
+            if number != ALARM:
+                if self.asked:
+                    _usual(before[number], number, frame)
                     return
-            elif self.asked:
-                _usual(before[number], number, frame)
-                return
-            else:
                 self.asked = True
-            if self._patient:
+            if self._patient or not self._listens:
                 return
             if importing(frame):
                 if self.asked and _last_words:
                     _end()
-                _later(AGAIN, self._ring)
+                _alarm(AGAIN)
                 return
             raise Interrupted
 
         try:
-            for kind in (signal.SIGINT, signal.SIGTERM):
+            for kind in (signal.SIGINT, signal.SIGTERM, *([ALARM] if ALARM else [])):
                 before[kind] = signal.signal(kind, note)
         except ValueError:  # not the main thread: signals go elsewhere
             before = {}
         try:
             self._listens = True
             if before and self.deadline is not None:
-                alarm = _later(max(0.0, self.deadline - time.monotonic()), self._ring)
+                _alarm(max(1e-6, self.deadline - time.monotonic()))
             yield self
         finally:
             self._listens = False
-            if alarm is not None:
-                alarm.cancel()
-                alarm.join()
+            if before:
+                _alarm(0)
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-    def _ring(self) -> None:
-        if self._listens:
-            self._rung = True
-            _thread.interrupt_main(signal.SIGINT)
 
     @contextmanager
     def patience(self, patient: bool = True) -> Iterator[None]:
@@ -112,7 +99,7 @@ class Interruption:
 
     def check(self) -> None:
         """Raises Interrupted when it listens and is due."""
-        if self._listens and (self.asked or self._late):
+        if self._listens and self.due:
             raise Interrupted
 
     def until(self, items: Iterable[T], patient: bool = False) -> Iterator[T]:
@@ -179,8 +166,7 @@ def _usual(handler: Any, number: int, frame: FrameType | None) -> None:
         os.kill(os.getpid(), number)
 
 
-def _later(seconds: float, what: Callable[[], None]) -> threading.Timer:
-    timer = threading.Timer(seconds, what)
-    timer.daemon = True
-    timer.start()
-    return timer
+def _alarm(seconds: float) -> None:
+    """Let the alarm ring after so long; 0: not at all."""
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_REAL, seconds)

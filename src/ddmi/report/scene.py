@@ -120,12 +120,12 @@ class Scene:
         count = min(HERO, len(self.samples))
         return [full([self.sample(k) for k in range(count)], HERO)] if count else []
 
-    def samples_section(self, about: str) -> Section:
+    def samples_section(self, **values: Any) -> Section:
         """Samples in the order in which they were generated."""
         row = full([self.sample(k) for k in range(min(self.sheet, len(self.samples)))], ACROSS)
         below = " Below each is its condition, drawn at random from training." if self.evaluated.asked else ""
         last, seed = len(row.figures) - 1, self.evaluated.protocol["seed"]
-        return self.section("samples", [row], last=last, seed=seed, below=below, about=about)
+        return self.section("samples", [row], last=last, seed=seed, below=below, **values)
 
     def prompts_section(self) -> Section | None:
         """Samples of a few prompts or classes, guidance along a row; None for a model without condition."""
@@ -175,7 +175,7 @@ class Scene:
         ]
         return self.section("interpolation", [Row(shown, len(shown))])
 
-    def basis_section(self, about: str, more: Sequence[Block] = ()) -> Section | None:
+    def basis_section(self, more: Sequence[Block] = ()) -> Section | None:
         """The first fields with some scales of basis fields alone (Fig. 7); None where there is but one scale."""
         fields = self.first(PARTS)
         count = fields[0].scales
@@ -189,7 +189,7 @@ class Scene:
             at = f"report/basis_fields/{k}"
             shown = [self.part(part, field, f"{at}/{name}", f"field {k}, {name}", name) for name, part in parts.items()]
             rows.append(Row(shown, len(shown)))
-        return self.section("basis", [*rows, *more], about=about)
+        return self.section("basis", [*rows, *more])
 
     def neighbours(self) -> list[int]:
         """The nearest training item of each sample by the metric; [] where it was not measured on these samples."""

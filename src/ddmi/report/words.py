@@ -48,7 +48,12 @@ def form(value: Any) -> str:
 
 
 def section(key: str, numbers: Numbers, blocks: Sequence[Block] = (), domain: str = "", **values: Any) -> Section:
-    """A section with its texts: those of the domain, else those of all; `values` are put into them."""
+    """A section with its texts: those of the domain, else those of all; `values` are put into them.
+
+    {about} stands for what the domain has to add to a text of all.
+    """
+    about = texts().get(domain, {}).get("about", {}).get(key, "")
+    values = {"about": about.format_map(values), **values}
     found = {**texts(), **texts().get(domain, {})}["sections"].get(key) or texts()["sections"][key]
     title = found["title"].format_map(values)
     return Section(key, found["short"], title, _filled(found["lead"], numbers, values), blocks)

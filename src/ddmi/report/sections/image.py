@@ -67,7 +67,7 @@ class Report(Scene):
         if self.subjects:
             yield self.reconstructions()
         if self.samples:
-            yield self.samples_section("")
+            yield self.samples_section()
             yield self.sizes()
         if self.anything:
             yield self.zoom()
@@ -75,8 +75,7 @@ class Report(Scene):
             yield self.prompts_section()
             yield self.interpolation_section()
         if self.anything:
-            about = "The spectral centroid is the mean frequency, weighted by power; the contrast is the standard "
-            yield self.basis_section(f"{about}deviation of the image in [-1, 1].", self.spectra())
+            yield self.basis_section(self.spectra())
         if self.samples:
             yield self.nearest()
 
@@ -182,8 +181,7 @@ class Report(Scene):
                 caption = (self.numbers.show(f"{at}/distances/{i}", ".2f"), f" {name}")
                 shown.append(figure(self.true(self.train, index, size), name, caption))
             rows.append(Row(shown, len(shown), f"Sample {k} and its neighbours"))
-        about = f"The first samples, each beside the nearest of all {len(known):,} training images, with the distance."
-        return self.section("neighbours", [Pair(rows)], about=about, kind="images")
+        return self.section("neighbours", [Pair(rows)], kind="images", count=len(known))
 
     def credits(self) -> list[str]:
         from ddmi.data import emoji

@@ -78,10 +78,7 @@ class Report(Scene):
                 "a blue lamp with a white base",
             )
         if self.samples:
-            yield self.samples_section(
-                "Each is a function of a place and a viewing direction, which gives a colour and a density; images "
-                f"gather these along rays, {TURNED}×{TURNED} of them from each of {FRAMES} sides."
-            )
+            yield self.samples_section(side=TURNED, frames=FRAMES)
         if self.anything:
             yield self.sides()
             yield self.surface()
@@ -91,7 +88,7 @@ class Report(Scene):
             yield self.reconstructions()
             yield self.depth()
         if self.anything:
-            yield self.basis_section("The share is that of solid pixels; PSNR is that of the image with the whole one.")
+            yield self.basis_section()
         if self.samples:
             yield self.nearest()
 
@@ -243,8 +240,7 @@ class Report(Scene):
             shown += [figure(ours, f"sample {k}", f"sample {k}"), figure(true, name, f"training: {name}")]
         if not shown:
             return None
-        about = "The first samples, each beside the nearest training object, from the camera of a view of that."
-        return self.section("neighbours", [Row(shown, min(len(shown), 8))], about=about, kind="objects")
+        return self.section("neighbours", [Row(shown, min(len(shown), 8))], kind="objects")
 
     def credits(self) -> list[str]:
         source = self.held_out.source

@@ -61,10 +61,7 @@ class Report(Scene):
                 "a round table on one leg",
             )
         if self.samples:
-            yield self.samples_section(
-                "Each is a function of (x, y, z); its surface lies where the probability of being inside is "
-                f"{self.domain.threshold:g}, taken from a grid of {CELLS}³."
-            )
+            yield self.samples_section(threshold=self.domain.threshold, cells=CELLS)
         if self.anything:
             yield self.closely()
         if self.samples:
@@ -73,7 +70,7 @@ class Report(Scene):
         if self.subjects:
             yield self.reconstructions()
         if self.anything:
-            yield self.basis_section("IoU is that of the part with the whole; a part alone may have no surface.")
+            yield self.basis_section()
 
     def closely(self) -> Section:
         """The first field that has a surface, meshed on three grids, with what each mesh has cost."""

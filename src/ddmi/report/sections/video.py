@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -59,13 +60,12 @@ class Report(Scene):
     @cached_property
     def subjects(self) -> list[int]:
         """Held-out windows in an order drawn by the seed: one of each clip, then another of each."""
-        seen: dict[int, int] = {}
-        order = {}
-        for place, index in enumerate(self.shuffled(len(self.held_out))):
+        seen, rounds = Counter[int](), dict[int, int]()
+        for index in self.shuffled(len(self.held_out)):
             clip = self.held_out.window(index).clip
-            seen[clip] = seen.get(clip, 0) + 1
-            order[index] = seen[clip], place
-        return sorted(order, key=order.__getitem__)
+            seen[clip] += 1
+            rounds[index] = seen[clip]
+        return sorted(rounds, key=rounds.__getitem__)
 
     def show(self, field: Field, alt: str, caption: Inline = "") -> Figure:
         return figure(held(field.render(self.many)), alt, caption)
@@ -78,10 +78,8 @@ class Report(Scene):
         if self.samples:
             (height, width), (high, wide) = self.domain.size, self.many
             model = "" if self.evaluated.asked else "The model is unconditional. "
-            yield self.samples_section(
-                f"{model}Each is a function of (x, y, t), rendered as {self.domain.frames} frames of {wide}×{high}; "
-                f"the encoder reads {width}×{height}."
-            )
+            sizes = {"wide": wide, "high": high, "width": width, "height": height}
+            yield self.samples_section(model=model, frames=self.domain.frames, **sizes)
         if self.anything:
             yield self.rates()
         if self.samples:
@@ -93,10 +91,7 @@ class Report(Scene):
         if self.subjects and self.domain.frames > 1:
             yield self.motion()
         if self.anything:
-            yield self.basis_section(
-                "The contrast is the standard deviation of all values in [-1, 1], the change the mean absolute "
-                "difference of successive frames, in levels of 0 to 255."
-            )
+            yield self.basis_section()
         if self.samples:
             yield self.interpolation_section()
             yield self.nearest()
@@ -113,10 +108,8 @@ class Report(Scene):
         played = {"as trained": plain, f"{DENSER} times the frame rate": dense}
         played[f"{DENSER} times slower"] = Clip.of(dense.array(), plain.fps)
         sizes = [figure(c, f"{which} at {k}", f"{k}: {c.size[1]}×{c.size[0]}") for k, c in clips.items()]
-        paces = [
-            figure(c, f"{which}, {k}", f"{k}: {len(c)} frames at {c.fps:.3g} per second", pixels=False)
-            for k, c in played.items()
-        ]
+        rates = {k: f"{k}: {len(c)} frames at {c.fps:.3g} per second" for k, c in played.items()}
+        paces = [figure(c, f"{which}, {k}", rates[k], pixels=False) for k, c in played.items()]
         forms = {"width": ",", "height": ",", "frames": ",", "fps": "g", "queries": ",", "seconds": ".2f"}
         rows: list[list[Inline]] = [
             [key, *(self.numbers.show(f"report/renderings/{key}/{name}", form) for name, form in forms.items())]
@@ -228,11 +221,8 @@ class Report(Scene):
         frames, show = to_signal(clip.array()), self.numbers.show
         change = float(frames.diff(dim=0).abs().mean()) * 127.5 if len(frames) > 1 else 0.0
         self.numbers.put(place, {"contrast": float(frames.std()), "change": change})
-        return figure(
-            clip,
-            alt,
-            (f"{name}: contrast ", show(f"{place}/contrast", ".2f", ", change "), show(f"{place}/change", ".1f")),
-        )
+        contrast = show(f"{place}/contrast", ".2f", ", change ")
+        return figure(clip, alt, (f"{name}: contrast ", contrast, show(f"{place}/change", ".1f")))
 
     def nearest(self) -> Section | None:
         """The first samples, each with the training window that the metric found nearest (Fig. 13)."""
@@ -247,8 +237,7 @@ class Report(Scene):
             self.numbers.put(at, {"window": self.train.names[index], "difference": apart})
             caption = (self.numbers.show(f"{at}/difference", ".0f"), f" levels: {name}")
             shown.append(figure(tiled([ours, self.clip(true)], 2, 4), f"sample {k} and {name}", caption))
-        about = "The first samples, left, each beside the nearest training window, right, in step."
-        return self.section("neighbours", [full(shown, 4)], about=about, kind="clips")
+        return self.section("neighbours", [full(shown, 4)], kind="clips")
 
     def credits(self) -> list[str]:
         from ddmi.data import emoji
