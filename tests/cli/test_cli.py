@@ -336,8 +336,8 @@ def test_an_ablation_takes_a_preset_and_a_budget(home, pictures, tmp_path, capsy
     call = ["evaluate", home / "tiny.json", "--ablation", "--data", pictures, "--samples", 9, "--seeds", 1]
     lines = ok(capsys, *call, "--budget", "30,60")
     assert [line.split() for line in lines[:2]] == [
-        ["model", "HDBF", "CFC", "psnr", "1x"],
-        ["full", "yes", "yes", "1.5"],
+        ["model", "HDBF", "CFC", "PSNR", "at", "1x", "(dB)"],
+        ["full", "yes", "yes", "1.500"],
     ]
     folder = Path("runs") / "ablation-tiny"
     assert lines[-2:] == [str(folder / "ablation.json"), str(folder / "ablation.html")]
