@@ -5,7 +5,7 @@ line; DDMI_TRACEBACK=1 shows where it came from. Nothing heavy is imported befor
 there at once.
 
 `options.py` the options that several commands share, `reading.py` what they mean; `configurations.py`, `training.py`,
-`drawing.py`, `exploring.py` and `judging.py` the commands; `measuring.py` the work of `evaluate`.
+`drawing.py`, `exploring.py` and `evaluating.py` the commands; `measuring.py` the work of `evaluate`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,16 @@ from ddmi.base.interruption import breaking
 from ddmi.base.terminal import complain, failed, say, talking
 from ddmi.cli.configurations import models, presets, show
 from ddmi.cli.drawing import interpolate, reconstruct, sample
+from ddmi.cli.evaluating import demo, evaluate, report
 from ddmi.cli.exploring import app as explore
 from ddmi.cli.exploring import info
-from ddmi.cli.judging import demo, evaluate, report
+from ddmi.cli.options import flat
 from ddmi.cli.training import prepare, train, train_classifier
 
-LOOKING, TRAINING = (presets, models, show), (train, prepare, train_classifier)
-DRAWING, JUDGING = (sample, reconstruct, interpolate, explore, info), (evaluate, report, demo)
-COMMANDS = (*LOOKING, *TRAINING, *DRAWING, *JUDGING)
+COMMANDS = (
+    presets, models, show, train, prepare, train_classifier, sample, reconstruct, interpolate, explore, info, evaluate,
+    report, demo,
+)  # fmt: skip
 """In the order of the help; a command is called as its function."""
 GOES_ON = {
     "train": "the same command with --resume goes on",
@@ -64,7 +66,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for _command in COMMANDS:
-    app.command()(_command)
+    app.command()(flat(_command))
 
 
 @app.callback()

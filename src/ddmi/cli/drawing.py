@@ -1,4 +1,4 @@
-"""Commands that draw: samples, reconstructions, and the way from one to another."""
+"""Commands that render: samples, reconstructions, and the way from one to another."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from ddmi.base.errors import Empty, UserError
 from ddmi.base.terminal import complain, say
 from ddmi.cli import reading
-from ddmi.cli.options import Folder, Format, Fps, Frames, Run, Sampler, Seed, Size, Steps, Time, View, Window
+from ddmi.cli.options import Folder, Rendering, Run, Sampling, Size
 
 log = logging.getLogger(__name__)
 
@@ -21,67 +21,46 @@ STRIPS, ANIMATIONS = (".png", ".jpg", ".webp"), (".gif", ".mp4", ".webm")
 def sample(
     run: Run,
     out: Folder,
+    *,
     count: Annotated[int, typer.Option(min=1, help="Samples, for each text or label.")] = 1,
-    seed: Seed = 0,
-    size: Size = "",
-    window: Window = "",
-    frames: Frames = None,
-    fps: Fps = None,
-    time: Time = "",
-    view: View = "",
-    sampler: Sampler = "",
-    steps: Steps = 0,
-    tolerance: Annotated[float | None, typer.Option(help="Of rk45 (default 0.001).")] = None,
-    eta: Annotated[float | None, typer.Option(help="Noise of ddim and flow: 0 none (default), 1 all.")] = None,
-    text: Annotated[list[str] | None, typer.Option(help="What to draw; repeatable.")] = None,
+    text: Annotated[list[str] | None, typer.Option(help="A prompt; repeatable.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Class number or name; repeatable.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance; 1: none.")] = None,
-    autoguidance: Annotated[
-        float | None, typer.Option(help="w of guidance by a weaker version of the model, where it holds one; 1: none.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples drawn together.")] = 16,
-    sheet: Annotated[bool, typer.Option("--sheet", help="Also one picture of all samples.")] = False,
-    ending: Format = "",
+    sampling: Sampling,
+    rendering: Rendering,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples generated together.")] = 16,
+    sheet: Annotated[bool, typer.Option("--sheet", help="Also one image of all samples.")] = False,
 ) -> None:
-    """Draw samples.
+    """Generate samples.
 
     The files are called sample-SEED-K: K counts the samples of --seed from 0, and sample K of a seed is always the
     same. With --text or --label its words follow; a number behind those tells equal names apart.
     """
     from ddmi.base.progress import Bar
-    from ddmi.cli.rendering import Names, check_folder, checked, size_of, slug
-    from ddmi.model.sampling import SamplingConfig
+    from ddmi.cli.rendering import Names, check_folder, checked, slug
     from ddmi.pipeline import DDMIPipeline
     from ddmi.rendering import files
 
-    shape = size_of(size)
-    options = reading.drawing(window, frames, fps, time, view)
-    sampling = SamplingConfig(
-        seed=seed,
-        sampler=sampler or None,
-        steps=steps,
-        eta=eta or 0.0,
-        tolerance=1e-3 if tolerance is None else tolerance,
-        guidance_scale=guidance,
-        autoguidance=autoguidance,
-    )
+    options, wanted = reading.rendering(rendering), reading.sampling(sampling)
     if text and label:
         raise UserError("--text and --label exclude one another")
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
-    sampling = sampling.of(pipe.config.diffusion)
-    for name, given, only in (("--tolerance", tolerance, ("rk45",)), ("--eta", eta, ("ddim", "flow"))):
-        if given is not None and sampling.sampler not in only:
-            log.warning("%s has no effect on %s", name, sampling.sampler)
-    if steps and not sampling.steps:
+    config = wanted.of(pipe.config.diffusion)
+    for name, given, only in (
+        ("--tolerance", sampling.tolerance, ("rk45",)),
+        ("--eta", sampling.eta, ("ddim", "flow")),
+    ):
+        if given is not None and config.sampler not in only:
+            log.warning("%s has no effect on %s", name, config.sampler)
+    if sampling.steps and not config.steps:
         log.warning("--steps has no effect on rk45: it takes as many as --tolerance needs")
-    ending, options = checked(pipe.config.domain, shape, ending, **options)
+    ending, options = checked(pipe.config.domain, rendering.ending, **options)
     prompts = text or label or []
     kind = "text" if text else "label"
     sheets = pipe.config.domain.formats.sheets
     if sheet and "streamed" in options:
         raise UserError("--sheet holds all samples in memory: choose a smaller --size")
-    if guidance is not None and not prompts:
+    if sampling.guidance is not None and not prompts:
         log.warning("--guidance has no effect without --text or --label")
     for prompt in prompts:
         pipe.condition(1, **{kind: prompt})  # refused before any work
@@ -92,26 +71,26 @@ def sample(
             for first in range(0, count, batch_size):
                 number = min(batch_size, count - first)
                 words, class_ = (prompt if prompts and kind == which else None for which in ("text", "label"))
-                fields = pipe(number, first=first, batch_size=number, sampling=sampling, text=words, label=class_)
+                fields = pipe(number, first=first, batch_size=number, sampling=config, text=words, label=class_)
                 evaluations += pipe.last_evaluations
                 for k, field in enumerate(fields, start=first):
-                    path = names.free(f"sample-{seed}-{k}" + (f"-{slug(prompt)}" if prompts else ""), ending)
+                    path = names.free(f"sample-{sampling.seed}-{k}" + (f"-{slug(prompt)}" if prompts else ""), ending)
                     bar.advance(done := done + 1)
                     try:
-                        rendering = field.render(**options)
-                        files.save(rendering, path)
+                        shown = field.render(**options)
+                        files.save(shown, path)
                     except Empty as error:
                         complain(str(error))
                         empty += 1
                         continue
                     if sheet:
-                        samples.append(rendering)
+                        samples.append(shown)
                     say(str(path))
     if samples:
-        path = names.free(f"sheet-{seed}", ending if ending in sheets else sheets[0])
+        path = names.free(f"sheet-{sampling.seed}", ending if ending in sheets else sheets[0])
         files.save_sheet(samples, path)
         say(str(path))
-    if sampling.sampler == "rk45":
+    if config.sampler == "rk45":
         log.warning("rk45: %.1f function evaluations on average", sum(evaluations) / len(evaluations))
     if empty:
         raise typer.Exit(1)
@@ -121,26 +100,19 @@ def reconstruct(
     run: Run,
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files of data.")],
     out: Folder,
-    size: Size = "",
-    window: Window = "",
-    frames: Frames = None,
-    fps: Fps = None,
-    time: Time = "",
-    view: View = "",
-    ending: Format = "",
+    rendering: Rendering,
 ) -> None:
-    """Encode files and draw them at any size."""
+    """Encode files and render them at any size."""
     from ddmi.base.progress import working
-    from ddmi.cli.rendering import Names, check_folder, checked, size_of
+    from ddmi.cli.rendering import Names, check_folder, checked
     from ddmi.pipeline import DDMIPipeline
     from ddmi.rendering import files as written
 
-    shape = size_of(size)
-    options = reading.drawing(window, frames, fps, time, view)
+    options = reading.rendering(rendering)
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
     domain = pipe.config.domain
-    ending, options = checked(domain, shape, ending, **options)
+    ending, options = checked(domain, rendering.ending, **options)
     names = Names(out)
     bad = empty = 0
     for file in files:
@@ -168,9 +140,9 @@ def interpolate(
     run: Run,
     start: Annotated[str, typer.Option("--from", metavar="SEED:K|FILE", help="A sample or a file.")] = "0:0",
     end: Annotated[str, typer.Option("--to", metavar="SEED:K|FILE", help="A sample or a file.")] = "0:1",
-    frames: Annotated[int, typer.Option(min=2, help="Pictures, both ends included.")] = 8,
+    frames: Annotated[int, typer.Option(min=2, help="Images, both ends included.")] = 8,
     size: Size = "",
-    text: Annotated[str | None, typer.Option(help="What the drawn ends show.")] = None,
+    text: Annotated[str | None, typer.Option(help="A prompt for ends that are samples.")] = None,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="A strip (.png, .jpg) or an animation (.gif, .mp4).")
     ] = Path("interpolation.png"),
@@ -191,7 +163,7 @@ def interpolate(
     check_file(out)
     shape = size_of(size)
     pipe = DDMIPipeline.from_pretrained(run)
-    _, options = checked(pipe.config.domain, shape)
+    _, options = checked(pipe.config.domain, size=shape)
     check_ending(out.suffix.lower())
     if "streamed" in options:
         raise UserError(f"--size {size} is too large for an interpolation")

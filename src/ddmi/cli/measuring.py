@@ -70,8 +70,8 @@ def ablation(config: Config, data: Path | None, budget: str, seeds: int, protoco
     folder = out or Path("runs") / f"ablation-{config.name}"
     check_folder(folder)
     evaluation.check_sizes(config.domain, (), (protocol.size,) if protocol.size else (), protocol.limit)
-    found = study.run(config, folder, data, budget=steps, seeds=seeds, protocol=protocol)
-    say(table([*study.lines(found)]))
+    study.run(config, folder, data, budget=steps, seeds=seeds, protocol=protocol)
+    say(tables.text(tables.ablation_table(tables.ablation_numbers(folder))))
     say(str(folder / study.FILE))
     say(str(tables.write_ablation(folder)))
 
@@ -97,15 +97,15 @@ def evaluators(given: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """`classifier=voxels.safetensors` and the like as pairs. Raises UserError for another name, or a missing file."""
     found = []
     for one in given:
-        name, equals, place = one.partition("=")
+        name, _, place = one.partition("=")
         if name not in EVALUATORS:
-            raise unknown("judge", name, EVALUATORS)
-        if not equals or not place:
+            raise unknown("evaluator", name, EVALUATORS)
+        if not place:
             raise UserError(f"--judge takes NAME=FILE, e.g. classifier=voxels.safetensors, not {one!r}")
-        if name != "clip" and not Path(place).is_file():
-            raise UserError(f"--judge: {place} does not exist")
         if name == "clip":
             folder_of(place, "CLIP model", "connect once, or name a folder that holds one")
+        elif not Path(place).is_file():
+            raise UserError(f"--judge: {place} does not exist")
         found.append((name, place))
     return tuple(found)
 

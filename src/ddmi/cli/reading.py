@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor
 
+    from ddmi.cli.options import Rendering, Sampling
     from ddmi.config import Config
+    from ddmi.model.sampling import SamplingConfig
     from ddmi.pipeline import DDMIPipeline
 
 
@@ -37,12 +39,27 @@ def override(config: Config, settings: list[str] | None) -> Config:
     return configuration.override(config, configuration.pairs(settings or ()))
 
 
-def drawing(window: str, frames: int | None, fps: float | None, time: str, view: str) -> dict[str, Any]:
-    """Options of a domain's `render`; None where nothing was said."""
-    from ddmi.cli.rendering import pair_of, window_of
+def sampling(given: Sampling) -> SamplingConfig:
+    """How samples are generated."""
+    from ddmi.model.sampling import SamplingConfig
 
-    found = {"window": window_of(window), "frames": frames, "fps": fps}
-    return {**found, "time": pair_of("--time", time), "view": pair_of("--view", view)}
+    return SamplingConfig(
+        seed=given.seed,
+        sampler=given.sampler or None,
+        steps=given.steps,
+        eta=given.eta or 0.0,
+        tolerance=1e-3 if given.tolerance is None else given.tolerance,
+        guidance_scale=given.guidance,
+        autoguidance=given.autoguidance,
+    )
+
+
+def rendering(given: Rendering) -> dict[str, Any]:
+    """Options of a domain's `render`; None where nothing was said."""
+    from ddmi.cli.rendering import pair_of, size_of, window_of
+
+    found = {"size": size_of(given.size), "window": window_of(given.window), "frames": given.frames, "fps": given.fps}
+    return {**found, "time": pair_of("--time", given.time), "view": pair_of("--view", given.view)}
 
 
 def latent(pipe: DDMIPipeline, value: str, option: str, text: str | None) -> Float[Tensor, "1 c l"]:

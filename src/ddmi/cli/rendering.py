@@ -56,7 +56,7 @@ def pair_of(option: str, text: str) -> tuple[float, float] | None:
 
 
 def checked(
-    domain: Domain[Any, Any], size: int | tuple[int, int] | None, ending: str = "", **options: Any
+    domain: Domain[Any, Any], ending: str = "", *, size: int | tuple[int, int] | None = None, **options: Any
 ) -> tuple[str, dict[str, Any]]:
     """The ending of the files, with its point, and the arguments of `Field.render`.
 

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,18 +119,15 @@ def prepare(
         from ddmi.domains.nerf.photography import prepare_views as make
 
         own = {"points": surface, "views": views or 50, "size": size or 128}
-    bars: list[Bar] = []
+    with ExitStack() as stack:
+        bars: list[Bar] = []
 
-    def progress(done: int, total: int) -> None:
-        if not bars:
-            bars.append(Bar("meshes", total).__enter__())
-        bars[0].advance(done)
+        def progress(done: int, total: int) -> None:
+            if not bars:
+                bars.append(stack.enter_context(Bar("meshes", total)))
+            bars[0].advance(done)
 
-    try:
         summary = make(found, target, processes=processes, up=up, seed=seed, progress=progress, **own)
-    finally:
-        for bar in bars:
-            bar.__exit__(None, None, None)
     rows = [(name, f"{count:,}") for name, count in summary.classes.items()]
     rows += [("all", f"{len(summary.kept):,}"), ("rejected", f"{len(summary.rejected):,}")]
     say(table([("class", "objects"), *rows]))
@@ -143,7 +141,7 @@ def train_classifier(
     seed: Annotated[int, typer.Option(min=0, help="Of the training.")] = 0,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after so long, with a checkpoint.")] = None,
 ) -> None:
-    """Train a classifier of voxels, which `evaluate --judge classifier=FILE` looks with.
+    """Train a classifier of voxels, the evaluator of `evaluate --judge classifier=FILE`.
 
     The same command goes on where it was stopped.
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,8 +60,7 @@ def trained_as(variant: Variant, config: Config) -> Variant:
 
 def budgeted(config: Config, budget: tuple[int, int] | None, seed: int) -> Config:
     """The configuration at this many steps of each stage (None: its own), with this seed."""
-    stages = config.training.autoencoder_steps, config.training.diffusion_steps
-    first, second = budget or stages
+    first, second = budget or (config.training.autoencoder_steps, config.training.diffusion_steps)
     training = replace(config.training, autoencoder_steps=first, diffusion_steps=second, seed=seed, preview_every=0)
     return replace(config, training=training)
 
@@ -108,19 +107,17 @@ def summary(
 ) -> dict[str, Any]:
     """The table: mean and spread of every number over the seeds that are done."""
     plain = configuration.to_dict(budgeted(config, budget, 0))
-    sampling = protocol.sampling.of(config.diffusion)
-    told = {
+    sampling = protocol.sampling.told(config.diffusion)
+    about = {
         "preset": config.name,
         "steps": {stage: plain["training"][f"{stage}_steps"] for stage in STAGES},
         "batch": {"autoencoder": config.training.batch_size, "diffusion": config.training.diffusion_batch},
         "points": plain["domain"].get("points"),
         "seeds": max((len(runs) for runs in found.values()), default=0),
         "samples": protocol.samples,
-        "sampler": sampling.sampler,
-        "sampling_steps": sampling.steps,
-        "sampling_seed": sampling.seed,
-        "tolerance": sampling.tolerance if sampling.sampler == "rk45" else None,
-        "guidance_scale": sampling.guidance_scale,
+        "sampling_steps": sampling.pop("steps"),
+        "sampling_seed": protocol.sampling.seed,
+        **sampling,
         "features": protocol.features,
         "k": protocol.neighbours,
         "size": protocol.size or None,
@@ -133,25 +130,13 @@ def summary(
         row: dict[str, Any] = {**variant._asdict(), "runs": list(runs), "mean": {}, "deviation": {}}
         if own is not variant:
             row["same_network_as"] = own.name
-        for name in runs[0]["scores"] if runs else ():
-            row["mean"][name], row["deviation"][name] = mean_and_deviation([r["scores"][name] for r in runs])
         if runs:
             row["parameters"] = runs[0]["parameters"]
-            row["mean"]["seconds"], row["deviation"]["seconds"] = mean_and_deviation([r["seconds"] for r in runs])
+        for name in (*runs[0]["scores"], "seconds") if runs else ():
+            values = [{**run["scores"], "seconds": run["seconds"]}[name] for run in runs]
+            row["mean"][name], row["deviation"][name] = mean_and_deviation(values)
         rows.append(row)
-    return {"protocol": told, "rows": rows}
-
-
-def lines(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """The table as text, its head first; numbers as `mean ± deviation`."""
-    names = list(table["rows"][0]["mean"])
-    yield ("model", "HDBF", "CFC", *(name.replace("_", " ") for name in names))
-    for row in table["rows"]:
-        cells = []
-        for name in names:
-            mean, deviation = row["mean"].get(name), row["deviation"].get(name)
-            cells.append("" if mean is None else f"{mean:.4g}" + ("" if deviation is None else f" ± {deviation:.2g}"))
-        yield (row["name"], *("yes" if row[s] else "no" for s in ("hierarchical", "coarse_to_fine")), *cells)
+    return {"protocol": about, "rows": rows}
 
 
 def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protocol) -> dict[str, Any]:
@@ -163,11 +148,11 @@ def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protoc
     shared = folder.parent / "cache"  # features of the data are the same for all variants
     evaluated = replace(opened(folder, data, denoiser=True), cache=shared)
     sampling = protocol.sampling.of(config.diffusion)
-    told = {**identity(evaluated, protocol), "sampler": sampling.sampler, "steps": sampling.steps}
-    told |= {"tolerance": sampling.tolerance, "size": protocol.size, "limit": protocol.limit, "eta": sampling.eta}
+    about = {**identity(evaluated, protocol), "sampler": sampling.sampler, "steps": sampling.steps}
+    about |= {"tolerance": sampling.tolerance, "size": protocol.size, "limit": protocol.limit, "eta": sampling.eta}
     target = folder / "metrics.json"
     before = read_json(target).get(KEY) if target.exists() else None
-    if before is not None and before["protocol"] == told:
+    if before is not None and before["protocol"] == about:
         return before["found"]
     metrics = config.domain.metrics()
     wanted = {**metrics.fidelity, **metrics.quality}
@@ -178,7 +163,7 @@ def _run(config: Config, folder: Path, data: str | Path | None, protocol: Protoc
         "seconds": sum(state["seconds"] for state in states),
         "parameters": sum(p.numel() for p in evaluated.pipe.autoencoder.parameters()),
     }
-    write({**results, KEY: {"protocol": told, "found": found}}, target)
+    write({**results, KEY: {"protocol": about, "found": found}}, target)
     return found
 
 
@@ -193,6 +178,3 @@ def _check(config: Config, folder: Path) -> None:
             raise UserError(
                 f"{path} was made with training.{name} = {before[name]}, not {now[name]}: choose another --out"
             )
-
-
-__all__ = ["FILE", "VARIANTS", "Variant", "lines", "run", "summary"]

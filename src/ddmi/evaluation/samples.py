@@ -93,8 +93,8 @@ def draw(
     """
     if folder is None and processes.count > 1:
         raise UserError("several processes share their samples through the run folder: name one that can be written")
-    told = json.dumps({**about, "samples": count, "batch": size}, sort_keys=True)
-    place = folder / "samples" / hashlib.sha256(told.encode()).hexdigest()[:16] if folder else None
+    whole = json.dumps({**about, "samples": count, "batch": size}, sort_keys=True)
+    place = folder / "samples" / hashlib.sha256(whole.encode()).hexdigest()[:16] if folder else None
     memory: dict[int, dict[str, Tensor]] = {}
 
     def path(k: int) -> Path:
@@ -125,7 +125,7 @@ def draw(
                 memory[k] = tensors
             else:
                 with aside(path(k)) as scratch:
-                    save_tensors(tensors, scratch, {"about": told})
+                    save_tensors(tensors, scratch, {"about": whole})
             done = min(done + size * processes.count, count)
             bar.advance(done)
     processes.wait()

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 import ddmi
@@ -63,9 +64,7 @@ def collect(run: Path, evaluated: Evaluated, numbers: Numbers) -> None:
     numbers.put("model/data", {"train": len(evaluated.train), "held_out": len(evaluated.held_out)})
     for stage, lines in journals(run).items():
         steps = [0, *(line["step"] for line in lines)]
-        seconds = sum(
-            (b - a) * line.get("seconds_per_step", 0.0) for a, b, line in zip(steps, steps[1:], lines, strict=False)
-        )
+        seconds = float(np.diff(steps) @ [line.get("seconds_per_step", 0.0) for line in lines])
         terms = {key: value for key, value in lines[-1].items() if key not in NOT_TERMS}
         about = {"steps": int(steps[-1]), "minutes": seconds / 60, "seconds_per_step": seconds / max(steps[-1], 1)}
         numbers.put(f"training/{stage}", {**about, "skipped": int(lines[-1].get("skipped", 0)), "last": terms})
@@ -123,9 +122,8 @@ def curves(run: Path, numbers: Numbers) -> Section:
         for name in numbers.get(f"{at}/last"):
             about += [f"{words(name)} ", numbers.show(f"{at}/last/{name}", ".4g"), "; "]
         named = {words(name): line for name, line in terms.items()}
-        figures.append(
-            chart(named, "training step", "loss term, weighted (no unit)", log_y=True, caption=tuple(about[:-1]))
-        )
+        unit = "loss term, weighted (no unit)"
+        figures.append(chart(named, "training step", unit, log_y=True, caption=tuple(about[:-1])))
     blocks: list[Block] = [Row(figures, min(len(figures), 2), kind="charts")] if figures else []
     return section("training", numbers, blocks, none="" if figures else " No log was kept.")
 
@@ -136,10 +134,10 @@ def metrics(numbers: Numbers, names: Sequence[str], domain: str) -> Section:
     for name in names:
         blocks += _metric(name, numbers)
         how = numbers.get(f"{name}/protocol") or {}
-        told: list[Any] = []
+        about: list[Any] = []
         for key in [k for k in how if k not in ("model", "sampling")]:  # the page is of one model
-            told += [f"{words(key)} ", numbers.show(f"{name}/protocol/{key}"), ", "]
-        blocks.append(Text(("Protocol: ", *told, "time ", numbers.show(f"{name}/seconds", ".1f", " s")), "small"))
+            about += [f"{words(key)} ", numbers.show(f"{name}/protocol/{key}"), ", "]
+        blocks.append(Text(("Protocol: ", *about, "time ", numbers.show(f"{name}/seconds", ".1f", " s")), "small"))
         if note(domain, name):
             blocks.append(Text(note(domain, name)))
     if numbers.get("sampling/samples"):
@@ -194,10 +192,8 @@ def _metric(name: str, numbers: Numbers) -> list[Block]:
     if scalars:
         count = few(numbers, name) if "precision" in scalars else ()
         marks = dict.fromkeys(("precision", "recall"), f" (few samples: {count[1]})" if count else "")
-        rows: list[list[Inline]] = [
-            [words(key) + marks.get(key, ""), numbers.show(f"{name}/{key}", form(value))]
-            for key, value in scalars.items()
-        ]
+        shown = {key: numbers.show(f"{name}/{key}", form(value)) for key, value in scalars.items()}
+        rows = [(words(key) + marks.get(key, ""), value) for key, value in shown.items()]
         tables.append(Table(["number", "value"], rows, title if not groups else ""))
     return [*tables]
 
@@ -206,13 +202,10 @@ def _table(place: str, groups: dict[str, Any], numbers: Numbers, title: str) -> 
     """A row for each group, and one for each group inside one."""
     rows = dict(_rows(groups))
     columns = list(dict.fromkeys(key for row in rows.values() for key in row))
-    body: list[list[Inline]] = [
-        [
-            ", ".join(map(words, path.split("/"))),
-            *(numbers.show(f"{place}/{path}/{c}", form(row.get(c))) for c in columns),
-        ]
-        for path, row in rows.items()
-    ]
+    body: list[list[Inline]] = []
+    for path, row in rows.items():
+        values = [numbers.show(f"{place}/{path}/{c}", form(row.get(c))) for c in columns]
+        body.append([", ".join(map(words, path.split("/"))), *values])
     return Table(["", *map(words, columns)], body, title)
 
 

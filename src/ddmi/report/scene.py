@@ -54,6 +54,10 @@ class Scene:
         """A field among many."""
         raise NotImplementedError
 
+    def moving(self, field: Field, alt: str, caption: Inline) -> Figure:
+        """A sample among many, which may turn or play."""
+        return self.show(field, alt, caption)
+
     def sections(self) -> Iterator[Section | None]:
         """The sections that this run has something to show in, in their order."""
         yield from ()
@@ -83,9 +87,9 @@ class Scene:
     @property
     def which(self) -> str:
         """What the first of these fields is."""
-        return (
-            "Sample 0" if len(self.samples) else f"The reconstruction of “{self.name(self.held_out, self.subjects[0])}”"
-        )
+        if len(self.samples):
+            return "Sample 0"
+        return f"The reconstruction of “{self.name(self.held_out, self.subjects[0])}”"
 
     def name(self, dataset: Any, index: int) -> str:
         """The caption of an item, else its name in its source."""
@@ -102,7 +106,7 @@ class Scene:
         """Sample k among many, rendered once."""
         if k not in self._shown:
             alt = f"sample {k}: {self.prompt(k)}".rstrip(": ")
-            self._shown[k] = self.show(self.samples[k], alt, self.prompt(k))
+            self._shown[k] = self.moving(self.samples[k], alt, self.prompt(k))
         return self._shown[k]
 
     def settings(self) -> dict[str, Any]:
@@ -131,10 +135,10 @@ class Scene:
         """Samples of a few prompts or classes, guidance along a row; None for a model without condition."""
         condition = self.evaluated.pipe.config.diffusion.condition
         kind: str = "label" if condition == "class" else "text"
-        values: list[Any] = list(range(min(PROMPTS, len(self.train.classes)))) if kind == "label" else []
-        if condition == "text":
-            captions = self.own_prompts or self.held_out.captions or self.train.captions or []
-            values = list(dict.fromkeys(caption for caption in captions if caption))[:PROMPTS]
+        captions = self.own_prompts or self.held_out.captions or self.train.captions or []
+        texts = [*dict.fromkeys(filter(None, captions))]
+        every: dict[str, Sequence[Any]] = {"class": range(len(self.train.classes)), "text": texts}
+        values = every.get(condition, ())[:PROMPTS]
         if not values:
             return None
         options = {**self.settings(), kind: [value for value in values for _ in range(EACH)]}
@@ -155,11 +159,8 @@ class Scene:
 
     def _known(self, caption: str) -> str:
         parts = {"seen in training": self.train, "held out": self.held_out}
-        where = [
-            part
-            for part, data in parts.items()
-            if caption in (data.captions or []) or any(caption in texts for texts in data.phrasings or [])
-        ]
+        every = {part: [data.captions or [], *(data.phrasings or [])] for part, data in parts.items()}
+        where = [part for part, several in every.items() if any(caption in texts for texts in several)]
         return f" (a caption of the data, {' and '.join(where)})" if where else " (no caption of the data)"
 
     def interpolation_section(self) -> Section | None:
@@ -168,11 +169,10 @@ class Scene:
             return None
         pipe = self.evaluated.pipe
         z = pipe.latents(2, **self.settings(), **{kind: values[:2] for kind, values in self.evaluated.asked.items()})
-        shares = [k / (self.between - 1) for k in range(self.between)]
-        fields = pipe.interpolate(z[:1], z[1:], self.between)
-        shown = [
-            self.show(f, f"between samples 0 and 1: {s:.2f}", f"{s:.2f}") for f, s in zip(fields, shares, strict=True)
-        ]
+        shown = []
+        for k, field in enumerate(pipe.interpolate(z[:1], z[1:], self.between)):
+            share = f"{k / (self.between - 1):.2f}"
+            shown.append(self.show(field, f"between samples 0 and 1: {share}", share))
         return self.section("interpolation", [Row(shown, len(shown))])
 
     def basis_section(self, more: Sequence[Block] = ()) -> Section | None:

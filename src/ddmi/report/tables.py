@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ddmi.base.storage import aside, read_json
+from ddmi.base.terminal import table
 from ddmi.evaluation import ablation, nfe
 from ddmi.report.content import Block, Facts, Figure, Inline, Row, Section, Table, Text
 from ddmi.report.numbers import Numbers
@@ -42,10 +43,13 @@ def write_nfe(run: str | Path, metrics: str | Path) -> Path:
     return _write(Path(metrics).with_name("nfe.html"), title, nfe_sections(Numbers(read_json(Path(metrics)))))
 
 
-def write_ablation(folder: str | Path) -> Path:
-    """Write `ablation.html` beside ablation.json; returns its path."""
-    folder = Path(folder)
-    numbers = Numbers({ablation.KEY: read_json(folder / ablation.FILE)})
+def ablation_numbers(folder: Path) -> Numbers:
+    """The numbers of an ablation study."""
+    return Numbers({ablation.KEY: read_json(folder / ablation.FILE)})
+
+
+def ablation_table(numbers: Numbers) -> Table:
+    """Table 8, numbers as `mean ± deviation`."""
     rows = numbers.get(f"{ablation.KEY}/rows")
     names = list(rows[0]["mean"])
     body: list[list[Inline]] = []
@@ -54,9 +58,20 @@ def write_ablation(folder: str | Path) -> Path:
         same = f" (the network of {row['same_network_as']})" if "same_network_as" in row else ""
         cells = [_spread(numbers, f"{ablation.KEY}/rows/{k}", row, name) for name in names]
         body.append([row["name"] + same, *switches, *cells])
-    head = ["model", "HDBF", "CFC", *map(words, names)]
+    return Table(["model", "HDBF", "CFC", *map(words, names)], body)
+
+
+def text(shown: Table) -> str:
+    """A table for a terminal."""
+    rows = (shown.head, *shown.rows)
+    return table([["".join(map(str, cell)) if isinstance(cell, tuple) else str(cell) for cell in row] for row in rows])
+
+
+def write_ablation(folder: Path) -> Path:
+    """Write `ablation.html` beside ablation.json; returns its path."""
+    numbers = ablation_numbers(folder)
     title = f"{numbers.get(f'{ablation.KEY}/protocol/preset')} · ablation"
-    blocks: list[Block] = [Table(head, body), *_protocol(numbers, ablation.KEY)]
+    blocks: list[Block] = [ablation_table(numbers), *_protocol(numbers, ablation.KEY)]
     return _write(folder / "ablation.html", title, [section("ablation", numbers, blocks)])
 
 

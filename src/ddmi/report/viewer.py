@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import time
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +15,16 @@ from ddmi.base.errors import missing_extra
 from ddmi.rendering.cameras import DISTANCE, EXTENT
 from ddmi.rendering.materials import CLAY
 from ddmi.rendering.mesh import simplified
+from ddmi.report.content import Inline, Table
+from ddmi.report.numbers import Numbers
 
 if TYPE_CHECKING:
     from trimesh import Scene, Trimesh
 
 FACES = 3_000
 """Faces of a mesh above which the viewer has a simplified one, where it is one of many."""
+CLOSE_FACES = 20_000
+"""The same of a mesh that is shown closely."""
 AZIMUTH, ELEVATION = 35.0, 20.0
 """From where a mesh is seen at first, in degrees, as in shaded images."""
 EXPOSURE = 0.6
@@ -73,6 +79,32 @@ def lighter(mesh: Trimesh, faces: int = FACES) -> Trimesh:
         _, nearest = cKDTree(np.asarray(mesh.vertices)).query(np.asarray(smaller.vertices))
         smaller.visual.vertex_colors = visual.vertex_colors[nearest]  # type: ignore[union-attr]
     return smaller
+
+
+def meshed(
+    numbers: Numbers, mesh_of: Callable[[int], Trimesh], grids: Sequence[int], asked: str
+) -> tuple[list[tuple[int, Trimesh, Trimesh]], Table]:
+    """Meshes on grids of so many cells along each axis, and a table of what each has cost.
+
+    Args:
+        mesh_of: gives the mesh of a number of cells. asked: what a mesh makes queries of.
+
+    Returns:
+        (cells, mesh, the mesh for the viewer) of those that have a face, and the table.
+    """
+    shown, rows = [], list[list[Inline]]()
+    for cells in grids:
+        at, began = f"report/meshes/{cells}", time.monotonic()
+        mesh = mesh_of(cells)
+        seconds, simple = round(time.monotonic() - began, 3), lighter(mesh, CLOSE_FACES)
+        about = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "queries": mesh.metadata.get("queries")}
+        numbers.put(at, {**about, "seconds": seconds, "shown_faces": len(simple.faces)})
+        forms = {**dict.fromkeys(about, ","), "seconds": ".2f", "shown_faces": ","}
+        rows.append([f"{cells}³", *(numbers.show(f"{at}/{key}", form) for key, form in forms.items())])
+        if len(mesh.faces):
+            shown.append((cells, mesh, simple))
+    head = ["grid", "vertices", "faces", f"queries of the {asked}", "time (s)", "faces in the viewer"]
+    return shown, Table(head, rows)
 
 
 def _scene(mesh: Trimesh) -> Scene:

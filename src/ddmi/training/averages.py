@@ -137,8 +137,8 @@ def best(kept: nn.Module, snapshots: Snapshots, loss: Callable[[nn.Module], floa
         snapshots.combine(trial, length)
         losses[length] = loss(trial)
     chosen = min(losses, key=lambda length: losses[length])
-    told = ", ".join(f"{length:g}: {losses[length]:.5f}" for length in LENGTHS)
-    log.warning("held-out loss by length of the average: %s; of ema_decay %.5f", told, losses[0.0])
+    listed = ", ".join(f"{length:g}: {losses[length]:.5f}" for length in LENGTHS)
+    log.warning("held-out loss by length of the average: %s; of ema_decay %.5f", listed, losses[0.0])
     if not chosen:
         return kept
     snapshots.combine(trial, chosen)

@@ -77,16 +77,13 @@ def save(
 def newest(found: Sequence[Checkpoint]) -> Checkpoint:
     """The newest of some checkpoints, oldest first, that is whole; a warning names each damaged one.
 
-    Those of older versions have no digests and count as whole.
-
     Raises:
         UserError: none is whole; the file that is damaged in the newest is named.
     """
     damaged: list[UserError] = []
     for checkpoint in reversed(found):
         try:
-            if (checkpoint.folder / MANIFEST).exists():
-                verify(checkpoint.folder, FILES)
+            verify(checkpoint.folder, FILES)
         except UserError as error:
             damaged.append(error)
             continue

@@ -100,8 +100,8 @@ def autoencoder_loss(config: Config, encoder: Encoder) -> Loss:
         device = next(model.parameters()).device
         noise = torch.randn(count, *model.latent_shape, device=device)  # type: ignore[misc]
         posterior, signal = model(torch.rand(count, *shape, device=device), noise)
-        told = torch.ones(config.domain.periods, device=device) if config.domain.periods else None
-        values = signal(torch.rand(count, points, axes, device=device) * 2 - 1, told)
+        periods = torch.ones(config.domain.periods, device=device) if config.domain.periods else None
+        values = signal(torch.rand(count, points, axes, device=device) * 2 - 1, periods)
         return values.float().abs().mean() + posterior.kl().mean()
 
     return loss
@@ -207,8 +207,8 @@ def steps(config: Config) -> dict[str, Step]:
     }
     found = {}
     for k, (name, (model, loss, batch, averages)) in enumerate(stages.items()):
-        told = of_stage(training, name)
-        rates = {precision: product_rate(precision) for precision in (CANDIDATES if told == "auto" else (told,))}
+        own = of_stage(training, name)
+        rates = {precision: product_rate(precision) for precision in (CANDIDATES if own == "auto" else (own,))}
         rate = max(rates.values())
         single, _ = count(loss, model, 1)
         micro = batch // training.accumulation

@@ -79,7 +79,7 @@ def _made(path: Path, about: Path, key: str) -> np.ndarray | None:
         made = read_json(about)
         if made["key"] != key:
             return None
-        if made.get("sha256", "") not in ("", digest(path)):  # files of older versions have none
+        if made["sha256"] != digest(path):
             raise UserError("its SHA-256 is not the one that was written with it")
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, LookupError, TypeError, AttributeError) as error:
@@ -119,12 +119,12 @@ class TextTable:
     @staticmethod
     def of(captions: list[list[str]], encode: Callable[[Sequence[str]], tuple[Tensor, Tensor]]) -> TextTable:
         """Encode the distinct captions, kept in 16 bits and as short as the longest one needs."""
-        told = [texts or [""] for texts in captions]
-        distinct = sorted({text for texts in told for text in texts})
+        captions = [texts or [""] for texts in captions]
+        distinct = sorted({text for texts in captions for text in texts})
         tokens, mask = encode(distinct)
         longest = int(mask.sum(1).max())
         place = {text: i for i, text in enumerate(distinct)}
-        rows = [[place[text] for text in texts] for texts in told]
+        rows = [[place[text] for text in texts] for texts in captions]
         return TextTable(tokens[:, :longest].half(), mask[:, :longest], rows)
 
     def take(self, indices: Sequence[int], seeds: Sequence[int]) -> Condition:

@@ -217,9 +217,7 @@ class Journal:
         if accelerator.log_with and not accelerator.trackers:
             accelerator.init_trackers("tensorboard")
         lines = path.read_text().splitlines() if path.exists() else []
-        kept = [
-            line for line in lines if _step(line) <= start
-        ]  # a resumed run writes again what came after its checkpoint
+        kept = [line for line in lines if _step(line) <= start]  # what came after the checkpoint is written again
         with aside(path) as scratch:
             scratch.write_text("".join(line + "\n" for line in kept))
         self.path = path

@@ -38,8 +38,8 @@ def at_once(training: TrainingConfig) -> TrainingConfig:
     if not torch.cuda.is_available():
         return training
     half = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    told = {"precision": training.precision, "diffusion_precision": training.diffusion_precision}
-    return replace(training, **{name: half if value == "auto" else value for name, value in told.items()})  # type: ignore[arg-type]
+    both = {"precision": training.precision, "diffusion_precision": training.diffusion_precision}
+    return replace(training, **{name: half for name, value in both.items() if value == "auto"})  # type: ignore[arg-type]
 
 
 def autocast(device: str, precision: str) -> AbstractContextManager[Any]:

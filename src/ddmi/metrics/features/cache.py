@@ -68,17 +68,17 @@ class FeatureCache:
         if self.folder is None:
             return self.of(batches)
         about = {"part": name, **protocol, "data": data(), "weights": weights_digest(self.network)}
-        told = json.dumps({**about, "network": self.network.name}, sort_keys=True)
-        path = self.folder / f"{name}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.safetensors"
+        whole = json.dumps({**about, "network": self.network.name}, sort_keys=True)
+        path = self.folder / f"{name}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}.safetensors"
         if path.is_file():
             try:
-                if load_metadata(path).get("protocol") == told:
+                if load_metadata(path).get("protocol") == whole:
                     return load_tensors(path)["features"]
             except UserError as error:
                 log.warning("%s; it is made again", error)
         features = self.of(batches)
         with aside(path) as scratch:
-            save_tensors({"features": features}, scratch, {"protocol": told})
+            save_tensors({"features": features}, scratch, {"protocol": whole})
         return features
 
 

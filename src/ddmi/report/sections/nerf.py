@@ -35,7 +35,7 @@ NEAR = (-0.5, -0.5, 0.5, 0.5)
 """The part of a view that is shown twice as near."""
 AROUND, HEIGHTS, ABOVE = 8, (20.0, 50.0, -15.0, 35.0), (35.0, 85.0)
 """Views from all sides, their degrees above the horizon in turn, and the view from above."""
-CELLS, FACES = (64, 128), 20_000
+CELLS = (64, 128)
 RECONSTRUCTED, VIEWS, LARGEST = 6, 4, 128
 """Held-out objects, views of each, and pixels of the longer side beyond which a view is shrunk."""
 MEASURED = 4
@@ -54,13 +54,8 @@ class Report(Scene):
     def show(self, field: Field, alt: str, caption: Inline = "") -> Figure:
         return figure(field.render(SIDE, **FAST).image, alt, caption, pixels=False)
 
-    def sample(self, k: int) -> Figure:
-        """Sample k, turning."""
-        if k not in self._shown:
-            clip = self.samples[k].render(TURNED, **FAST).turntable(FRAMES, PACE)
-            alt = f"sample {k}: {self.prompt(k)}".rstrip(": ")
-            self._shown[k] = figure(clip, alt, self.prompt(k), pixels=False)
-        return self._shown[k]
+    def moving(self, field: Field, alt: str, caption: Inline) -> Figure:
+        return figure(field.render(TURNED, **FAST).turntable(FRAMES, PACE), alt, caption, pixels=False)
 
     @cached_property
     def chosen(self) -> tuple[str, Field]:
@@ -73,10 +68,8 @@ class Report(Scene):
     def sections(self) -> Iterator[Section | None]:
         if self.domain.source == "furniture":
             self.own_prompts = (
-                "a red chair with arm rests",
-                "a black table with three legs",
-                "a blue lamp with a white base",
-            )
+                "a red chair with arm rests", "a black table with three legs", "a blue lamp with a white base",
+            )  # fmt: skip
         if self.samples:
             yield self.samples_section(side=TURNED, frames=FRAMES)
         if self.anything:
@@ -102,9 +95,8 @@ class Report(Scene):
             rendering = field.render(size, **FINE)
             sizes.append(figure(rendering.image, f"{which} at {size}×{size}", f"{size}×{size}", pixels=False))
             self.numbers.put(at, {"rays": size**2, "seconds": round(time.monotonic() - began, 3)})
-            rows.append(
-                [f"{size}×{size}", self.numbers.show(f"{at}/rays", ","), self.numbers.show(f"{at}/seconds", ".2f")]
-            )
+            costs = (self.numbers.show(f"{at}/{key}", form) for key, form in (("rays", ","), ("seconds", ".2f")))
+            rows.append([f"{size}×{size}", *costs])
         middle, near = field.render(MIDDLE, **FINE), field.render(MIDDLE, window=NEAR, **FINE)
         sizes.append(figure(near.image, f"{which}, closer", f"{MIDDLE}×{MIDDLE} of the middle", pixels=False))
         known = {
@@ -120,34 +112,18 @@ class Report(Scene):
             name = f"{azimuth:g}°, {abs(elevation):g}° {'above' if elevation > 0 else 'below'}"
             image = field.render(SIDE, view=(azimuth, elevation), **FAST).image
             around.append(figure(image, f"{which} from {name}", name, pixels=False))
-        blocks: list[Block] = [
-            Row(sizes, 4),
-            Row(others, 4),
-            Row(around, AROUND),
-            Table(["image", "rays", "time (s)"], rows),
-        ]
+        table = Table(["image", "rays", "time (s)"], rows)
+        blocks: list[Block] = [Row(sizes, 4), Row(others, 4), Row(around, AROUND), table]
         return self.section("sides", blocks, which=which, points=sum(FINE.values()))
 
     def surface(self) -> Section:
         """The first field as coloured meshes that can be turned, with what each has cost."""
         which, field = self.chosen
-        rendering, shown, rows = (
-            field.render(MIDDLE, view=(viewer.AZIMUTH, viewer.ELEVATION), **FAST),
-            [],
-            list[list[Inline]](),
-        )
-        for cells in CELLS:
-            at, began = f"report/meshes/{cells}", time.monotonic()
-            mesh = rendering.mesh(cells)
-            seconds, lighter = round(time.monotonic() - began, 3), viewer.lighter(mesh, FACES)
-            about = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "queries": mesh.metadata.get("queries")}
-            self.numbers.put(at, {**about, "seconds": seconds, "shown_faces": len(lighter.faces)})
-            forms = {**dict.fromkeys(about, ","), "seconds": ".2f", "shown_faces": ","}
-            rows.append([f"{cells}³", *(self.numbers.show(f"{at}/{key}", form) for key, form in forms.items())])
-            if len(mesh.faces):
-                shown.append(figure(rendering.image, f"{which}, mesh of {cells}³ cells", f"{cells}³", mesh=lighter))
-        head = ["grid", "vertices", "faces", "queries of the density", "time (s)", "faces in the viewer"]
-        blocks: list[Block] = [Row(shown, len(shown)), Table(head, rows)] if shown else []
+        rendering = field.render(MIDDLE, view=(viewer.AZIMUTH, viewer.ELEVATION), **FAST)
+        meshes, table = viewer.meshed(self.numbers, rendering.mesh, CELLS, "density")
+        image = rendering.image
+        shown = [figure(image, f"{which}, mesh of {n}³ cells", f"{n}³", mesh=lighter) for n, _, lighter in meshes]
+        blocks: list[Block] = [Row(shown, len(shown)), table] if shown else []
         empty = "" if shown else " Here there is none."
         return self.section("surface", blocks, which=which, surface=SURFACE, empty=empty)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,6 @@ TURNED, FRAMES, PACE = 144, 18, 9.0
 """Pixels a side and frames of a turntable, and frames a second."""
 GRIDS, CLOSE = (32, 64, 256), 320
 """Grids of the shape that is shown closely, and pixels a side of its image."""
-FACES = 20_000
-"""Faces of its mesh above which the viewer has a simplified one."""
 RECONSTRUCTED, QUERIES = 6, 20_000
 COMPARED = 32
 """Cells along each axis at which parts are compared with the whole."""
@@ -42,16 +39,12 @@ class Report(Scene):
     def show(self, field: Field, alt: str, caption: Inline = "") -> Figure:
         return still(field.render(CELLS), alt, caption)
 
-    def sample(self, k: int) -> Figure:
-        """Sample k, turning."""
+    def moving(self, field: Field, alt: str, caption: Inline) -> Figure:
         from ddmi.rendering.shader import turntable
 
-        if k not in self._shown:
-            mesh = self.samples[k].render(CELLS)
-            alt = f"sample {k}: {self.prompt(k)}".rstrip(": ")
-            clip = turntable(mesh, TURNED, FRAMES, fps=PACE)
-            self._shown[k] = figure(clip, alt, self.prompt(k), pixels=False, mesh=viewer.lighter(mesh))
-        return self._shown[k]
+        mesh = field.render(CELLS)
+        clip = turntable(mesh, TURNED, FRAMES, fps=PACE)
+        return figure(clip, alt, caption, pixels=False, mesh=viewer.lighter(mesh))
 
     def sections(self) -> Iterator[Section | None]:
         if self.domain.source != "folder":
@@ -77,30 +70,16 @@ class Report(Scene):
         fields = self.first(self.sheet if self.samples else 1)
         chosen = next((k for k, field in enumerate(fields) if len(field.render(CELLS).faces)), 0)
         which, field = f"Sample {chosen}" if self.samples else self.which, fields[chosen]
-        numbers, shown = self.numbers, []
-        rows: list[list[Inline]] = []
-        for size in GRIDS:
-            began, at = time.monotonic(), f"report/meshes/{size}"
-            mesh = field.render(size)
-            lighter = viewer.lighter(mesh, FACES)
-            about = {"vertices": len(mesh.vertices), "faces": len(mesh.faces), "queries": mesh.metadata.get("queries")}
-            about |= {"seconds": round(time.monotonic() - began, 3), "shown_faces": len(lighter.faces)}
-            numbers.put(at, about)
-            if len(mesh.faces):
-                shown.append(still(mesh, f"{which} on a grid of {size}³", f"{size}³", CLOSE, lighter))
-            forms = {key: ".2f" if key == "seconds" else "," for key in about}
-            rows.append([f"{size}³", *(numbers.show(f"{at}/{key}", form) for key, form in forms.items())])
-        head = ["grid", "vertices", "faces", "queries of the function", "time (s)", "faces in the viewer"]
-        blocks: list[Block] = [Row(shown, len(shown)), Table(head, rows)] if shown else []
+        meshes, table = viewer.meshed(self.numbers, field.render, GRIDS, "function")
+        shown = [still(mesh, f"{which} on a grid of {n}³", f"{n}³", CLOSE, lighter) for n, mesh, lighter in meshes]
+        blocks: list[Block] = [Row(shown, len(shown)), table] if shown else []
         empty = "" if shown else " Nothing is above the threshold."
         return self.section("closely", blocks, which=which, empty=empty)
 
     def attributes(self) -> Section | None:
         """The share of samples that have the attribute that their prompt names; None where it was not measured."""
-        found = self.numbers.get("attributes")
-        measured = (
-            [n for n, v in found.items() if isinstance(v, dict) and "share" in v] if isinstance(found, dict) else []
-        )
+        found = self.numbers.get("attributes") or {}
+        measured = [name for name, part in found.items() if isinstance(part, dict) and "share" in part]
         if not measured:
             return None
         keys = ("share", "chance", "test")

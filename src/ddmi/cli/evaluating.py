@@ -12,41 +12,30 @@ from ddmi.base.errors import UserError, unknown
 from ddmi.base.interruption import STATUS
 from ddmi.base.terminal import say
 from ddmi.cli import reading
-from ddmi.cli.options import Data, Sampler, Seed, Steps
+from ddmi.cli.options import Data, Sampling
 
 log = logging.getLogger(__name__)
 
 
 def evaluate(
     run: Annotated[str, typer.Argument(help="A run folder, or a model; with --ablation also a preset.")],
+    *,
     data: Data = None,
     metrics: Annotated[str, typer.Option(metavar="A,B", help="Which metrics; without it, all.")] = "",
-    samples: Annotated[int, typer.Option(min=1, help="Samples to draw.")] = 256,
-    sampler: Sampler = "",
-    steps: Steps = 0,
-    tolerance: Annotated[float, typer.Option(help="Error tolerance of rk45.")] = 1e-3,
-    eta: Annotated[float, typer.Option(help="Noise of ddim.")] = 0.0,
-    seed: Seed = 0,
+    samples: Annotated[int, typer.Option(min=1, help="Samples to generate.")] = 256,
+    sampling: Sampling,
     sizes: Annotated[
         str, typer.Option(metavar="N,N", help="Of images: metrics of the same samples at each of these sizes.")
     ] = "",
     size: Annotated[int, typer.Option(min=0, help="Of --ablation: pixels a side; 0: the resolution.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="Of images: real images of each part, at most.")] = 0,
-    guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance.")] = None,
-    autoguidance: Annotated[float | None, typer.Option(help="w of guidance by a weaker version of the model.")] = None,
     features: Annotated[
         str,
-        typer.Option(
-            metavar="NAME|FILE",
-            help="Feature network: efficientnet-lite0, or a file of weights (Inception-v3, VGG-16).",
-        ),
+        typer.Option(metavar="NAME|FILE", help="efficientnet-lite0, or a file of Inception-v3 or VGG-16."),
     ] = "efficientnet-lite0",
     judge: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME=FILE",
-            help="Another network: classifier=FILE, clip=FOLDER or hub:owner/name, i3d=FILE; repeatable.",
-        ),
+        typer.Option(metavar="NAME=FILE", help="An evaluator: classifier=FILE, clip=FOLDER|hub:NAME, i3d=FILE."),
     ] = None,
     neighbours_k: Annotated[int, typer.Option("--neighbours-k", min=1, help="k of precision and recall.")] = 3,
     nfe: Annotated[bool, typer.Option("--nfe", help="Instead: quality against function evaluations.")] = False,
@@ -62,28 +51,16 @@ def evaluate(
     """Measure a model on its data."""
     from ddmi.cli import measuring
     from ddmi.evaluation import Protocol
-    from ddmi.model.sampling import SamplingConfig
 
     if nfe and ablation:
         raise UserError("--nfe and --ablation exclude one another")
-    sampling = SamplingConfig(
-        seed=seed,
-        sampler=sampler or None,
-        steps=steps,
-        eta=eta,
-        tolerance=tolerance,
-        guidance_scale=guidance,
-        autoguidance=autoguidance,
-    )
-    given = {"--metrics": bool(metrics), "--sampler": bool(sampler), "--steps": bool(steps)}
-    given |= {"--budget": bool(budget), "--seeds": seeds != 3, "--judge": bool(judge)}
-    given |= {"--sizes": bool(sizes), "--size": bool(size), "--eta": bool(eta)}
-    for name in [n for n, used in given.items() if used and n in _WITHOUT_EFFECT[nfe, ablation]]:
-        log.warning("%s has no effect here", name)
+    given = {**vars(sampling), "metrics": metrics, "budget": budget, "seeds": seeds - 3, "sizes": sizes, "size": size}
+    for name in [name for name, value in given.items() if value and name in _WITHOUT_EFFECT[nfe, ablation]]:
+        log.warning("--%s has no effect here", name)
     measuring.check_features(features, nfe or ablation or "distributions" in metrics)
     protocol = Protocol(
         samples=samples,
-        sampling=sampling,
+        sampling=reading.sampling(sampling),
         features=features,
         neighbours=neighbours_k,
         evaluators=measuring.evaluators(judge or ()),
@@ -99,9 +76,9 @@ def evaluate(
 
 
 _WITHOUT_EFFECT = {
-    (False, False): ("--budget", "--seeds", "--size"),
-    (True, False): ("--metrics", "--sampler", "--steps", "--budget", "--seeds", "--sizes", "--size", "--eta"),
-    (False, True): ("--metrics", "--sizes"),
+    (False, False): ("budget", "seeds", "size"),
+    (True, False): ("metrics", "sampler", "steps", "budget", "seeds", "sizes", "size", "eta"),
+    (False, True): ("metrics", "sizes"),
 }
 """Options that (--nfe, --ablation) do not read."""
 
