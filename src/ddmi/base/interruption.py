@@ -77,7 +77,7 @@ class Interruption:
         try:
             self._listens = True
             if before and self.deadline is not None:
-                _alarm(max(1e-6, self.deadline - time.monotonic()))
+                _alarm(max(1e-3, self.deadline - time.monotonic()))
             yield self
         finally:
             self._listens = False
