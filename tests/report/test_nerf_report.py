@@ -27,6 +27,7 @@ from ddmi.model.encoders.points import PointEncoderConfig
 from ddmi.pipeline import DDMIPipeline
 from ddmi.rendering.cameras import DISTANCE, EXTENT, Camera
 from ddmi.rendering.volume import Occupancy, Quadrature, render_field
+from ddmi.report import viewer
 from ddmi.report.numbers import Numbers
 from ddmi.report.page import assemble
 from ddmi.report.sections import nerf
@@ -196,7 +197,7 @@ def test_the_middle_of_an_image_is_shown_as_the_whole_one_has_it():
 
 
 def test_the_viewer_has_coloured_meshes_simplified_where_they_are_heavy(monkeypatch):
-    monkeypatch.setattr(nerf, "FACES", 1200)
+    monkeypatch.setattr(viewer, "CLOSE_FACES", 1200)
     report = report_of(known([0.6]))
     page = written(report)
     about = report.numbers.get("report/meshes/24")

@@ -156,7 +156,7 @@ def test_the_counts_of_meshes_are_those_of_closed_balls():
 
 
 def test_a_heavy_mesh_is_simplified_for_the_viewer_alone(monkeypatch):
-    monkeypatch.setattr(shape, "FACES", 400)
+    monkeypatch.setattr(viewer, "CLOSE_FACES", 400)
     report = report_of(known([0.6]))
     page = written(report)
     about = report.numbers.get("report/meshes/24")
