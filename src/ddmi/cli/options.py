@@ -25,7 +25,6 @@ Data = Annotated[
         help="A folder of images, prepared shapes, clips or posed views. A run remembers what it was trained on."
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Sample k of a seed is always the same.")]
 Size = Annotated[
     str, typer.Option(metavar="N|WIDTHxHEIGHT", help="Pixels, or cells of a mesh; without it, the domain's choice.")
 ]
@@ -59,10 +58,10 @@ class Rendering:
 class Sampling:
     """How samples are generated; what is not given is the model's own choice."""
 
-    seed: Seed = 0
+    seed: Annotated[int, typer.Option(min=0, help="Sample k of a seed is always the same.")] = 0
     sampler: Annotated[
         str,
-        typer.Option(metavar="NAME", help="flow, ddpm, ddim, dpm, unipc, heun or rk45; without it, the model's own."),
+        typer.Option(metavar="NAME", help="flow, ddpm, ddim, dpm, unipc, heun, rk45; without it, the model's own."),
     ] = ""
     steps: Annotated[int, typer.Option(min=0, help="Sampling steps; 0: the model's or the sampler's own.")] = 0
     tolerance: Annotated[float | None, typer.Option(help="Error tolerance of rk45 (default 0.001).")] = None
