@@ -96,7 +96,7 @@ class Twemoji:
     def read(self, index: int, size: int) -> Pixels:
         """Drawing `index`, rendered at this very size: (size, size, 3) uint8. The array is the caller's."""
         packed = self._memory.read((index, size), lambda: self._packed(index, size))
-        return np.frombuffer(bytearray(zlib.decompress(packed)), np.uint8).reshape(size, size, 3)
+        return np.frombuffer(bytearray(zlib.decompress(packed.data)), np.uint8).reshape(size, size, 3)
 
     def prefetch(self, sizes: Iterable[int]) -> None:
         """Render all of the set at each size, unless the cache has it; later reads at that size are look-ups.
