@@ -109,6 +109,13 @@ class Field(Generic[R]):
         ]
         return Field(replace(self._signal, fields=kept), self.domain)
 
+    def mixed(self, other: Field[R], *scales: int) -> Field[R]:
+        """This field with the basis fields of the given scales, 0 the coarsest, from another of its model."""
+        pairs = zip(self._signal.fields, other._signal.fields, strict=True)
+        return Field(
+            replace(self._signal, fields=[b if i in scales else a for i, (a, b) in enumerate(pairs)]), self.domain
+        )
+
     @property
     def scales(self) -> int:
         """Number of basis fields."""

@@ -22,6 +22,7 @@ from ddmi import __version__
 from ddmi.base.errors import unknown
 from ddmi.base.interruption import breaking
 from ddmi.base.terminal import complain, failed, say, talking
+from ddmi.cli.completing import complete
 from ddmi.cli.configurations import models, presets, show
 from ddmi.cli.drawing import interpolate, reconstruct, sample
 from ddmi.cli.evaluating import demo, evaluate, report
@@ -31,8 +32,8 @@ from ddmi.cli.options import flat
 from ddmi.cli.training import prepare, train, train_classifier
 
 COMMANDS = (
-    presets, models, show, train, prepare, train_classifier, sample, reconstruct, interpolate, explore, info, evaluate,
-    report, demo,
+    presets, models, show, train, prepare, train_classifier, sample, complete, reconstruct, interpolate, explore, info,
+    evaluate, report, demo,
 )  # fmt: skip
 """In the order of the help; a command is called as its function."""
 GOES_ON = {

@@ -101,6 +101,12 @@ class Observations:
         """Some of them."""
         return replace(self, coordinates=self.coordinates[rows], values=self.values[rows])
 
+    def thinned(self, most: int) -> Observations:
+        """At most so many of them, a random part that is always the same."""
+        if len(self.values) <= most:
+            return self
+        return self.take(torch.randperm(len(self.values), generator=generator("observations"))[:most])
+
     def to(self, device: torch.device | str) -> Observations:
         """The same on another device."""
         return replace(self, coordinates=self.coordinates.to(device), values=self.values.to(device))

@@ -19,6 +19,7 @@ from ddmi.domains.base import Domain, FieldLike, Formats, Metrics, PixelBatch, S
 from ddmi.domains.image.dataset import ImageDataset
 from ddmi.model.encoders.image import ConvEncoderConfig, ImageEncoder
 from ddmi.model.losses import laplace
+from ddmi.model.observed import Observations
 from ddmi.model.readout import ColourHead
 from ddmi.model.signal import Signal
 from ddmi.rendering.grid import image_rows
@@ -132,6 +133,19 @@ class Image(Domain["PILImage.Image | StreamedImage", ImageDataset]):
             values.float().transpose(1, 2).unflatten(2, batch.patch) for values in (prediction, batch.targets)
         )
         return Score(loss, prediction, target, period=float(batch.periods[0]))
+
+    observable = ("image", "mask", "grey", "scattered")
+
+    def observations(self, **files: Any) -> Observations:
+        """Of the pixels of `image`: those that the white part of `mask` does not hide; their `grey` alone; so many
+        `scattered` ones; or of an image smaller than `resolution` all, as means of the sample's pixels.
+        """
+        from ddmi.domains.image.observe import observations
+
+        given = {"mask": None, "grey": False, "scattered": None, **files}
+        if "image" not in given:
+            raise UserError("--image is missing: name the image to be completed")
+        return observations(self.resolution, **given)
 
     def period(self, size: tuple[int, int], window: Sequence[float]) -> float:
         """Sampling period s of a rendering: 1 at `resolution` over the whole frame, kept inside the trained range.

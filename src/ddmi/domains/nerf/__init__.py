@@ -23,6 +23,7 @@ from ddmi.domains.nerf.dataset import RayBatch, ViewDataset
 from ddmi.domains.nerf.field_view import CAMERA, FieldView
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.model.losses import laplace
+from ddmi.model.observed import Observations
 from ddmi.model.signal import Signal
 from ddmi.rendering.cameras import Camera
 from ddmi.rendering.files import IMAGES, MOVIES
@@ -31,6 +32,9 @@ from ddmi.rendering.volume import Quadrature, march
 
 if TYPE_CHECKING:
     from ddmi.domains.nerf.views import ViewSource
+
+RAYS = 1024
+"""Of photographs that count as observations; of more, a random part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +147,45 @@ class Nerf(Domain[FieldView, ViewDataset]):
         quadrature = Quadrature(self.samples, self.fine, self.background)
         seen = march(ask, batch.origins, batch.directions, quadrature, generator=own)
         return Score(laplace(seen.over(self.background), batch.colours))
+
+    observable = ("views", "frames")
+
+    def observations(self, **files: Any) -> Observations:
+        """Of `views`, posed images of one object in the layouts of its data: those of the numbers `frames`, or all."""
+        from ddmi.domains.nerf.views import ViewFolder
+
+        if "views" not in files:
+            raise UserError("--views is missing: name posed images of one object")
+        source = ViewFolder(
+            files["views"], radius=self.radius or None, background=self.background, on_bad="stop", checked=0
+        )
+        if len(source.names) > 1:
+            raise UserError(f"--views {files['views']} holds {len(source.names)} objects: name one")
+        dataset = self.dataset(source, "all")
+        which = files.get("frames") or list(range(dataset.views(0)))
+        if max(which) >= dataset.views(0):
+            raise UserError(f"--frames are views 0 to {dataset.views(0) - 1}, not {max(which)}")
+        rays = [torch.cat(dataset.camera(0, view).rays(), dim=1) for view in which]
+        colours = torch.from_numpy(dataset.images(0, which)).flatten(0, 2).float() / 255
+        return Observations(torch.cat(rays), colours, 0.05).thinned(RAYS)
+
+    @property
+    def evaluations(self) -> int:
+        return self.samples + self.fine
+
+    def within(self, observed: Observations) -> Observations:
+        rays = observed.coordinates
+        if rays.shape[1:] != (6,) or bool(((rays[:, 3:].norm(dim=1) - 1).abs() > 1e-3).any()):
+            raise UserError("observations of a radiance field are rays (n, 6): origins, and directions of length 1")
+        return observed
+
+    def predicted(self, signal: Signal, coordinates: Float[Tensor, "n 6"]) -> Float[Tensor, "b n 3"]:
+        def ask(points: Float[Tensor, "b n 3"], directions: Float[Tensor, "b n 3"]) -> Float[Tensor, "b n 4"]:
+            return signal(points, None, directions).float()
+
+        origins, directions = coordinates.expand(len(signal.first), -1, -1).split(3, dim=2)
+        quadrature = Quadrature(self.samples, self.fine, self.background)
+        return march(ask, origins, directions, quadrature).over(self.background)
 
     def render(
         self,

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from ddmi.domains.shape.dataset import ShapeDataset
 from ddmi.domains.shape.joined import Joined
 from ddmi.model.encoders.points import PointEncoder, PointEncoderConfig
 from ddmi.model.losses import bernoulli
+from ddmi.model.observed import Observations
 from ddmi.model.signal import Signal
 from ddmi.rendering.files import IMAGES, MOVIES
 from ddmi.rendering.mesh import MESHES
@@ -111,6 +113,22 @@ class Shape(Domain["Surface", ShapeDataset]):
 
     def likelihood(self, signal: Signal, batch: PointBatch) -> Score:
         return Score(bernoulli(signal(batch.coordinates), batch.targets))
+
+    observable = ("points", "eye")
+
+    def observations(self, **files: Any) -> Observations:
+        """Of `points`, a partial scan or cross-sections: see `observe.observations`; `eye` is where a scanner stood."""
+        from ddmi.domains.shape.observe import observations
+
+        if "points" not in files:
+            raise UserError("--points is missing: name a partial scan, or points with occupancies")
+        return observations(files["points"], files.get("eye"), 1 / self.resolution)
+
+    def misfit(self, signal: Signal, seen: Observations, jitter: Float[Tensor, "b n 1"]) -> Float[Tensor, "b"]:
+        """Eq. 12 of values that are wrong with probability `noise`, which has no deviation to perturb them by."""
+        inside = self.predicted(signal, seen.coordinates).float()
+        yes, no = (seen.noise + (1 - 2 * seen.noise) * torch.sigmoid(sign * inside) for sign in (1, -1))
+        return -(seen.values * yes.log() + (1 - seen.values) * no.log()).sum((1, 2))
 
     @property
     def level(self) -> float:

@@ -8,7 +8,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float, UInt8
@@ -21,6 +21,7 @@ from ddmi.domains.base import Domain, FieldLike, Formats, Metrics, PixelBatch, S
 from ddmi.domains.video.dataset import VideoDataset
 from ddmi.model.encoders.video import VideoEncoder, VideoEncoderConfig
 from ddmi.model.losses import laplace
+from ddmi.model.observed import Observations
 from ddmi.model.readout import ColourHead
 from ddmi.model.signal import Signal
 from ddmi.rendering.clip import Clip
@@ -178,6 +179,18 @@ class Video(Domain[Clip, VideoDataset]):
             for values in (prediction, batch.targets)
         )
         return Score(loss, prediction, target, period=float(batch.periods[0]))
+
+    observable = ("clip", "frames", "mask")
+
+    def observations(self, **files: Any) -> Observations:
+        """Of the first window of `clip`: the `frames` of these numbers, or what the white part of `mask`, an image or a
+        clip, does not hide.
+        """
+        from ddmi.domains.video.observe import observations
+
+        if "clip" not in files:
+            raise UserError("--clip is missing: name the clip to be completed")
+        return observations(self, files["clip"], files.get("frames"), files.get("mask"))
 
     def shape(self, size: int | Sequence[int], window: Sequence[float]) -> tuple[int, int]:
         """(height, width) of a rendering; one number is the shorter side of a window in the proportions of `size`."""
