@@ -10,7 +10,7 @@ import typer
 
 from ddmi.base.errors import Empty, UserError
 from ddmi.base.terminal import complain, say
-from ddmi.cli.options import Folder, Format, Run, Seed, Size, Steps
+from ddmi.cli.options import Folder, Run, Size
 
 
 def complete(
@@ -28,13 +28,15 @@ def complete(
     views: Annotated[Path | None, typer.Option(help="Posed images of one object.")] = None,
     frames: Annotated[str, typer.Option(metavar="A-B,C", help="The known frames of the clip, or views.")] = "",
     count: Annotated[int, typer.Option(min=1, help="Samples.")] = 1,
-    seed: Seed = 0,
-    steps: Steps = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Sample k of a seed is always the same.")] = 0,
+    steps: Annotated[int, typer.Option(min=0, help="Noise levels; 0: the model's sampling steps.")] = 0,
     text: Annotated[str | None, typer.Option(help="What the samples show.")] = None,
     guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance; 1: none.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples computed together.")] = 4,
     size: Size = "",
-    ending: Format = "",
+    ending: Annotated[
+        str, typer.Option("--format", metavar="ENDING", help="File format by its ending; without it, the domain's own.")
+    ] = "",
 ) -> None:
     """Sample what agrees with a part of an image, a scan, a clip, or photographs with their cameras."""
     from ddmi.base.progress import Bar
@@ -46,7 +48,7 @@ def complete(
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
     domain = pipe.config.domain
-    ending, options = checked(domain, shape, ending)
+    ending, options = checked(domain, ending, size=shape)
     told: dict[str, Any] = {
         "image": image,
         "mask": mask,
