@@ -29,7 +29,7 @@ WAVE = toy_wave.Wave()
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wave")
-    assert train(toy_wave.config(), folder)
+    assert train(toy_wave.config(distillation_steps=4), folder)
     return folder
 
 

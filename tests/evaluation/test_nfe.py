@@ -13,6 +13,7 @@ from ddmi.domains.base import Metrics
 from ddmi.evaluation import Protocol, nfe, richer
 from ddmi.evaluation.evaluated import Evaluated, opened
 from ddmi.evaluation.nfe import Way
+from ddmi.model.flow import student_of
 from ddmi.model.sampling import SamplingConfig
 
 WAYS = (
@@ -44,12 +45,15 @@ def test_the_table_of_the_paper_and_of_fast_samplers():
         ("ddpm", 1000),
         *(("rk45", t) for t in (1e-5, 1e-4, 1e-3, 1e-2)),
         *((sampler, n) for sampler in ("ddim", "dpm") for n in (10, 20, 50)),
+        *(("flow", n) for n in (1, 2, 4)),
+        ("dpm", 4),
     }
 
 
 def test_no_sampler_takes_more_steps_than_there_are_times():
-    assert nfe.ways_for(1000) == list(nfe.WAYS)
-    short = nfe.ways_for(20)
+    assert nfe.ways_for(replace(tiny.DIFFUSION, timesteps=1000), True) == list(nfe.WAYS)
+    short = nfe.ways_for(replace(tiny.DIFFUSION, timesteps=20), False)
+    assert "flow" not in {way.sampler for way in short}
     assert [way.steps for way in short if way.sampler == "ddim"] == [10, 20]
     assert short[-1] == Way(sampler="ddpm", steps=20)
 
@@ -63,6 +67,21 @@ def test_evaluations_are_those_of_the_sampler(run, pictures):
     shown = list(nfe.lines({"rows": rows}))
     assert shown[1][:3] == ("dpm", "20 steps", "20") and shown[3][1] == "tolerance 0.1"
     assert {len(line) for line in shown} == {len(shown[0])}
+
+
+def test_a_flow_map_has_rows_of_its_own_unless_other_guidance_is_asked_for(run, pictures, caplog):
+    evaluated = opened(run, pictures, denoiser=True)
+    assert not nfe._flow(evaluated, SamplingConfig())
+    evaluated.pipe.diffusion.flow = student_of(evaluated.pipe.diffusion)
+    assert nfe._flow(evaluated, SamplingConfig()) and nfe._flow(evaluated, SamplingConfig(guidance_scale=1.0))
+    assert not nfe._flow(evaluated, SamplingConfig(guidance_scale=2.0))
+    assert "its guidance is fixed" in caplog.text
+
+
+def test_standard_errors_stand_beside_their_numbers():
+    row = {"sampler": "flow", "steps": 2, "tolerance": None, "evaluations": 2.0, "samples_per_second": 3.0}
+    row |= {"scores": {"frechet": 1.25, "recall": 0.5}, "standard_errors": {"frechet": 0.04}}
+    assert list(nfe.lines({"rows": [row]}))[1] == ("flow", "2 steps", "2", "1.25 ± 0.04", "0.5", "3")
 
 
 def test_rows_are_measured_once_and_no_table_is_lost(run, pictures, monkeypatch):

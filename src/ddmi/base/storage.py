@@ -336,6 +336,23 @@ def verify(folder: Path, needed: Iterable[str] = ()) -> None:
             raise UserError(f"{folder / name} was altered: its SHA-256 is not the one in {MANIFEST}")
 
 
+def unfilled() -> Any:
+    """A context in which random initial weights are not drawn, for modules whose weights a file replaces.
+
+    On the meta device torch would import its compiler for them, which takes longer than all else.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class Unfilled(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            named = kwargs or {}
+            if function.__name__.endswith(("normal_", "uniform_")):  # of tensors, and of torch.nn.init
+                return args[0] if args else named["tensor"]
+            return function(*args, **named)
+
+    return Unfilled()
+
+
 def build(make: Callable[[], Any], tensors: dict[str, Tensor], path: Path) -> Any:
     """The module that `make` makes, with these weights.
 
@@ -358,7 +375,7 @@ def build(make: Callable[[], Any], tensors: dict[str, Tensor], path: Path) -> An
 
     counting = register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), unfilled():
             planned = make()
     except UserError:
         raise
@@ -370,7 +387,8 @@ def build(make: Callable[[], Any], tensors: dict[str, Tensor], path: Path) -> An
     kept = planned.state_dict()
     if sum(t.numel() for name, t in planned.named_buffers() if name not in kept) > SPARE:
         raise UserError(f"{path}: its configuration asks for more memory than a model may take")
-    module = make()
+    with unfilled():
+        module = make()
     fill(module, tensors, path)
     return module
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,10 @@ from ddmi.base.storage import digest, read_json
 from ddmi.domains.base import fingerprint
 from ddmi.evaluation import at, evaluate, write
 from ddmi.evaluation.evaluated import Evaluated, Protocol
+from ddmi.model.diffusion import DiffusionConfig
+from ddmi.model.sampling import SamplingConfig
+
+log = logging.getLogger(__name__)
 
 KEY = "nfe"
 """Where the table stands in metrics.json."""
@@ -33,7 +38,8 @@ class Way(NamedTuple):
 
 
 WAYS = (
-    *(Way("dpm", n) for n in (10, 20, 50)),
+    *(Way("flow", n) for n in (1, 2, 4)),
+    *(Way("dpm", n) for n in (4, 10, 20, 50)),
     *(Way("ddim", n) for n in (10, 20, 50)),
     *(Way("rk45", tolerance=t) for t in (1e-2, 1e-3, 1e-4, 1e-5)),
     Way("ddpm", 1000),
@@ -41,9 +47,22 @@ WAYS = (
 """The rows, those that take the least time first."""
 
 
-def ways_for(timesteps: int) -> list[Way]:
-    """The rows that a model of so many diffusion times has: no sampler takes more steps than there are times."""
-    return list(dict.fromkeys(way._replace(steps=min(way.steps, timesteps)) for way in WAYS))
+def ways_for(model: DiffusionConfig, flow: bool) -> list[Way]:
+    """The rows of a model: no sampler takes more steps than it has times, and a flow map needs to be there."""
+    ways = dict.fromkeys(way._replace(steps=min(way.steps, model.timesteps)) for way in WAYS)
+    return [way for way in ways if flow or way.sampler != "flow"]
+
+
+def _flow(evaluated: Evaluated, sampling: SamplingConfig) -> bool:
+    """Whether there is a flow map with the guidance that is asked for."""
+    model, denoiser = evaluated.pipe.config.diffusion, evaluated.pipe.diffusion
+    own = SamplingConfig(sampler="dpm").of(model).guidance
+    if denoiser is None or denoiser.flow is None:
+        return False
+    if replace(sampling, sampler="dpm", steps=0).of(model).guidance != own:
+        log.warning("no rows of the flow map: its guidance is fixed, and another one is asked for")
+        return False
+    return True
 
 
 def measure(
@@ -68,7 +87,8 @@ def measure(
         raise UserError(
             f"--nfe: the domain of {evaluated.pipe.config.name} has no metric that compares sets of samples"
         )
-    ways = ways_for(evaluated.pipe.config.diffusion.timesteps) if ways is None else ways
+    if ways is None:
+        ways = ways_for(evaluated.pipe.config.diffusion, _flow(evaluated, protocol.sampling))
     shared = identity(evaluated, protocol)
     before = stored(target, evaluated) or {"protocol": shared, "rows": []}
     if other := [name for name in {**shared, **before["protocol"]} if before["protocol"].get(name) != shared.get(name)]:
@@ -87,6 +107,8 @@ def measure(
         results = evaluate(sampled, metrics_of(quality)) if evaluated.processes.main else {}
         rates = ("evaluations", "sampling_seconds", "samples_per_second", "device")
         row = {**way._asdict(), **{name: sampled.protocol[name] for name in rates}, "scores": scores(results, quality)}
+        errors = {name: f"{place}_standard_error" for name, place in quality.items()}
+        row["standard_errors"] = scores(results, errors)
         if evaluated.processes.main and not row["scores"]:
             raise UserError(
                 f"--nfe: {protocol.samples} samples or the data are too few to compare: draw more (--samples)"
@@ -129,9 +151,14 @@ def lines(table: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     names = list(rows[0]["scores"])
     yield ("sampler", "", "evaluations", *(name.replace("_", " ") for name in names), "samples/s")
     for row in rows:
-        scores = [f"{row['scores'][name]:.4g}" if row["scores"].get(name) is not None else "" for name in names]
+        scores = [_with_error(row, name) for name in names]
         rate = f"{row['samples_per_second']:.3g}"
         yield (row["sampler"], way_of(row).name, f"{row['evaluations']:.4g}", *scores, rate)
+
+
+def _with_error(row: Mapping[str, Any], name: str) -> str:
+    value, error = row["scores"].get(name), row.get("standard_errors", {}).get(name)
+    return "" if value is None else f"{value:.4g}" if error is None else f"{value:.4g} ± {error:.2g}"
 
 
 def way_of(row: Mapping[str, Any]) -> Way:

@@ -132,7 +132,7 @@ class Guidance:
 def betas(config: DiffusionConfig) -> Float[Tensor, "t"]:
     """beta_1 .. beta_T, linear in their square roots (diffusers calls it scaled_linear)."""
     ends = config.beta_start**0.5, config.beta_end**0.5
-    return torch.linspace(*ends, config.timesteps, dtype=torch.float64).square()
+    return torch.linspace(*ends, config.timesteps, dtype=torch.float64, device="cpu").square()
 
 
 def alpha_bar(config: DiffusionConfig) -> Float[Tensor, "t"]:
@@ -171,8 +171,9 @@ class Diffusion(nn.Module):
         if config.parameterisation == "mixed":
             self.mixing = nn.Parameter(torch.full((channels, 1), config.mixing_init))
         logs = alpha_bar(config).log().float()
-        self.register_buffer("log_share", torch.cat([torch.zeros(1), logs]), persistent=False)  # of times -1 .. T - 1
         self.register_buffer("mean", torch.zeros(len(layout), channels))
+        logs = nn.functional.pad(logs, (1, 0)).to(self.mean.device)  # of times -1 .. T - 1
+        self.register_buffer("log_share", logs, persistent=False)
         self.register_buffer("std", torch.ones(len(layout), channels))
         if config.condition == "text":
             self.register_buffer("null_tokens", torch.zeros(1, config.text_width))

@@ -74,7 +74,7 @@ class ModulatedLinear(nn.Module):
     def __init__(self, inputs: int, outputs: int, embedding: int, gain: float = GAIN, bias: bool = True) -> None:
         super().__init__()
         self.gain = gain
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
+        self.weight = nn.Parameter(nn.init.normal_(torch.empty(outputs, inputs), std=1 / math.sqrt(inputs)))
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.scale = nn.Linear(embedding, inputs) if embedding else None  # A^l
         if self.scale is not None:

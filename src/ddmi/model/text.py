@@ -25,7 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ddmi.base import hub
 from ddmi.base.errors import UserError, missing_extra, unknown
-from ddmi.base.storage import load_tensors, read_json
+from ddmi.base.storage import load_tensors, read_json, unfilled
 from ddmi.model.nn.bert import Bert, BertConfig, renamed
 
 log = logging.getLogger(__name__)
@@ -231,7 +231,7 @@ def _load_minilm() -> BertEncoder:
         raise missing_extra("tokenizers", "minilm") from error
     sizes = read_json(folder / "config.json")
     config = BertConfig(**{field.name: sizes[field.name] for field in fields(BertConfig)})
-    with torch.device("meta"):
+    with torch.device("meta"), unfilled():
         model = Bert(config)
     path = folder / "model.safetensors"
     model.load_state_dict(renamed(load_tensors(path)), assign=True)

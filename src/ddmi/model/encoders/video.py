@@ -70,7 +70,7 @@ class AxisCollapse(nn.Module):
     def __init__(self, inputs: int, width: int, blocks: int, head_width: int) -> None:
         super().__init__()
         self.enter = nn.Linear(inputs, width)
-        self.token = nn.Parameter(0.02 * torch.randn(width))
+        self.token = nn.Parameter(nn.init.normal_(torch.empty(width), std=0.02))
         self.blocks = nn.ModuleList(TransformerBlock(width, head_width) for _ in range(blocks))
         self.norm = nn.LayerNorm(width)
 
