@@ -37,6 +37,9 @@ def train(
     max_minutes: Annotated[
         float | None, typer.Option(help="Stop after so long, loading included, with a checkpoint.")
     ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Plan all stages for so long on this machine, instead of the preset's steps.")
+    ] = None,
     settings: Settings = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration, and do nothing.")] = False,
 ) -> None:
@@ -51,6 +54,9 @@ def train(
     if stage not in STAGES:
         raise unknown("value of --stage", stage, STAGES)
     check_positive("--max-minutes", max_minutes)
+    check_positive("--minutes", minutes)
+    if minutes is not None and (max_minutes is not None or stage != "all"):
+        raise UserError("--minutes plans all stages to their end: leave out --max-minutes and --stage")
     wanted = reading.preset(preset)
     if stage == "distillation" and Path(preset).is_dir():  # of a run folder itself, or of a copy of a model folder
         out, resume = out or Path(preset), resume or out is None
@@ -68,8 +74,17 @@ def train(
     from ddmi.training.checkpoint import find
     from ddmi.training.run import train as work
 
-    minutes = None if max_minutes is None else max_minutes - (time.monotonic() - began) / 60
-    finished = work(config, out, data, stage=stage, resume=resume, max_minutes=minutes)  # type: ignore[arg-type]
+    passed = (time.monotonic() - began) / 60
+    most, planned = (None if given is None else given - passed for given in (max_minutes, minutes))
+    finished = work(
+        config,
+        out,
+        data,
+        stage=stage,  # type: ignore[arg-type]
+        resume=resume,
+        max_minutes=most,
+        minutes=planned,
+    )
     if not finished:
         newest = [c for part in STAGES[:3] for c in find(out / "checkpoints", part)[-1:]]
         where = f"step {newest[-1].step} of the {newest[-1].folder.name.partition('-')[0]}" if newest else "the start"

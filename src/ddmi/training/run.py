@@ -51,6 +51,7 @@ from ddmi.training.batches import Batches, Source
 from ddmi.training.checkpoint import find
 from ddmi.training.loop import Fitted, Stage, accelerate, fit, guide_of
 from ddmi.training.objectives import AutoencoderObjective, DiffusionObjective, DistillationObjective, denoising_loss
+from ddmi.training.plan import Plan, costs
 from ddmi.training.trajectories import Trajectories
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def train(
     stage: Part = "all",
     resume: bool = False,
     max_minutes: float | None = None,
+    minutes: float | None = None,
 ) -> bool:
     """Train a configuration into a run folder.
 
@@ -87,6 +89,9 @@ def train(
         resume: go on from the newest checkpoint; on a folder without one, simply start.
         max_minutes: stop after so long, with a checkpoint; loading and checking the data count. One training step,
             with its checkpoint, is not broken off. SIGINT and SIGTERM stop it likewise.
+        minutes: plan the steps of all stages for so long, loading and checking the data included, instead of taking
+            those of the configuration, whose proportions are kept. A run that has begun keeps its plan. Text is left
+            out where the data has none. It ends with a model that samples, however short the time.
 
     Returns:
         Whether everything that was asked for is finished (False: stopped early, resume to go on).
@@ -96,17 +101,26 @@ def train(
         WorkError: training diverged or a file cannot be written; the last good checkpoint stays.
     """
     run = Path(out)
+    if minutes is not None and stage != "all":
+        raise UserError(f"minutes plan all stages, not stage {stage}: leave one of the two out")
+    ends = None if minutes is None else time.monotonic() + 60 * minutes
     keep_freed_memory()
     interruption = Interruption(None if max_minutes is None else time.monotonic() + 60 * max_minutes)
     try:
         with interruption.listening():
-            return _train(config, run, data, stage, resume, interruption)
+            return _train(config, run, data, stage, resume, interruption, ends)
     except Interrupted:
         return False
 
 
 def _train(
-    config: Config, run: Path, data: str | Path | None, stage: Part, resume: bool, interruption: Interruption
+    config: Config,
+    run: Path,
+    data: str | Path | None,
+    stage: Part,
+    resume: bool,
+    interruption: Interruption,
+    ends: float | None,
 ) -> bool:
     config = replace(config, training=precision.at_once(config.training))
     with nullcontext() if rank() else locked(run):
@@ -119,9 +133,18 @@ def _train(
             source = config.domain.open(data)
         config = replace(config, domain=config.domain.fitted(source))
         dataset, held_out = (config.domain.dataset(source, part) for part in ("train", "test"))
+        if ends is not None and config.diffusion.condition == "text" and not any(dataset.captions or ()):
+            log.warning("the data has no captions: the model is trained without text")
+            config = replace(config, diffusion=replace(config.diffusion, condition="none"))
         config = _conditioned(config, dataset)
         _check_networks(config, text_too=stage != "autoencoder")
         accelerator = accelerate(config.training, run)
+        planned: Plan | None = None
+        if ends is not None and not _started(run):
+            if accelerator.num_processes > 1:
+                raise UserError("minutes are planned for one process: give steps, or max-minutes, to several")
+            planned = Plan(costs(config, dataset), ends)
+            config = replace(config, training=planned(config.training))
         if accelerator.is_main_process:
             _claim(run, config)
             if data is not None:
@@ -134,14 +157,24 @@ def _train(
             if stage in ("autoencoder", "all"):
                 finished = _autoencoder(config, run, dataset, held_out, accelerator, interruption).finished
             if stage in ("diffusion", "all") and finished:
-                config = replace(config, training=configuration.load(run / "config.json").training)  # as stage 1 has it
+                config = _planned_anew(config, run, planned, "diffusion")  # as stage 1 has it
                 finished = _diffusion(config, run, dataset, held_out, accelerator, interruption).finished
             if finished and (stage == "distillation" or (stage == "all" and config.training.distillation_steps)):
-                config = replace(config, training=configuration.load(run / "config.json").training)
+                config = _planned_anew(config, run, planned, "distillation")
                 finished = _distillation(config, run, dataset, accelerator, interruption).finished
         finally:
             accelerator.end_training()
     return finished
+
+
+def _planned_anew(config: Config, run: Path, planned: Plan | None, stage: str) -> Config:
+    """The configuration as the run has it, with the steps of this stage and later ones for the time that is left."""
+    config = replace(config, training=configuration.load(run / "config.json").training)
+    if planned is not None:
+        config = replace(config, training=planned(config.training, stage))
+        with aside(run / "config.json") as scratch:
+            configuration.save(config, scratch)
+    return config
 
 
 def _as_begun(training: TrainingConfig, run: Path) -> TrainingConfig:
