@@ -27,8 +27,8 @@ TINY = {
 }
 """Options that make each command short; the last of a repeated option counts."""
 OF_KIND = {"shapes": " --queries 1000", "views": " --views 3 --size 16"}
-ELSEWHERE = {"demo", "report"}
-"""Commands whose own tests run them at tiny sizes: they have no options for that."""
+ELSEWHERE = {"demo", "report", "app"}
+"""Commands whose own tests run them: they have no options for tiny sizes, or serve until they are stopped."""
 
 
 def commands() -> list[list[str]]:

@@ -134,6 +134,7 @@ class DDMIPipeline:
         *,
         text: str | Sequence[str] | None = None,
         label: int | str | Sequence[int | str] | None = None,
+        negative: str | None = None,
         sampling: SamplingConfig | None = None,
         observed: Observations | None = None,
         batch_size: int = 64,
@@ -148,6 +149,7 @@ class DDMIPipeline:
 
         Args:
             text: one prompt for all samples, or one for each. label: the same with class numbers or names.
+            negative: a prompt that guidance leads away from, in the place of no prompt.
             sampling: how they are sampled; `seed` and `options`, fields of SamplingConfig (sampler, steps,
                 guidance_scale, tolerance, ...), replace values of it.
             observed: what the samples agree with, up to its noise: each is sampled from the posterior. Of `sampling`,
@@ -164,6 +166,7 @@ class DDMIPipeline:
             seed,
             text=text,
             label=label,
+            negative=negative,
             sampling=sampling,
             observed=observed,
             batch_size=batch_size,
@@ -180,6 +183,7 @@ class DDMIPipeline:
         *,
         text: str | Sequence[str] | None = None,
         label: int | str | Sequence[int | str] | None = None,
+        negative: str | None = None,
         sampling: SamplingConfig | None = None,
         observed: Observations | None = None,
         batch_size: int = 64,
@@ -194,8 +198,10 @@ class DDMIPipeline:
             )
         if num_samples < 1 or batch_size < 1:
             raise UserError(f"num_samples and batch_size must be at least 1, not {num_samples} and {batch_size}")
-        condition = self.condition(num_samples, text, label)
+        condition = self.condition(num_samples, text, label, negative)
         sampling = replace(sampling or SamplingConfig(), **options)
+        if negative and sampling.of(self.config.diffusion).sampler == "flow":
+            raise UserError("a negative prompt has no effect on the sampler flow: choose another one")
         seeds = sample_seeds(sampling.seed if seed is None else seed, first, num_samples)
         parts: list[Drawn] = []
         for start in range(0, num_samples, batch_size):
@@ -243,9 +249,12 @@ class DDMIPipeline:
         count: int,
         text: str | Sequence[str] | None = None,
         label: int | str | Sequence[int | str] | None = None,
+        negative: str | None = None,
     ) -> Condition | None:
         """The condition of `count` samples; None, for unconditional ones, where neither text nor label is given."""
         kind = self.config.diffusion.condition
+        if negative and text is None:
+            raise UserError("a negative prompt goes beside a prompt: give --text (text=) too")
         if text is not None and kind != "text":
             raise UserError("this model was trained without text, so --text (text=) has no meaning for it")
         if label is not None and kind != "class":
@@ -259,7 +268,11 @@ class DDMIPipeline:
                 self._encoder = texts.load(self.config.diffusion.text_encoder, fetch=False)
             self._encoder.warn(prompts)
             states = self._encoder.encode(prompts)
-            return Condition(states.tokens, states.mask)
+            condition = Condition(states.tokens, states.mask)
+            if negative:
+                states = self._encoder.encode([negative] * count)
+                condition = replace(condition, against=Condition(states.tokens, states.mask))
+            return condition
         if label is not None:
             return Condition(labels=torch.tensor([self._class(value) for value in _spread(label, count, "label")]))
         return None

@@ -65,8 +65,8 @@ class Recipe:
         """The inverse of `metadata`. Raises UserError where it does not describe a sample."""
         own = {"model": str, "digest": str, "seed": int, "index": int, "text": str, "negative": str, "version": str}
         given = dict(metadata)
-        if given.pop("program", "") != "ddmi" or "model" not in given:
-            raise UserError("no metadata of ddmi")
+        if given.pop("program", "") != "ddmi" or not {"model", "index"} <= given.keys():
+            raise UserError("this is no metadata of a sample of ddmi")
         label = given.pop("label", None)
         values = {name: given.pop(name) for name in own if name in given}
         for name, value in values.items():
@@ -89,8 +89,9 @@ class Recipe:
             sampling = SamplingConfig(seed=self.seed, **lists)
         except TypeError as error:
             raise UserError(f"metadata: {error}") from error
-        negative: dict[str, Any] = {"negative": self.negative} if self.negative else {}
-        return pipe.latents(1, first=self.index, sampling=sampling, text=self.text, label=self.label, **negative)
+        return pipe.latents(
+            1, first=self.index, sampling=sampling, text=self.text, label=self.label, negative=self.negative
+        )
 
     def command(self, options: Mapping[str, Any] | None = None) -> str:
         """The command that makes the sample again, beside the `index` samples before it."""
@@ -114,6 +115,11 @@ class Recipe:
             f"field = DDMIPipeline.from_pretrained({self.model!r})({said})[0]\n"
             f"field.render({rendered}).save({save!r})"
         )
+
+
+def made(pipe: DDMIPipeline, model: str, what: str) -> dict[str, Any]:
+    """Metadata of a file that shows something else than one sample."""
+    return {"program": "ddmi", "model": model, "digest": pipe.digest, "version": __version__, "shows": what}
 
 
 _OPTIONS = {"guidance_scale": "guidance"}

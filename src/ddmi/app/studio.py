@@ -168,7 +168,9 @@ class Studio:
             path.write_bytes(data)
             try:
                 plain = metadata.read(path)
-                if plain.get("model") in self.configs:
+                if plain.get("model") in self.configs and (
+                    {"index", "share"} & plain.keys() or Origin(plain).id in self._latents
+                ):
                     return {**self.register(plain), "restored": True}
                 z = self.pipe(model).encode_latent(path)
             except UserError as error:

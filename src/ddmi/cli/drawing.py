@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,6 +24,10 @@ def sample(
     *,
     count: Annotated[int, typer.Option(min=1, help="Samples, for each text or label.")] = 1,
     text: Annotated[list[str] | None, typer.Option(help="A prompt; repeatable.")] = None,
+    text_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Further prompts, a line each.")] = None,
+    negative: Annotated[
+        str | None, typer.Option(help="A prompt that guidance leads away from; not of the sampler flow.")
+    ] = None,
     label: Annotated[list[str] | None, typer.Option(help="Class number or name; repeatable.")] = None,
     sampling: Sampling,
     rendering: Rendering,
@@ -36,13 +40,21 @@ def sample(
     same. With --text or --label its words follow; a number behind those tells equal names apart.
     """
     from ddmi.base.progress import Bar
+    from ddmi.base.storage import read_text
     from ddmi.cli.rendering import Names, check_folder, checked, slug
     from ddmi.pipeline import DDMIPipeline
-    from ddmi.rendering import files
+    from ddmi.recipe import Recipe
+    from ddmi.rendering import files, metadata
 
     options, wanted = reading.rendering(rendering), reading.sampling(sampling)
+    if text_file is not None:
+        text = [*(text or ()), *(line.strip() for line in read_text(text_file).splitlines() if line.strip())]
+        if not text:
+            raise UserError(f"--text-file {text_file} holds no prompt: write one a line")
     if text and label:
         raise UserError("--text and --label exclude one another")
+    if negative and not text:
+        raise UserError("--negative goes beside --text")
     check_folder(out)
     pipe = DDMIPipeline.from_pretrained(run)
     config = wanted.of(pipe.config.diffusion)
@@ -71,7 +83,8 @@ def sample(
             for first in range(0, count, batch_size):
                 number = min(batch_size, count - first)
                 words, class_ = (prompt if prompts and kind == which else None for which in ("text", "label"))
-                fields = pipe(number, first=first, batch_size=number, sampling=config, text=words, label=class_)
+                asked: dict[str, Any] = {"text": words, "label": class_, "negative": negative}
+                fields = pipe(number, first=first, batch_size=number, sampling=config, **asked)
                 evaluations += pipe.last_evaluations
                 for k, field in enumerate(fields, start=first):
                     path = names.free(f"sample-{sampling.seed}-{k}" + (f"-{slug(prompt)}" if prompts else ""), ending)
@@ -79,6 +92,7 @@ def sample(
                     try:
                         shown = field.render(**options)
                         files.save(shown, path)
+                        metadata.stamp(path, Recipe.of(pipe, run, k, config, **asked).metadata())
                     except Empty as error:
                         complain(str(error))
                         empty += 1
@@ -106,7 +120,9 @@ def reconstruct(
     from ddmi.base.progress import working
     from ddmi.cli.rendering import Names, check_folder, checked
     from ddmi.pipeline import DDMIPipeline
+    from ddmi.recipe import made
     from ddmi.rendering import files as written
+    from ddmi.rendering import metadata
 
     options = reading.rendering(rendering)
     check_folder(out)
@@ -127,6 +143,7 @@ def reconstruct(
         try:
             with working("rendering", str(path)):
                 written.save(domain.as_given(field.render(**options), file, ending), path)
+                metadata.stamp(path, made(pipe, run, f"the reconstruction of {Path(file).name}"))
         except Empty as error:
             complain(str(error))
             empty += 1
@@ -142,7 +159,9 @@ def interpolate(
     end: Annotated[str, typer.Option("--to", metavar="SEED:K|FILE", help="A sample or a file.")] = "0:1",
     frames: Annotated[int, typer.Option(min=2, help="Images, both ends included.")] = 8,
     size: Size = "",
-    text: Annotated[str | None, typer.Option(help="A prompt for ends that are samples.")] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="A prompt for ends that are samples; a second one for --to.")
+    ] = None,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="A strip (.png, .jpg) or an animation (.gif, .mp4).")
     ] = Path("interpolation.png"),
@@ -151,15 +170,20 @@ def interpolate(
 
     The way is the great circle between their latents; the ending of --out chooses a strip or an animation.
     """
+    from ddmi.base.progress import Bar
     from ddmi.cli.rendering import check_file, checked, size_of
     from ddmi.pipeline import DDMIPipeline
-    from ddmi.rendering import files
+    from ddmi.recipe import made
+    from ddmi.rendering import files, metadata
     from ddmi.rendering.clip import Clip
     from ddmi.rendering.movie import check_ending
 
     if out.suffix.lower() not in (*STRIPS, *ANIMATIONS):
         known = f"{', '.join(STRIPS)} (a strip) or {', '.join(ANIMATIONS)} (moving)"
         raise UserError(f"--out {out} must end in {known}")
+    first, last = (text[0], text[-1]) if text else (None, None)
+    if text and len(text) > 2:
+        raise UserError(f"--text is given once for both ends, or twice, not {len(text)} times")
     check_file(out)
     shape = size_of(size)
     pipe = DDMIPipeline.from_pretrained(run)
@@ -167,9 +191,15 @@ def interpolate(
     check_ending(out.suffix.lower())
     if "streamed" in options:
         raise UserError(f"--size {size} is too large for an interpolation")
-    a, b = reading.latent(pipe, start, "--from", text), reading.latent(pipe, end, "--to", text)
-    renderings = [field.render(**options) for field in pipe.interpolate(a, b, frames)]
+    a, b = reading.latent(pipe, start, "--from", first), reading.latent(pipe, end, "--to", last)
+    renderings = []
+    with Bar("samples", frames) as bar:
+        for k, field in enumerate(pipe.interpolate(a, b, frames), start=1):
+            renderings.append(field.render(**options))
+            bar.advance(k)
     if not isinstance(renderings[0], Clip):
         renderings = [files.image_of(rendering) for rendering in renderings]
     files.save_sheet(renderings, out, columns=frames)
+    prompts = "".join(f", {prompt}" for prompt in text or ())
+    metadata.stamp(out, made(pipe, run, f"{frames} samples from {start} to {end}{prompts}"))
     say(str(out))

@@ -44,5 +44,5 @@ def info(file: Annotated[Path, typer.Argument(help="A file that ddmi has written
     if found.get("program") != "ddmi":
         raise UserError(f"{file} has no metadata of ddmi")
     say(table([("", ""), *((name, str(value)) for name, value in found.items())]).lstrip("\n"))
-    if "model" in found and "seed" in found:
+    if "index" in found:
         say(f"\n{Recipe.read(found).command()}")

@@ -297,9 +297,10 @@ class Diffusion(nn.Module):
 
         e(condition) + (w - 1) (e(condition) - e(null)) + (v - 1) (e(condition) - e'(condition)), with the weight w of
         classifier-free guidance (section 4.2), and the weight v of guidance by the weaker model e' (Karras et al. 2024,
-        eq. 4). At w = 0 the condition is null throughout. Only what counts is evaluated.
+        eq. 4). At w = 0 the condition is null throughout. A negative prompt, `condition.against`, takes the place of
+        the null condition. Only what counts is evaluated.
         """
-        null = self.null(len(z))
+        null = self.null(len(z)) if condition is None or condition.against is None else condition.against
         first, last = (share * (self.config.timesteps - 1) for share in guidance.interval)
         inside = ((first <= t) & (t <= last))[:, None, None]
         guided = bool(inside.any())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,16 +53,19 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a sample is asked to be: text states (tokens and mask), or labels, of which the last is the null class."""
+    """What a sample is asked to be: text states (tokens and mask), or labels, of which the last is the null class.
+
+    `against` is what classifier-free guidance leads away from; None: the null condition.
+    """
 
     tokens: Float[Tensor, "b m k"] | None = None
     mask: Bool[Tensor, "b m"] | None = None
     labels: Int[Tensor, "b"] | None = None
+    against: Condition | None = None
 
     def to(self, device: torch.device | str) -> Condition:
         """The same on another device."""
-        parts = (self.tokens, self.mask, self.labels)
-        return Condition(*(part if part is None else part.to(device) for part in parts))
+        return self._changed(lambda part: part.to(device))
 
     def join(self, other: Condition) -> Condition:
         """Both batches behind one another; shorter texts are padded with masked tokens."""
@@ -79,8 +83,13 @@ class Condition:
 
     def take(self, index: Tensor) -> Condition:
         """The rows `index` of the batch."""
-        parts = (self.tokens, self.mask, self.labels)
-        return Condition(*(part if part is None else part[index] for part in parts))
+        return self._changed(lambda part: part[index])
+
+    def _changed(self, change: Callable[[Tensor], Tensor]) -> Condition:
+        tokens, mask, labels = (
+            part if part is None else change(part) for part in (self.tokens, self.mask, self.labels)
+        )
+        return Condition(tokens, mask, labels, None if self.against is None else self.against._changed(change))
 
 
 class _Stage(nn.Module):

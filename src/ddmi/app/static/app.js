@@ -26,7 +26,7 @@ function choose(name) {
   const model = state.models.find((one) => one.name === name) ?? state.models[0];
   if (state.model === model) return;
   close();
-  Object.assign(state, { model, samples: [], kept: [], pose: {} });
+  Object.assign(state, { model, samples: [], kept: [], pose: {}, kind: "" });
   $("model").value = model.name;
   $("title").textContent = model.title;
   const texts = model.condition === "text";
@@ -50,7 +50,7 @@ const asked = () => ({
   seed: Number($("seed").value),
   sampler: $("sampler").value,
   steps: Number($("steps").value),
-  ...(state.model.condition === "none" ? {} : { guidance: Number($("guidance").value) }),
+  ...(state.model.condition === "none" || $("sampler").value === "flow" ? {} : { guidance: Number($("guidance").value) }),
   ...(state.model.condition === "text" ? { text: $("text").value, negative: $("negative").value } : {}),
   ...(state.model.condition === "class" ? { label: Number($("label").value) } : {}),
 });
