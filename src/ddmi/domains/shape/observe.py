@@ -14,7 +14,8 @@ from ddmi.base.errors import UserError, missing_extra
 from ddmi.base.storage import read_arrays
 from ddmi.model.observed import Observations
 
-NOISE = 0.02
+NOISE = 1e-4
+"""Small: the slope of the likelihood vanishes where the field is surely wrong and noise can explain it."""
 MOST = 4096
 """Points that count; of more, a random part."""
 AHEAD = (0.15, 0.3, 0.5, 0.7, 0.85)
