@@ -92,8 +92,8 @@ def explored(page, k=0):
 
 def shot(page, name, **options):
     if SHOTS:
-        image = Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB")
-        image.quantize(128).save(Path(SHOTS) / f"{name}.png", optimize=True)
+        page.evaluate("scrollTo(0, 0)")
+        Image.open(io.BytesIO(page.screenshot(**options))).convert("RGB").save(Path(SHOTS) / f"{name}.webp", quality=85)
 
 
 def test_a_prompt_gives_four_samples_and_a_zoom_without_an_end(visit, tmp_path):
@@ -162,11 +162,11 @@ def test_a_mesh_is_turned(visit):
         page.keyboard.press("ArrowLeft")
     page.wait_for_timeout(300)
     assert np.abs(before.astype(int) - np.asarray(Image.open(io.BytesIO(canvas.screenshot())))).max() > 30
+    shot(page, "app-mesh")
     page.check("text=Wireframe")
     page.select_option("#tools select >> nth=1", "x")
     page.uncheck("text=Wireframe")
-    page.wait_for_timeout(300)
-    shot(page, "app-mesh")
+    page.wait_for_selector("#stage canvas")
 
 
 def test_a_radiance_field_is_seen_from_all_sides(visit):

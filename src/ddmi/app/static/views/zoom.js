@@ -46,7 +46,7 @@ export async function open({ stage, tools, url, model, pose, changed }) {
     return [inside(x), inside(y), inside(x + width), inside(y + height)].map((v) => Number(v.toFixed(digits)));
   };
   const told = () => {
-    const level = Math.max(0, Math.log2(viewer.viewport.getZoom(true)));
+    const level = Math.log2(viewer.viewport.getZoom(true) / viewer.viewport.getHomeZoom());
     depth.textContent = level < 0.05 ? "all of it" : `${(2 ** level).toLocaleString("en", { maximumSignificantDigits: 3 })} times, level ${level.toFixed(1)}`;
   };
   viewer.addHandler("open", () => {
@@ -58,7 +58,7 @@ export async function open({ stage, tools, url, model, pose, changed }) {
   });
   viewer.addHandler("animation", told);
   viewer.addHandler("animation-finish", () => {
-    pose.window = viewer.viewport.getZoom() > 1.01 ? bounds() : undefined;
+    pose.window = viewer.viewport.getZoom() > 1.01 * viewer.viewport.getHomeZoom() ? bounds() : undefined;
     changed();
   });
   const zoomBy = (factor) => {
