@@ -127,7 +127,8 @@ def ship(name: str, run: Path, target: Path, data: Path | None = None) -> Path:
 @torch.no_grad()
 def fingerprint(pipe: DDMIPipeline, recipe: Recipe) -> Float[Tensor, "n"]:
     """Values of sample 0 of seed 0, drawn in 10 steps of dpm, at 4 cell centres along each axis."""
-    field = pipe(1, seed=0, text=recipe.prompt or None, sampler="dpm", steps=10)[0]
+    text = recipe.prompt if pipe.config.diffusion.condition == "text" else None
+    field = pipe(1, seed=0, text=text, sampler="dpm", steps=10)[0]
     return field(grid((4,) * dimensions(pipe.config.domain.layout))).flatten()
 
 

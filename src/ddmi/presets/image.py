@@ -132,8 +132,8 @@ def emoji_32() -> Config:
 def emoji_64() -> Config:
     """Twemoji at 64x64 with their names as text: the pretrained model of the package.
 
-    Two hours of one core. The denoiser is the one of `emoji-32`: the latent has as many cells, and a small network that
-    sees many images learns more in such a time than a large one that sees few.
+    An hour and a half of one core. A latent of few channels that is smooth in space, a decoder that was shown noisy
+    latents, and a denoiser with a light finest level: of what was tried, this gave the best samples at equal time.
     """
     small = emoji_32()
     return replace(
@@ -142,59 +142,57 @@ def emoji_64() -> Config:
         domain=replace(
             small.domain,  # type: ignore[type-var]
             resolution=64,
+            scales=(1.0, 2.0, 4.0, 8.0),
+            equivariance=0.25,
             points=768,
-            encode=ConvEncoderConfig(base=24, multipliers=(1, 2, 4), blocks=1, middle=1, head_width=64),
+            encode=ConvEncoderConfig(base=48, multipliers=(1, 2), blocks=1, middle=1, head_width=48, patch=2),
         ),
         autoencoder=AutoencoderConfig(
-            latent_channels=8,
+            latent_channels=4,
             decoder=DecoderConfig(base=24, levels=THREE_FIELDS, blocks=1, middle=1, field_width=32, head_width=64),
             readout=ReadoutConfig(width=64, blocks=3, scale_width=64),
-            objective=ElboConfig(kl_end=2e-3),
+            objective=ElboConfig(kl_end=2e-3, latent_noise=0.1, decoder_noise=0.4),
         ),
-        diffusion=replace(small.diffusion, ema_decay=0.9995),
+        diffusion=replace(
+            small.diffusion,
+            unet=UNetConfig(
+                base=32, multipliers=(1, 4, 5), blocks=1, attention=(2, 4), film=True, groups=8, dropout=0.1
+            ),
+            parameterisation="v",
+            times="logit-normal",
+            times_mean=-0.4,  # half of the training at signal-to-noise ratios above 0.15, a third above 1
+            times_deviation=1.4,
+            snr_cap=0.0,
+            ema_decay=0.9995,
+        ),
         training=replace(
             small.training,
-            autoencoder_steps=4600,
-            diffusion_steps=12_000,
+            autoencoder_steps=4500,
+            decoder_steps=1200,
+            diffusion_steps=18_000,
             warmup_steps=200,
-            checkpoint_every=300,
-            preview_every=600,
+            checkpoint_every=500,
+            preview_every=1000,
         ),
     )
 
 
 def images_64() -> Config:
-    """Any folder of images at 64x64, without text; small enough for a CPU."""
+    """Any folder of images at 64x64, without text; small enough for a CPU. Twice the channels of drawings."""
     drawings = emoji_64()
     return replace(
         drawings,
         name="images-64",
-        domain=Image(
-            resolution=64,
-            points=1024,
-            encode=ConvEncoderConfig(base=32, multipliers=(1, 2, 4), blocks=1, middle=1, head_width=64),
+        domain=replace(drawings.domain, source="folder", scales=(1.0, 1.5, 2.0), points=1024),  # type: ignore[type-var]
+        autoencoder=replace(
+            drawings.autoencoder,
+            latent_channels=8,
+            decoder=replace(drawings.autoencoder.decoder, base=32),
         ),
-        autoencoder=AutoencoderConfig(
-            latent_channels=16,
-            decoder=DecoderConfig(base=32, levels=THREE_FIELDS, blocks=1, middle=1, field_width=32, head_width=64),
-            readout=ReadoutConfig(width=64, blocks=3, scale_width=64),
+        diffusion=replace(
+            drawings.diffusion, condition="none", text_encoder="clip", text_width=768, guidance_scale=1.0
         ),
-        diffusion=DiffusionConfig(
-            unet=UNetConfig(base=64, multipliers=(1, 2, 3), blocks=1, attention=(2, 4)),
-            snr_cap=1.0,
-            mixing_init=-1.0,
-            sampler="ddpm",
-            sampling_steps=50,
-            ema_decay=0.9995,
-        ),
-        training=replace(
-            drawings.training,
-            autoencoder_steps=4000,
-            diffusion_steps=8000,
-            diffusion_batch_size=32,
-            checkpoint_every=500,
-            preview_every=1000,
-        ),
+        training=replace(drawings.training, autoencoder_steps=4000, diffusion_steps=8000, diffusion_batch_size=32),
     )
 
 
