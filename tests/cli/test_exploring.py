@@ -74,6 +74,16 @@ def test_prompts_of_a_file_are_checked(options, said, run, tmp_path, monkeypatch
     assert said in capsys.readouterr().err
 
 
+def test_a_shell_completes_commands_and_options(monkeypatch, capsys):
+    for line, words in (("ddmi sa", ["sample"]), ("ddmi info --h", ["--help"])):
+        told = {"_DDMI_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        for name, value in told.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit):
+            main([])
+        assert capsys.readouterr().out.split() == words
+
+
 def test_guidance_leads_away_from_the_negative_prompt():
     from dataclasses import replace
 

@@ -61,7 +61,6 @@ def _version(asked: bool) -> bool:
 
 app = typer.Typer(
     cls=_Commands,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -82,6 +81,8 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (that of the process by default; an empty one asks for help); returns the exit status."""
     command = typer.main.get_command(app)
+    if "_DDMI_COMPLETE" in os.environ:  # a shell asks what may come next
+        command.main([], prog_name="ddmi")
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     interrupted = f"interrupted; {GOES_ON.get(given[0], 'the same command starts again')}"
     with talking(), breaking(lambda: complain(interrupted)):
