@@ -177,7 +177,7 @@ def test_what_a_model_cannot_do_is_refused(pipe, options, said):
 
 def test_what_there_is_can_be_seen(pipe):
     assert set(ddmi.__all__) <= set(dir(ddmi)) and all(getattr(ddmi, name) for name in ddmi.__all__)
-    assert repr(pipe) == "DDMIPipeline(tiny: image, 0.2 M parameters, denoiser, cpu)"
+    assert repr(pipe) == "DDMIPipeline(tiny: image, 0.3 M parameters, denoiser, flow map, cpu)"
     assert "no denoiser yet" in repr(DDMIPipeline(pipe.config, pipe.autoencoder, None))
 
 

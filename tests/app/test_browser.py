@@ -63,7 +63,7 @@ def visit(chromium, address):
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         page = context.new_page()
         page.set_default_timeout(PATIENCE)
-        page.on("console", lambda said: faults.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: faults.append(str(error)))
         own = (address, f"blob:{address}", "data:")
         page.on("request", lambda asked: None if asked.url.startswith(own) else faults.append(asked.url))

@@ -370,7 +370,8 @@ def test_steps_are_at_most_the_timesteps_of_the_model(oracle, name):
         draw(oracle, [0], None, SamplingConfig(sampler=name, steps=2000))
     short = replace(oracle.config, timesteps=10)
     cut = SamplingConfig(sampler=name).of(short)
-    assert (cut.sampler, cut.steps) == (name, 10)  # a default is cut to what there is
+    usual = SamplingConfig(sampler=name).of(oracle.config).steps
+    assert (cut.sampler, cut.steps) == (name, min(usual, 10))  # a default is cut to what there is
     with pytest.raises(UserError, match=r"diffusion.sampling_steps must be from 0 .* to 10"):
         replace(short, sampling_steps=11)
 

@@ -43,7 +43,11 @@ class Interruption:
     @property
     def due(self) -> bool:
         """Whether to stop after this step."""
-        return self.asked or (self.deadline is not None and time.monotonic() >= self.deadline)
+        return self.asked or self._late
+
+    @property
+    def _late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
 
     @contextmanager
     def listening(self) -> Iterator[Interruption]:
@@ -99,7 +103,7 @@ class Interruption:
 
     def check(self) -> None:
         """Raises Interrupted when it listens and is due."""
-        if self._listens and self.due:
+        if self._listens and (self.asked or self._late):
             raise Interrupted
 
     def until(self, items: Iterable[T], patient: bool = False) -> Iterator[T]:
