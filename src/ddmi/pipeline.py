@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class DDMIPipeline:
         """Where the networks are."""
         return next(self.autoencoder.parameters()).device
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits that tell its files from those of other models; "" where it was not loaded from any."""
         return "" if self.folder is None else digest(self.folder / MANIFEST)[:16]
@@ -203,17 +204,17 @@ class DDMIPipeline:
         if negative and sampling.of(self.config.diffusion).sampler == "flow":
             raise UserError("a negative prompt has no effect on the sampler flow: choose another one")
         seeds = sample_seeds(sampling.seed if seed is None else seed, first, num_samples)
+        misfit = None if observed is None else self._misfit(observed)
         parts: list[Drawn] = []
         for start in range(0, num_samples, batch_size):
             rows = torch.arange(start, min(start + batch_size, num_samples))
             part = None if condition is None else condition.take(rows).to(self.device)
             own = [seeds[i] for i in rows.tolist()]
-            if observed is None:
+            if observed is None or misfit is None:
                 parts.append(draw(self.diffusion, own, part, sampling))
             else:
-                misfit, shape = self._misfit(observed), observed.values.shape
                 step = _shares(progress, start, len(own), num_samples)
-                parts.append(draw_observed(self.diffusion, own, part, sampling, misfit, shape, step))
+                parts.append(draw_observed(self.diffusion, own, part, sampling, misfit, observed.values.shape, step))
             if progress:
                 progress(int(rows[-1]) + 1, num_samples)
         self.last_evaluations = torch.cat([part.evaluations for part in parts]).tolist()

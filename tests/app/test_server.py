@@ -104,6 +104,9 @@ def test_interpolation_goes_from_one_to_the_other(client, model):
     assert np.abs(shown(between(0.0)) - shown(a["id"])).max() <= 1
     assert np.abs(shown(between(1.0)) - shown(b["id"])).max() <= 1
     assert np.abs(shown(between(0.5)) - shown(a["id"])).max() > 1
+    for wrong in ({"share": 0.5}, {"share": 0.5, "to": 1}, {"to": b["plain"]}, {"to": b["plain"], "share": "half"}):
+        answer = client.post("/api/fields", json={"plain": {"model": model, "from": a["plain"], **wrong}})
+        assert answer.status_code == 400 and answer.json()["error"]
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".webp", ".gif", ".tif"])

@@ -242,6 +242,19 @@ def test_large_pictures_are_streamed(home, tmp_path, capsys, monkeypatch):
     assert "--sheet" in "".join(refused(capsys, 2, *call, "--sheet", "--format", "tif"))
 
 
+def test_files_that_are_read_are_never_written(home, pictures, tmp_path, capsys):
+    """Into the folder of its own files, a reconstruction gets another name; an interpolation is refused."""
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    shutil.copy(sorted(pictures.glob("*.png"))[0], mine / "cat.png")
+    before = (mine / "cat.png").read_bytes()
+    lines = ok(capsys, "reconstruct", home / "run", mine / "cat.png", "--size", 8, "--out", mine)
+    assert lines == [str(mine / "cat-2.png")] and (mine / "cat.png").read_bytes() == before
+    ends = ["--from", mine / "cat.png", "--to", "0:1", "--frames", 2, "--size", 8]
+    said = refused(capsys, 2, "interpolate", home / "run", *ends, "--out", mine / "." / "cat.png")
+    assert "cat.png" in said and (mine / "cat.png").read_bytes() == before
+
+
 def test_reconstructions_and_bad_files(home, pictures, tmp_path, capsys):
     good, cut, dot = pictures / "00.png", tmp_path / "cut.jpg", tmp_path / "dot.png"
     Image.open(good).save(cut)

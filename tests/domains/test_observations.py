@@ -107,3 +107,10 @@ def test_numbers_of_frames_and_places():
     for wrong in (lambda: frames_of("3-"), lambda: frames_of("a"), lambda: eye_of("1,2")):
         with pytest.raises(UserError, match="takes"):
             wrong()
+    with pytest.raises(UserError, match="5-3 ends before it begins"):
+        frames_of("0,5-3")
+    for far in ("0-999999999999", "1234567"):
+        with pytest.raises(UserError, match="takes numbers"):
+            frames_of(far)
+    with pytest.raises(UserError, match="finite"):
+        eye_of("nan,0,1")

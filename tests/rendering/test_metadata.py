@@ -68,6 +68,13 @@ def test_meshes_keep_their_faces(ending, tmp_path):
     assert content(path) == before
 
 
+def test_metadata_that_no_format_has_room_for_is_left_out(tmp_path):
+    path = tmp_path / "long.png"
+    Image.fromarray(PIXELS).save(path)
+    before = path.read_bytes()
+    assert not stamp(path, {"text": "x" * 70_000}) and path.read_bytes() == before and read(path) == {}
+
+
 def test_other_files_have_none(tmp_path):
     path = tmp_path / "plain.png"
     Image.fromarray(PIXELS).save(path)

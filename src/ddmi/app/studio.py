@@ -184,11 +184,11 @@ class Studio:
         if plain.get("model") not in self.configs:
             raise unknown("model", str(plain.get("model")), self.configs)
         if "from" in plain:
-            if not 0 <= float(plain["share"]) <= 1:
-                raise UserError(f"a share is from 0 to 1, not {plain['share']}")
-            for end in ("from", "to"):
-                if self.register(plain[end])["plain"]["model"] != plain["model"]:
-                    raise UserError("an interpolation is between samples of one model")
+            share, ends = plain.get("share"), [plain[end] for end in ("from", "to") if isinstance(plain.get(end), dict)]
+            if not isinstance(share, int | float) or not 0 <= share <= 1:
+                raise UserError(f"a share is from 0 to 1, not {share}")
+            if len(ends) < 2 or any(self.register(end)["plain"]["model"] != plain["model"] for end in ends):
+                raise UserError("an interpolation is between two samples of one model")
         elif "encoded" not in plain:
             plain = Recipe.read(plain).metadata()
         origin = Origin(plain)
@@ -215,7 +215,7 @@ class Studio:
             ends = [self.latent(Origin(plain[end]).id) for end in ("from", "to")]
             return pipe.between(ends[0], ends[1], plain["share"])
         if "encoded" in plain:
-            raise UserError(f"{plain['file']} is not kept any more: drop it once more")
+            raise UserError(f"{plain.get('file', 'the file')} is not kept any more: drop it once more")
         return Recipe.read(plain).latent(pipe)
 
     # renderings -------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 
 from ddmi.base.errors import Empty, UserError
 from ddmi.base.terminal import complain, say
-from ddmi.cli.options import Folder, Run, Size
+from ddmi.cli.options import Ending, Folder, Guidance, Run, Seed, Size
 
 
 def complete(
@@ -28,21 +29,20 @@ def complete(
     views: Annotated[Path | None, typer.Option(help="Posed images of one object.")] = None,
     frames: Annotated[str, typer.Option(metavar="A-B,C", help="The known frames of the clip, or views.")] = "",
     count: Annotated[int, typer.Option(min=1, help="Samples.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Sample k of a seed is always the same.")] = 0,
+    seed: Seed = 0,
     steps: Annotated[int, typer.Option(min=0, help="Noise levels; 0: the model's sampling steps.")] = 0,
     text: Annotated[str | None, typer.Option(help="What the samples show.")] = None,
-    guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance; 1: none.")] = None,
+    guidance: Guidance = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Samples computed together.")] = 4,
     size: Size = "",
-    ending: Annotated[
-        str, typer.Option("--format", metavar="ENDING", help="File format by its ending; without it, the domain's own.")
-    ] = "",
+    ending: Ending = "",
 ) -> None:
     """Sample what agrees with a part of an image, a scan, a clip, or photographs with their cameras."""
     from ddmi.base.progress import Bar
     from ddmi.cli.rendering import Names, check_folder, checked, size_of
     from ddmi.pipeline import DDMIPipeline
-    from ddmi.rendering import files
+    from ddmi.recipe import made
+    from ddmi.rendering import files, metadata
 
     shape = size_of(size)
     check_folder(out)
@@ -63,7 +63,7 @@ def complete(
             known = ", ".join(f"--{name}" for name in domain.observable) or "nothing"
             raise UserError(f"--{name} has no meaning for this model: it is completed from {known}")
     observed = domain.observations(**given)
-    names, empty = Names(out), False
+    names, empty = Names(out, [file for file in (image, mask, points, clip) if file is not None]), False
     with Bar("samples", count) as bar:
         fields = pipe(
             count,
@@ -79,6 +79,7 @@ def complete(
         path = names.free(f"complete-{seed}-{k}", ending)
         try:
             files.save(field.render(**options), path)
+            metadata.stamp(path, made(pipe, run, f"sample {k} of seed {seed}, given {', '.join(given)}"))
         except Empty as error:
             complain(str(error))
             empty = True
@@ -92,11 +93,13 @@ def frames_of(text: str) -> list[int] | None:
     """`0-3,8` as numbers; None for an empty text."""
     if not text:
         return None
-    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+    if not re.fullmatch(r"\d{1,5}(-\d{1,5})?(,\d{1,5}(-\d{1,5})?)*", text):
         raise UserError(f"--frames takes numbers from 0 and ranges, e.g. 0-3,15, not {text!r}")
     found: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
+        if int(last or first) < int(first):
+            raise UserError(f"--frames: the range {part} ends before it begins")
         found |= set(range(int(first), int(last or first) + 1))
     return sorted(found)
 
@@ -109,4 +112,6 @@ def eye_of(text: str) -> tuple[float, ...] | None:
         x, y, z = (float(part) for part in text.split(","))
     except ValueError as error:
         raise UserError(f"--eye takes three numbers X,Y,Z, not {text!r}") from error
+    if not all(map(math.isfinite, (x, y, z))):
+        raise UserError(f"--eye takes three finite numbers, not {text!r}")
     return x, y, z

@@ -129,7 +129,7 @@ def reconstruct(
     pipe = DDMIPipeline.from_pretrained(run)
     domain = pipe.config.domain
     ending, options = checked(domain, rendering.ending, **options)
-    names = Names(out)
+    names = Names(out, files)
     bad = empty = 0
     for file in files:
         try:
@@ -184,7 +184,7 @@ def interpolate(
     first, last = (text[0], text[-1]) if text else (None, None)
     if text and len(text) > 2:
         raise UserError(f"--text is given once for both ends, or twice, not {len(text)} times")
-    check_file(out)
+    check_file(out, (start, end))
     shape = size_of(size)
     pipe = DDMIPipeline.from_pretrained(run)
     _, options = checked(pipe.config.domain, size=shape)

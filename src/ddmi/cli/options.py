@@ -28,6 +28,11 @@ Data = Annotated[
 Size = Annotated[
     str, typer.Option(metavar="N|WIDTHxHEIGHT", help="Pixels, or cells of a mesh; without it, the domain's choice.")
 ]
+Seed = Annotated[int, typer.Option(min=0, help="Sample k of a seed is always the same.")]
+Guidance = Annotated[float | None, typer.Option(help="w of classifier-free guidance; 1: none.")]
+Ending = Annotated[
+    str, typer.Option("--format", metavar="ENDING", help="File format by its ending; without it, the domain's own.")
+]
 Folder = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for the files.")]
 
 
@@ -49,16 +54,14 @@ class Rendering:
     view: Annotated[
         str, typer.Option(metavar="AZIMUTH,ELEVATION", help="Of a radiance field: from where, in degrees.")
     ] = ""
-    ending: Annotated[
-        str, typer.Option("--format", metavar="ENDING", help="File format by its ending; without it, the domain's own.")
-    ] = ""
+    ending: Ending = ""
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How samples are generated; what is not given is the model's own choice."""
 
-    seed: Annotated[int, typer.Option(min=0, help="Sample k of a seed is always the same.")] = 0
+    seed: Seed = 0
     sampler: Annotated[
         str,
         typer.Option(metavar="NAME", help="flow, ddpm, ddim, dpm, unipc, heun, rk45; without it, the model's own."),
@@ -66,7 +69,7 @@ class Sampling:
     steps: Annotated[int, typer.Option(min=0, help="Sampling steps; 0: the model's or the sampler's own.")] = 0
     tolerance: Annotated[float | None, typer.Option(help="Error tolerance of rk45 (default 0.001).")] = None
     eta: Annotated[float | None, typer.Option(help="Noise of ddim and flow: 0 none (default), 1 all.")] = None
-    guidance: Annotated[float | None, typer.Option(help="w of classifier-free guidance; 1: none.")] = None
+    guidance: Guidance = None
     autoguidance: Annotated[
         float | None, typer.Option(help="w of guidance by a weaker version of the model, where it holds one; 1: none.")
     ] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -106,10 +107,14 @@ def check_folder(folder: Path) -> None:
             return
 
 
-def check_file(path: Path) -> None:
-    """Make sure that this can become a file, before any work. Raises UserError naming what is in the way."""
+def check_file(path: Path, read: Iterable[str | Path] = ()) -> None:
+    """Make sure that this can become a file, before any work. Raises UserError naming what is in the way, also where it
+    is one of the files to `read`.
+    """
     if path.is_dir():
         raise UserError(f"--out {path} is a folder: name a file")
+    if path.resolve() in {Path(other).resolve() for other in read}:
+        raise UserError(f"--out {path} is a file that is read: name another one")
     check_folder(path.parent)
 
 
@@ -119,15 +124,16 @@ def slug(text: str) -> str:
 
 
 class Names:
-    """File names of one command in one folder: none is given twice."""
+    """File names of one command in one folder: none is given twice, and none is that of a file it reads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, read: Iterable[str | Path] = ()) -> None:
         self.folder, self.given = folder, set[str]()
+        self.read = {Path(path).resolve() for path in read}
 
     def free(self, stem: str, ending: str) -> Path:
-        """A path for this stem, with -2, -3 .. behind it when the stem was given before."""
+        """A path for this stem, with -2, -3 .. behind it when the stem was given before or a file to read has it."""
         name, k = stem, 2
-        while name in self.given:
+        while name in self.given or (self.folder / f"{name}{ending}").resolve() in self.read:
             name, k = f"{stem}-{k}", k + 1
         self.given.add(name)
         return self.folder / f"{name}{ending}"

@@ -137,13 +137,15 @@ def draw_observed(
     device = diffusion.mean.device
     generators = [generator(seed, "sampling") for seed in seeds]
     latent = (diffusion.channels, cells(diffusion.layout))
+    zero = torch.zeros(1, *latent, device=device)
+    scale = diffusion.restore(zero + 1) - diffusion.restore(zero)
 
     def noise(size: Sequence[int]) -> Tensor:
         return torch.stack([torch.randn(*size, generator=g) for g in generators]).to(device)
 
     def normalised(z: Tensor, jitter: Tensor) -> tuple[Tensor, Tensor]:
         loss, slope = misfit(diffusion.restore(z), jitter)
-        return loss, slope * (diffusion.restore(torch.ones_like(z)) - diffusion.restore(torch.zeros_like(z)))
+        return loss, slope * scale
 
     own = config.steps if config.sampler not in ("flow", "rk45") else STEPS
     visited = times(diffusion.config.timesteps, min(own, diffusion.config.timesteps))

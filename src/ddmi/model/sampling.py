@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ddmi.base.errors import UserError, unknown
+from ddmi.base.planes import cells
 from ddmi.base.randomness import derive, generator
 from ddmi.model import flow
 from ddmi.model.diffusion import Diffusion, DiffusionConfig, Guidance, Sampler, alpha_bar, betas, check_interval
@@ -172,10 +173,10 @@ def draw(
         )
     if config.sampler != "flow":
         check_guide(diffusion, config)
-    cells = sum(plane.shape[0] * plane.shape[1] for plane in diffusion.layout)
+    shape = diffusion.channels, cells(diffusion.layout)
     device = diffusion.mean.device
     generators = [generator(seed, "sampling") for seed in seeds]
-    z = torch.stack([torch.randn(diffusion.channels, cells, generator=g) for g in generators]).to(device)
+    z = torch.stack([torch.randn(shape, generator=g) for g in generators]).to(device)
     if diffusion.flow is not None and config.sampler == "flow":
         z = flow.follow(diffusion.flow, z, condition, config.steps, config.eta, generators)
         return Drawn(diffusion.restore(z), torch.full((len(z),), config.steps, device=device))

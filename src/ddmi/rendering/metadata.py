@@ -28,12 +28,14 @@ XMP = (
 
 
 def stamp(path: str | Path, metadata: Mapping[str, Any]) -> bool:
-    """Write metadata into a file that exists; nothing else in it changes. False for a format that has no place for it.
+    """Write metadata into a file that exists; nothing else in it changes. False for a format that has no place for it,
+    and for metadata beyond LARGEST.
 
     The file is written aside, then renamed; the description of a TIFF, which may be of any size, is changed in place.
     """
     path, text = Path(path), json.dumps(metadata)
-    assert len(text) <= LARGEST, "metadata of a sample are a few hundred characters"
+    if len(text) > LARGEST:
+        return False
     if path.suffix.lower() in TIFF:
         _tiff(path, text)
     elif path.suffix.lower() in _MUXERS:

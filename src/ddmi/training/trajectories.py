@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ddmi.base.errors import UserError
+from ddmi.base.planes import cells
 from ddmi.base.processes import Processes
 from ddmi.base.progress import working
 from ddmi.base.randomness import derive, normal, uniform
@@ -78,8 +79,8 @@ class Trajectories:
         self.seed, self.times = training.seed, grid(teacher.config).float()
         batch, uses = training.diffusion_batch, training.trajectory_uses
         self.visits = training.distillation_steps * batch
-        cells = sum(plane.shape[0] * plane.shape[1] for plane in teacher.layout)
-        space = training.trajectory_megabytes * 10**6 // (2 * (STEPS + 1) * teacher.channels * cells)
+        size = 2 * (STEPS + 1) * teacher.channels * cells(teacher.layout)
+        space = training.trajectory_megabytes * 10**6 // size
         self.count = max(batch, min(space, -(-self.visits // uses)))
         self.length = -(-self.count * uses // batch) * batch  # visits of a round
         self.uses, self.folder = uses, folder / f"trajectories-{key}-{self.count}"
@@ -156,8 +157,7 @@ class Trajectories:
             except UserError as error:
                 log.warning("%s; its trajectories are made again", error)
         device, condition = self.teacher.mean.device, self._told(seeds)
-        cells = sum(plane.shape[0] * plane.shape[1] for plane in self.teacher.layout)
-        noise = normal((self.teacher.channels, cells), seeds, "noise").to(device)
+        noise = normal((self.teacher.channels, cells(self.teacher.layout)), seeds, "noise").to(device)
         condition = None if condition is None else condition.to(device)
         states = trajectory(self.teacher, noise, condition, self.guidance)
         with aside(path) as scratch:

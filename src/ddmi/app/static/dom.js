@@ -21,6 +21,19 @@ export const choice = (values, properties = {}) =>
 export const script = (src, name) =>
   window[name] ? null : new Promise((onload, onerror) => document.head.append(make("script", { src, onload, onerror })));
 
+// Dragging turns a pose around the object, zooming comes nearer, at least as near as `least`.
+export const orbit = (pose, least, draw) => ({
+  drag: (dx, dy) => {
+    pose.azimuth = (pose.azimuth - dx / 3 + 360) % 360;
+    pose.elevation = Math.min(89, Math.max(-89, pose.elevation + dy / 3));
+    draw();
+  },
+  zoom: (factor) => {
+    pose.zoom = Math.min(20, Math.max(least, pose.zoom * factor));
+    draw();
+  },
+});
+
 // Turning and zooming by dragging, the wheel, two fingers, and keys.
 export function gestures(element, { drag, zoom, rest = () => {} }) {
   const held = new Map();

@@ -1,7 +1,7 @@
 // A radiance field, volume-rendered from any side: roughly while it is turned, finely when it rests.
 
 import { bytes } from "../api.js";
-import { button, choice, gestures, make } from "../dom.js";
+import { button, choice, gestures, make, orbit } from "../dom.js";
 
 const ROUGH = 40;
 const FINE = 192;
@@ -55,15 +55,7 @@ export async function open({ stage, tools, url, model, pose, changed, complain }
     moving = false;
   }
   gestures(image, {
-    drag: (dx, dy) => {
-      pose.azimuth = (pose.azimuth - dx / 3 + 360) % 360;
-      pose.elevation = Math.min(89, Math.max(-89, pose.elevation + dy / 3));
-      rough();
-    },
-    zoom: (factor) => {
-      pose.zoom = Math.min(20, Math.max(1, pose.zoom * factor));
-      rough();
-    },
+    ...orbit(pose, 1, rough),
     rest: () => {
       refresh();
       changed();

@@ -1,7 +1,7 @@
 // The surface as a mesh: coarse at once, finer in the background.
 
 import { bytes } from "../api.js";
-import { button, choice, gestures, make } from "../dom.js";
+import { button, choice, gestures, make, orbit } from "../dom.js";
 import { Color, DirectionalLight, DoubleSide, GLTFLoader, HemisphereLight, Mesh, MeshStandardMaterial, PerspectiveCamera, Plane, Scene, Vector3, WebGLRenderer } from "../vendor/three.min.js";
 
 const COARSE = 40;
@@ -85,18 +85,7 @@ export async function open({ stage, tools, url, pose, changed, complain }) {
     }
   }
 
-  gestures(canvas, {
-    drag: (dx, dy) => {
-      pose.azimuth = (pose.azimuth - dx / 3 + 360) % 360;
-      pose.elevation = Math.min(89, Math.max(-89, pose.elevation + dy / 3));
-      draw();
-    },
-    zoom: (factor) => {
-      pose.zoom = Math.min(20, Math.max(0.5, pose.zoom * factor));
-      draw();
-    },
-    rest: changed,
-  });
+  gestures(canvas, { ...orbit(pose, 0.5, draw), rest: changed });
   const cells = choice([["64", "64"], ["128", "128"], ["256", "256"], ["512", "512"]]);
   cells.value = pose.cells;
   cells.onchange = () => {
